@@ -1,0 +1,181 @@
+"""Scores and figures of a model: live parameters or those of a checkpoint."""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from deft_jax import factors, metrics
+from deft_jax.models import Model
+from deft_jax.source import Source
+from deft_jax.state import Posterior
+
+_CHUNK = 500  # images encoded at a time
+
+
+def draw_factors(source: Source, num_samples: int, seed: int) -> np.ndarray:
+    """Factors of `num_samples` examples, uniform and independent: int32 [N, F]. The same for the same seed."""
+    keys = jax.random.split(jax.random.key(seed), num_samples)
+    return np.asarray(jax.vmap(factors.sample, (0, None))(keys, source.factor_sizes))
+
+
+class Encoder:
+    """Posteriors of examples given by their factors; one compiled program a stage."""
+
+    def __init__(self, source: Source, model: Model, seed: int = 0):
+        """seed: of the randomness that images hold beyond their factors, if they hold any."""
+        self._source, self._model = source, model
+        self._key = jax.random.key(seed)
+        self._encode = jax.jit(self._encode_chunk, static_argnums=0)
+
+    def _encode_chunk(self, stage, params, arrays, factors_NxF, key):
+        images = self._source.render(arrays, factors_NxF, key)
+        return self._model.encode(params, images, stage)
+
+    def __call__(self, params, factors_NxF: np.ndarray, stage: int) -> Posterior:
+        """Posterior of [N, D] numpy arrays with the groups up to `stage` open."""
+        parts = []
+        for start in range(0, len(factors_NxF), _CHUNK):
+            chunk = factors_NxF[start : start + _CHUNK]
+            padded = np.resize(chunk, (_CHUNK, chunk.shape[1]))  # one shape, so one program
+            key = jax.random.fold_in(self._key, start)
+            posterior = self._encode(stage, params, self._source.arrays, padded, key)
+            parts.append(jax.tree.map(lambda leaf, n=len(chunk): np.asarray(leaf)[:n], posterior))
+        return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+
+
+def score(codes: np.ndarray, factors_NxF: np.ndarray, num_bins: int = 20) -> dict:
+    """MIG and the NMI matrix with its two highest values a factor (see metrics/) of codes [N, D]."""
+    return metrics.compute("mig", codes, factors_NxF, num_bins=num_bins) | metrics.compute(
+        "nmi", codes, factors_NxF, num_bins=num_bins
+    )
+
+
+def freezing_order(
+    evaluations: Sequence[Mapping],
+    factor_names: Sequence[str],
+    betas: Sequence[float],
+    group_of_latent: Sequence[int],
+    threshold: float = 0.1,
+) -> list[dict]:
+    """Which factor entered when, read from the logged NMI matrices: one dict a factor, in the order of entering.
+
+    evaluations: records with 'stage' and 'nmi' [D, F] in the order of training; the last of each stage counts.
+    betas: beta at the end of each stage.
+    threshold: share of a factor's entropy that one latent must know for the factor to have entered.
+
+    Returns dicts with 'factor', 'nmi' (best latent's value at the end of each stage reached), and 'stage', 'beta',
+    'latent', 'group' where it first passed the threshold, None if it never did. Factors that enter in the same
+    stage are ordered by how much is known of them there.
+    """
+    last = {record["stage"]: np.asarray(record["nmi"]) for record in evaluations}
+    rows = []
+    for index, name in enumerate(factor_names):
+        best = {stage: float(nmi[:, index].max()) for stage, nmi in sorted(last.items())}
+        entered = next((stage for stage, value in best.items() if value >= threshold), None)
+        row = {"factor": name, "nmi": list(best.values()), "stage": entered, "beta": None, "latent": None, "group": None}
+        if entered is not None:
+            latent = int(last[entered][:, index].argmax())
+            row |= {"beta": betas[entered], "latent": latent, "group": group_of_latent[latent]}
+        rows.append(row)
+    entered_first = lambda row: (  # noqa: E731
+        (row["stage"], -row["nmi"][row["stage"]]) if row["stage"] is not None else (len(betas), -max(row["nmi"]))
+    )
+    return sorted(rows, key=entered_first)
+
+
+def freezing_table(rows: Sequence[Mapping], betas: Sequence[float]) -> str:
+    """The freezing order as a text table, one line a factor."""
+    stages = len(rows[0]["nmi"])
+    head = "".join(f"{f'beta {beta:.3g}':>11}" for beta in betas[:stages])
+    lines = [f"{'factor':<12}{head}   enters"]
+    for row in rows:
+        values = "".join(f"{value:>11.2f}" for value in row["nmi"])
+        enters = "not yet"
+        if row["stage"] is not None:
+            enters = f"stage {row['stage']}, beta {row['beta']:.3g}: z{row['latent']} of group {row['group']}"
+        lines.append(f"{row['factor']:<12}{values}   {enters}")
+    return "\n".join(lines)
+
+
+def _to_images(source: Source, outputs):
+    """Decoder outputs as images in [0, 1]."""
+    return jax.nn.sigmoid(outputs) if source.likelihood == "bernoulli" else jnp.clip(outputs, 0.0, 1.0)
+
+
+def figures(
+    *,
+    source: Source,
+    model: Model,
+    params,
+    stage: int,
+    factors_NxF: np.ndarray,
+    posterior: Posterior,
+    scores: Mapping,
+    title: str = "",
+) -> dict:
+    """Traversals, reconstructions and the NMI heat map as matplotlib figures by name.
+
+    factors_NxF, posterior: a sample, as evaluated; its first images are shown. Traversals set one latent of the
+    first image to values from -2 to 2 and leave the others at their posterior means.
+    """
+    from deft_jax import plots
+    from deft_jax.gaussian import kl_per_latent
+
+    group_of_latent = model.group_of_latent
+    kl_D = np.asarray(jnp.mean(kl_per_latent(posterior), axis=0))
+    values_T = np.linspace(-2.0, 2.0, 9)
+    opened = [latent for latent, group in enumerate(group_of_latent) if group <= stage]
+    z_DxTxD = np.tile(posterior.mean[0], (len(opened), len(values_T), 1))
+    for row, latent in enumerate(opened):
+        z_DxTxD[row, :, latent] = values_T
+    decoded = _to_images(source, model.decode(params, jnp.asarray(z_DxTxD.reshape(-1, model.num_latents))))
+    labels = [f"z{latent} (group {group_of_latent[latent]})  KL {kl_D[latent]:.2f}" for latent in opened]
+
+    shown = min(20, len(factors_NxF))
+    images = source.render(source.arrays, jnp.asarray(factors_NxF[:shown]), jax.random.key(0))
+    again = _to_images(source, model.decode(params, jnp.asarray(posterior.mean[:shown])))
+    return {
+        "traversals": plots.traversals(
+            np.asarray(decoded).reshape(len(opened), len(values_T), *source.image_shape), labels, values_T
+        ),
+        "reconstructions": plots.reconstructions(np.asarray(images), np.asarray(again)),
+        "nmi": plots.nmi_heatmap(
+            scores["nmi"], source.factor_names, group_of_latent_D=group_of_latent, title=title or None
+        ),
+    }
+
+
+def history_figures(
+    records: Sequence[Mapping],
+    *,
+    factor_names: Sequence[str],
+    group_of_latent: Sequence[int],
+    stage_starts: Sequence[int],
+    betas: Sequence[float],
+) -> dict:
+    """NMI1, NMI2 and KL per latent over training, from the records of metrics.jsonl, as figures by name."""
+    from deft_jax import plots
+
+    evaluated = [record for record in records if record["kind"] == "eval"]
+    trained = [record for record in records if record["kind"] == "train"]
+    marks = {"stage_starts": stage_starts, "betas": betas}
+    made = {}
+    for name in ("nmi1", "nmi2"):
+        values = np.array([record[name] for record in evaluated])
+        steps = np.array([record["step"] for record in evaluated])
+        made[name] = plots.nmi_over_time(steps, values, factor_names, name.upper(), **marks)
+    steps = np.array([record["step"] for record in trained])
+    values = np.array([record["kl_per_latent"] for record in trained])
+    made["kl"] = plots.kl_over_time(steps, values, group_of_latent, **marks)
+    return made
+
+
+def save_figures(made: Mapping, directory: pathlib.Path, suffix: str = "") -> None:
+    """Writes figures as NAME[suffix].png into the directory."""
+    from deft_jax import plots
+
+    for name, figure in made.items():
+        plots.save(figure, directory / f"{name}{suffix}.png")

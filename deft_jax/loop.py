@@ -1,0 +1,284 @@
+"""run(config, workdir): train, log, evaluate, checkpoint, resume.
+
+The loop only decides where the next stop is: a log line, an evaluation, a checkpoint or the end of a stage. All
+arithmetic happens between two stops, in one dispatch of a compiled program (steps.py).
+"""
+
+import json
+import pathlib
+import platform
+import signal
+import time
+
+import jax
+import numpy as np
+
+from deft_jax import evaluation, experiment
+from deft_jax.checkpoint import Checkpoints
+from deft_jax.logs import MetricsLog, Progress, plain, write_atomically
+from deft_jax.state import TrainState
+from deft_jax.steps import Experiment, Runner, init_state
+
+# What a resumed run may set anew: it changes what is written down, not what is learned.
+_FREE = ("log_every", "checkpoints", "evaluation")
+
+
+class Interrupted(Exception):
+    """A run was told to stop and has saved its state; the message says where it stands."""
+
+
+def build(config) -> Experiment:
+    """The checked experiment of a configuration (a ConfigDict or a mapping of the same fields)."""
+    return experiment.build(
+        seed=config["seed"],
+        data_options=dict(config["data"]),
+        model_options=dict(config["model"]),
+        objective_options=dict(config["objective"]),
+        stage_options=dict(config["stages"]),
+        optimizer_options=dict(config["optimizer"]),
+        batch_size=config["batch_size"],
+        total_steps=config["total_steps"],
+    )
+
+
+def run(config, workdir: str | pathlib.Path, devices=None) -> dict:
+    """Trains to the end of the configuration, from where the workdir stands; returns what results.json holds.
+
+    workdir receives config.json, metrics.jsonl, tensorboard/, checkpoints/, figures/ and results.json. Called again
+    with the same configuration it goes on from the last checkpoint and reaches the same parameters. SIGTERM and
+    SIGINT save at the end of the current dispatch and raise Interrupted.
+
+    devices: to share each batch; all local ones unless given.
+    Raises ValueError where the configuration does not fit, or is not that of the workdir; FloatingPointError where
+    the loss is no longer finite, with the last good checkpoint kept.
+    """
+    for name in ("log_every", "evaluation.every", "checkpoints.every"):
+        field = config
+        for part in name.split("."):
+            field = field[part]
+        if field < 1:
+            raise ValueError(f"{name} must be at least 1, got {field}")
+    built = build(config)
+    runner = Runner(built, devices)
+    workdir = pathlib.Path(workdir)
+    _claim(workdir, config)
+    checkpoints = Checkpoints(workdir / "checkpoints", config["checkpoints"]["keep"])
+    training = _Training(config, workdir, built, runner, checkpoints)
+    try:
+        with _Signals() as signals:
+            training.train(signals)
+        return training.finish()
+    finally:
+        training.close()
+
+
+def _claim(workdir: pathlib.Path, config) -> None:
+    """Writes config.json, or checks that the one there is of the same run."""
+    wanted = json.loads(json.dumps(plain(_to_dict(config))))
+    path = workdir / "config.json"
+    if path.exists():
+        different = sorted(_differences(json.loads(path.read_text()), wanted))
+        if different:
+            raise ValueError(
+                f"{workdir} holds a run of another configuration ({'; '.join(different)}); "
+                "choose another workdir, or the configuration in its config.json"
+            )
+    write_atomically(path, json.dumps(wanted, indent=2) + "\n")
+
+
+def _to_dict(config):
+    return config.to_dict() if hasattr(config, "to_dict") else dict(config)
+
+
+def _differences(old, new, prefix=""):
+    for name in sorted(set(old) | set(new)):
+        if not prefix and name in _FREE:
+            continue
+        before, after = old.get(name), new.get(name)
+        if isinstance(before, dict) and isinstance(after, dict):
+            yield from _differences(before, after, f"{prefix}{name}.")
+        elif before != after:
+            yield f"{prefix}{name} is {before} there and {after} here"
+
+
+class _Signals:
+    """Remembers SIGTERM and SIGINT instead of dying of them; a second SIGINT acts at once."""
+
+    def __enter__(self):
+        self.received = None
+        self._old = {}
+        try:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._old[number] = signal.signal(number, self._receive)
+        except ValueError:  # not the main thread, as in some notebooks: signals stay as they are
+            pass
+        return self
+
+    def _receive(self, number, frame):
+        if self.received is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.received = number
+
+    def __exit__(self, *_):
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
+
+
+class _Training:
+    """One run: what its loop needs beside the state."""
+
+    def __init__(self, config, workdir, built: Experiment, runner: Runner, checkpoints: Checkpoints):
+        self.config, self.workdir = config, workdir
+        self.built, self.runner, self.checkpoints = built, runner, checkpoints
+        self.stages = built.stages
+        self.betas = [float(built.stages.beta(built.stages.end(stage) - 1)) for stage in range(len(built.stages))]
+        self.state = init_state(built)
+        if checkpoints.latest is not None:
+            self.state = checkpoints.restore(self.state)
+        self.step = int(self.state.step)
+        self.log = MetricsLog(workdir, self.step)
+        self.progress = Progress(self.stages.total_steps, self.step)
+        options = config["evaluation"]
+        self.factors = evaluation.draw_factors(built.source, options["num_samples"], options["seed"])
+        self.encoder = evaluation.Encoder(built.source, built.model)
+        self.device_state = runner.put(self.state)
+        self.last_scores: dict = {}
+
+    def close(self):
+        self.progress.close()
+        self.log.close()
+        self.checkpoints.close()
+
+    def host_state(self) -> TrainState:
+        """One device's copy of the state."""
+        return self.runner.one(self.device_state)
+
+    def next_stop(self, stage: int) -> int:
+        """The next step at which something is written, or the stage ends."""
+        config = self.config
+        intervals = (config["log_every"], config["evaluation"]["every"], config["checkpoints"]["every"])
+        return min([self.stages.end(stage), *(self.step + n - self.step % n for n in intervals)])
+
+    def train(self, signals: _Signals) -> None:
+        """Runs to the last step; raises Interrupted after a signal."""
+        say = self.progress.say
+        total = self.stages.total_steps
+        if self.step:
+            say(f"resuming at step {self.step} of {total}")
+        window_steps, window_seconds, opened = 0, 0.0, None
+        while self.step < total:
+            stage = self.stages.at(self.step)
+            if stage != opened:
+                self.open_stage(stage)
+                opened = stage
+            steps = self.next_stop(stage) - self.step
+            begin = time.perf_counter()
+            self.device_state, metrics = self.runner.run(stage, self.device_state, steps)
+            metrics = jax.tree.map(np.asarray, metrics)
+            window_seconds += time.perf_counter() - begin
+            window_steps += steps
+            self.step += steps
+            if not np.isfinite(metrics["loss"]):
+                raise FloatingPointError(
+                    f"the loss is {metrics['loss']} between steps {self.step - steps} and {self.step} (stage {stage}); "
+                    f"the last good checkpoint is that of step {self.checkpoints.latest}"
+                )
+            stage_ends = self.step == self.stages.end(stage)
+            if self.step % self.config["log_every"] == 0 or stage_ends:
+                self.log_training(stage, metrics, window_steps / window_seconds)
+                window_steps, window_seconds = 0, 0.0
+            if self.step % self.config["evaluation"]["every"] == 0 or stage_ends:
+                self.evaluate(stage, stage_ends)
+            if self.step % self.config["checkpoints"]["every"] == 0 or stage_ends:
+                self.checkpoints.save(self.host_state())
+            if signals.received is not None and self.step < total:
+                self.checkpoints.save(self.host_state())
+                name = signal.Signals(signals.received).name
+                raise Interrupted(f"{name}: saved step {self.step} of {total}; the same command resumes there")
+
+    def open_stage(self, stage: int) -> None:
+        """Notes the stage in the state and compiles its program."""
+        zero = np.asarray(self.device_state.stage)
+        self.device_state = self.device_state.replace(
+            stage=jax.device_put(np.full_like(zero, stage), self.device_state.stage.sharding)
+        )
+        begin = time.perf_counter()
+        self.runner.compile(stage, self.device_state)
+        seconds = time.perf_counter() - begin
+        self.progress.say(
+            f"stage {stage} of {len(self.stages)}: beta {float(self.stages.beta(self.step)):g}, "
+            f"steps {self.step} to {self.stages.end(stage)}, compiled in {seconds:.1f} s"
+        )
+
+    def log_training(self, stage: int, metrics, steps_per_second: float) -> None:
+        """One training record, and a line on the terminal."""
+        rates = {
+            "steps_per_second": steps_per_second,
+            "images_per_second": steps_per_second * self.built.batch_size,
+        }
+        self.log.write("train", self.step, stage, dict(metrics) | rates)
+        texts = [
+            f"beta {float(metrics['beta']):.3g}",
+            f"loss {float(metrics['loss']):.1f}",
+            f"reconstruction {float(metrics['reconstruction']):.1f}",
+            f"KL {float(metrics['kl']):.2f}",
+        ]
+        if self.last_scores:
+            texts.append(f"MIG {self.last_scores['mig']:.3f}")
+        texts.append(f"{steps_per_second:.1f} steps/s")
+        self.progress.update(self.step, texts)
+
+    def evaluate(self, stage: int, stage_ends: bool) -> None:
+        """Scores the model and logs them; figures too where a stage ends."""
+        params = self.host_state().params
+        posterior = self.encoder(params, self.factors, stage)
+        self.last_scores = evaluation.score(posterior.mean, self.factors)
+        self.log.write("eval", self.step, stage, {"beta": float(self.stages.beta(self.step - 1)), **self.last_scores})
+        if stage_ends:
+            self.draw(stage, params, posterior, f"_stage_{stage}")
+
+    def draw(self, stage: int, params, posterior, suffix: str) -> None:
+        """Writes the figures of the model as it stands."""
+        made = evaluation.figures(
+            source=self.built.source,
+            model=self.built.model,
+            params=params,
+            stage=stage,
+            factors_NxF=self.factors,
+            posterior=posterior,
+            scores=self.last_scores,
+            title=f"step {self.step}, beta {self.betas[stage]:.3g}: MIG {self.last_scores['mig']:.3f}",
+        )
+        evaluation.save_figures(made, self.workdir / "figures", suffix)
+
+    def finish(self) -> dict:
+        """Final scores, figures and results.json; prints what was reached."""
+        self.progress.close()
+        source, model = self.built.source, self.built.model
+        stage = len(self.stages) - 1
+        params = self.host_state().params
+        posterior = self.encoder(params, self.factors, stage)
+        self.last_scores = evaluation.score(posterior.mean, self.factors)
+        self.draw(stage, params, posterior, "")
+        marks = {"stage_starts": self.stages.starts, "betas": self.betas}
+        history = evaluation.history_figures(
+            self.log.records, factor_names=source.factor_names, group_of_latent=model.group_of_latent, **marks
+        )
+        evaluation.save_figures(history, self.workdir / "figures")
+        evaluations = [record for record in self.log.records if record["kind"] == "eval"]
+        order = evaluation.freezing_order(evaluations, source.factor_names, self.betas, model.group_of_latent)
+        results = plain(
+            {
+                "step": self.step,
+                **self.last_scores,
+                "factor_names": source.factor_names,
+                "freezing_order": order,
+                "devices": [device.device_kind for device in self.runner.devices],
+                "versions": {"jax": jax.__version__, "python": platform.python_version()},
+            }
+        )
+        write_atomically(self.workdir / "results.json", json.dumps(results, indent=2) + "\n")
+        print("\nNormalised MI of the best latent with each factor at the end of each stage, in the order of entering:")
+        print(evaluation.freezing_table(order, self.betas))
+        print(f"\nMIG {self.last_scores['mig']:.3f} after {self.step} steps; figures: {self.workdir / 'figures'}")
+        return results

@@ -1,0 +1,90 @@
+"""One optimiser for all parameters: `optax.multi_transform` with a learning-rate schedule for each label.
+
+| label          | parameters                          | learning rate                                    |
+|----------------|-------------------------------------|--------------------------------------------------|
+| group_g        | encoder of latent group g           | before stage g: 0; in it: lr; after it: gamma lr |
+| calibration_g  | learned scale and shift of group g  | lr from stage g + 1 on                           |
+| decoder        | decoder                             | a schedule of its own                            |
+| objective      | parameters of the objective, if any | that of the decoder                              |
+
+A learning rate per group, and not a scaled gradient, because Adam divides a constant scale out again within a few
+thousand steps.
+"""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from deft_jax.schedules import Schedule, Stages, group_learning_rate
+
+
+def labels(params):
+    """The pytree of labels of `params`; raises ValueError that names the parameters no label covers."""
+    uncovered = []
+
+    def label(path, leaf):
+        del leaf
+        names = [str(entry.key) for entry in path if isinstance(entry, jax.tree_util.DictKey)]
+        if names[:1] == ["decoder"] or names[:1] == ["objective"]:
+            return names[0]
+        kind, _, group = names[1].rpartition("_") if names[:1] == ["encoder"] and len(names) > 1 else ("", "", "")
+        if group.isdigit() and kind == "group":
+            return f"group_{group}"
+        if group.isdigit() and kind in ("scale", "shift"):
+            return f"calibration_{group}"
+        uncovered.append("/".join(names))
+        return "uncovered"
+
+    labelled = jax.tree_util.tree_map_with_path(label, params)
+    if uncovered:
+        raise ValueError(f"no learning-rate schedule covers the parameters {', '.join(sorted(uncovered))}")
+    return labelled
+
+
+def from_step(transform: optax.GradientTransformation, open_now: bool) -> optax.GradientTransformation:
+    """`transform` while it is open; while it is not, updates are zero and its state stands still.
+
+    So Adam's count and moments start with the stage that opens a group. Were they to run from step 0 on the zero
+    gradients of a closed group, its bias correction would be over and the first updates several times too large.
+    """
+    if open_now:
+        return transform
+
+    def update(updates, state, params=None):
+        del params
+        return jax.tree.map(jnp.zeros_like, updates), state
+
+    return optax.GradientTransformation(transform.init, update)
+
+
+def deft_optimizer(
+    *,
+    stages: Stages,
+    stage: int,
+    num_groups: int,
+    learning_rate: Schedule,
+    decoder_learning_rate: Schedule,
+    gamma: float,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+) -> optax.GradientTransformation:
+    """Adam for every label with its own schedule (Wu et al. 2022, section 4.2), as it stands in `stage`.
+
+    learning_rate, decoder_learning_rate: step of the run -> rate. gamma: factor on the rate of groups whose stage is
+    over; 0 leaves their parameters and moments as they are, bit for bit.
+    The state has the same structure in every stage, so it passes from one stage's program to the next.
+    """
+
+    def adam(rate: Schedule, start: int, open_now: bool):
+        # The count of a label begins when it opens; its schedule is a function of the run's step.
+        return from_step(optax.adam(lambda count: rate(count + start), b1=b1, b2=b2, eps=eps), open_now)
+
+    transforms = {"decoder": adam(decoder_learning_rate, 0, True), "objective": adam(decoder_learning_rate, 0, True)}
+    for group in range(num_groups):
+        start = stages.starts[group] if group < len(stages) else stages.total_steps
+        rate = group_learning_rate(learning_rate, gamma, stages.starts, group)
+        learns = stage == group or (stage > group and gamma > 0)
+        transforms[f"group_{group}"] = adam(rate, start, learns)
+        transforms[f"calibration_{group}"] = adam(learning_rate, stages.end(group) if group < len(stages) else start, stage > group)
+    return optax.multi_transform(transforms, labels)

@@ -1,0 +1,312 @@
+"""Figures of representations: arrays in, matplotlib Figure out, `save` writes a PNG.
+
+Figures are built without pyplot, so no global state and no display are involved; a notebook shows one if it is the
+last value of a cell. Sizes suit a page (text of 8 points), colours are the colour-blind safe set of Okabe and Ito.
+"""
+
+import os
+from pathlib import Path
+
+import numpy as np
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.textpath import TextPath
+from matplotlib.ticker import EngFormatter, MaxNLocator
+
+DPI = 300
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F", "#000000")
+_DASHES = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2)))
+_TEXT, _SMALL = 8, 7
+_INK, _FAINT = "#262626", "#8C8C8C"
+_LINE = 1.3
+
+
+def save(figure, path):
+    """Writes the figure as PNG at 300 dpi.
+
+    The file appears at once or not at all: it is written beside its place and renamed. Missing folders are made.
+
+    Args:
+      figure: a matplotlib Figure.
+      path: where to write it.
+
+    Returns:
+      The path, a pathlib.Path.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        figure.savefig(temporary, format="png", dpi=DPI, facecolor="white")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def traversals(images_DxTxHxWxC, labels, values_T):
+    """Latent traversals: a row per latent, a column per value that the latent is set to.
+
+    Args:
+      images_DxTxHxWxC: decoded images in [0, 1], C = 1 (grey) or 3 (colour).
+      labels: D row labels, for example 'z3 (group 1)  KL 2.41'.
+      values_T: the T values of the traversal.
+
+    Returns:
+      A Figure.
+
+    Raises:
+      ValueError: a shape does not fit.
+    """
+    images = _images("images", images_DxTxHxWxC, "[D, T, H, W, C]")
+    values_T = _array("values", values_T, "[T]")
+    _same("labels", len(labels), "rows of images", images.shape[0])
+    _same("values", len(values_T), "columns of images", images.shape[1])
+    return _mosaic(images, labels, [f"{value:.3g}".replace("-", "−") for value in values_T], "value of the latent")
+
+
+def reconstructions(originals_NxHxWxC, reconstructions_NxHxWxC, columns=10):
+    """Originals above their reconstructions, in pairs of rows.
+
+    Args:
+      originals_NxHxWxC: images in [0, 1], C = 1 (grey) or 3 (colour).
+      reconstructions_NxHxWxC: as many images of the same shape.
+      columns: images per row, at least 1.
+
+    Returns:
+      A Figure.
+
+    Raises:
+      ValueError: a shape does not fit.
+    """
+    originals = _images("originals", originals_NxHxWxC, "[N, H, W, C]")
+    decoded = _images("reconstructions", reconstructions_NxHxWxC, "[N, H, W, C]")
+    if originals.shape != decoded.shape:
+        raise ValueError(f"originals and reconstructions differ in shape: {originals.shape}, {decoded.shape}")
+    if columns < 1:
+        raise ValueError(f"columns must be >= 1, got {columns}")
+    columns = min(columns, len(originals))
+    pairs = -(-len(originals) // columns)
+    grid = np.ones((pairs * columns, 2, *originals.shape[1:]), originals.dtype)  # cells left over stay white
+    grid[: len(originals), 0], grid[: len(originals), 1] = originals, decoded
+    grid = grid.reshape(pairs, columns, *grid.shape[1:]).swapaxes(1, 2).reshape(2 * pairs, columns, *grid.shape[2:])
+    return _mosaic(grid, ["original", "reconstruction"] * pairs, block=2)
+
+
+def nmi_heatmap(nmi_DxF, factor_names, group_of_latent_D=None, title=None):
+    """Normalised mutual information of every latent with every factor, the numbers written into the cells.
+
+    Args:
+      nmi_DxF: values in [0, 1].
+      factor_names: F names.
+      group_of_latent_D: the group of each latent, 0, 1, ...; draws lines between groups and names them.
+      title: text above, or None.
+
+    Returns:
+      A Figure.
+
+    Raises:
+      ValueError: a shape does not fit.
+    """
+    nmi_DxF = _array("nmi", nmi_DxF, "[D, F]")
+    num_latents, num_factors = nmi_DxF.shape
+    _same("factor names", len(factor_names), "columns of nmi", num_factors)
+    figure = Figure(figsize=(1.7 + 0.62 * num_factors, 0.75 + 0.25 * num_latents), layout="constrained")
+    axes = figure.add_subplot()
+    image = axes.imshow(nmi_DxF, cmap="Blues", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+    for (d, f), value in np.ndenumerate(nmi_DxF):
+        colour = "white" if value > 0.55 else _INK if value >= 0.05 else _FAINT
+        axes.text(f, d, f"{value:.2f}", ha="center", va="center", fontsize=_SMALL, color=colour)
+    axes.set_xticks(range(num_factors), factor_names)
+    axes.set_yticks(range(num_latents), [f"z{d}" for d in range(num_latents)])
+    _quiet(axes, spines=())
+    axes.tick_params(length=0)
+    if group_of_latent_D is not None:
+        groups = _groups(group_of_latent_D, num_latents)
+        starts = [0, *(np.flatnonzero(np.diff(groups)) + 1), num_latents]
+        for start in starts[1:-1]:
+            axes.axhline(start - 0.5, color=_INK, linewidth=0.9)
+        labels = axes.secondary_yaxis(-0.11 if num_factors > 3 else -0.2)
+        labels.spines["left"].set_visible(False)
+        middles = [(start + stop - 1) / 2 for start, stop in zip(starts, starts[1:], strict=False)]
+        labels.set_yticks(middles, [f"group {groups[start]}" for start in starts[:-1]])
+        labels.tick_params(length=0, labelsize=_SMALL, labelcolor=_INK)
+        for text, start in zip(labels.get_yticklabels(), starts, strict=False):
+            text.set_color(_group_colour(groups[start]))
+    bar = figure.colorbar(image, ax=axes, shrink=1.0, aspect=28, pad=0.02, ticks=(0, 0.5, 1))
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(length=0, labelsize=_SMALL, labelcolor=_INK)
+    bar.set_label("I(z; v) / H(v)", fontsize=_SMALL, color=_INK)
+    if title is not None:
+        axes.set_title(title, fontsize=_TEXT + 1, color=_INK, pad=6)
+    return figure
+
+
+def nmi_over_time(steps_E, nmi_ExF, factor_names, ylabel, stage_starts=(), betas=()):
+    """One line per factor over training: NMI2 shows information diffusion, NMI1 what has been learned.
+
+    Args:
+      steps_E: the training steps of E evaluations, rising.
+      nmi_ExF: a value per evaluation and factor, in [0, 1]; NaN leaves a gap.
+      factor_names: F names.
+      ylabel: what the values are, for example 'NMI2'.
+      stage_starts: first steps of the stages, drawn as thin vertical lines.
+      betas: the beta of each stage, written at its line; empty for none.
+
+    Returns:
+      A Figure.
+
+    Raises:
+      ValueError: a shape does not fit.
+    """
+    steps_E, nmi_ExF = _curves(steps_E, "nmi", nmi_ExF, "[E, F]")
+    _same("factor names", len(factor_names), "columns of nmi", nmi_ExF.shape[1])
+    figure, axes = _time_axes(steps_E, ylabel, stage_starts, betas)
+    for f, name in enumerate(factor_names):
+        dashes = _DASHES[f // len(PALETTE) % len(_DASHES)]
+        axes.plot(steps_E, nmi_ExF[:, f], color=PALETTE[f % len(PALETTE)], linestyle=dashes, label=name)
+    return _finish_time(figure, axes, nmi_ExF)
+
+
+def kl_over_time(steps_E, kl_ExD, group_of_latent_D, stage_starts=(), betas=()):
+    """KL of every latent to the prior over training, coloured by group.
+
+    Args:
+      steps_E: the training steps of E evaluations, rising.
+      kl_ExD: KL per latent in nats, mean over examples; NaN leaves a gap.
+      group_of_latent_D: the group of each latent, 0, 1, ...
+      stage_starts: first steps of the stages, drawn as thin vertical lines.
+      betas: the beta of each stage, written at its line; empty for none.
+
+    Returns:
+      A Figure.
+
+    Raises:
+      ValueError: a shape does not fit.
+    """
+    steps_E, kl_ExD = _curves(steps_E, "kl", kl_ExD, "[E, D]")
+    groups = _groups(group_of_latent_D, kl_ExD.shape[1])
+    figure, axes = _time_axes(steps_E, "KL (nats)", stage_starts, betas)
+    for d, group in enumerate(groups):
+        place = int((groups[:d] == group).sum())  # tells apart latents of one group
+        axes.plot(
+            steps_E, kl_ExD[:, d], color=_group_colour(group), linestyle=_DASHES[place % len(_DASHES)],
+            alpha=1 - 0.25 * min(place // len(_DASHES), 2), label=f"z{d} (group {group})",
+        )
+    return _finish_time(figure, axes, kl_ExD)
+
+
+def _time_axes(steps, ylabel, stage_starts, betas):
+    stage_starts, betas = np.asarray(stage_starts, float), np.asarray(betas, float)
+    if betas.size:
+        _same("betas", len(betas), "stage starts", len(stage_starts))
+    figure = Figure(figsize=(5.5, 2.6), layout="constrained")
+    axes = figure.add_subplot()
+    left, right = min([steps[0], *stage_starts]), max([steps[-1], *stage_starts])
+    axes.set_xlim(left, right if right > left else left + 1)
+    axes.set_xlabel("training step", fontsize=_TEXT, color=_INK)
+    axes.set_ylabel(ylabel, fontsize=_TEXT, color=_INK)
+    axes.xaxis.set_major_locator(MaxNLocator(7, integer=True))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.set_prop_cycle(linewidth=[_LINE])
+    _quiet(axes, spines=("left", "bottom"))
+    across = axes.get_xaxis_transform()  # x in steps, y in parts of the axes
+    lines = [((start, 0), (start, 1.03)) for start in stage_starts]
+    axes.add_collection(
+        LineCollection(lines, colors=_FAINT, linewidths=0.6, transform=across, clip_on=False, zorder=1),
+        autolim=False,
+    )
+    for start, beta in zip(stage_starts, betas, strict=False):
+        axes.annotate(
+            f"β = {beta:g}", (start, 1.03), xycoords=across, xytext=(2, 0), textcoords="offset points",
+            va="center", fontsize=_SMALL, color=_INK,
+        )
+    return figure, axes
+
+
+def _finish_time(figure, axes, values):
+    finite = values[np.isfinite(values)]
+    top = float(finite.max(initial=0.0))
+    axes.set_ylim(0, 1.05 * top if top > 0 else 1)
+    num_lines = values.shape[1]
+    figure.legend(
+        loc="outside right center", frameon=False, fontsize=_SMALL, labelcolor=_INK, ncols=-(-num_lines // 12),
+        handlelength=2.2, labelspacing=0.35, columnspacing=1.0, borderaxespad=0.2,
+    )
+    return figure
+
+
+def _mosaic(images_RxKxHxWxC, row_labels, column_labels=None, xlabel=None, block=1):
+    """One axes holds all images, a whole number of device pixels to a pixel; wider gaps after `block` rows."""
+    rows, columns, height, width, _ = images_RxKxHxWxC.shape
+    gap = max(1, round(width / 21))
+    tops = [r * (height + gap) + (r // block if block > 1 else 0) * 2 * gap for r in range(rows)]
+    lefts = [k * (width + gap) for k in range(columns)]
+    canvas = np.ones((tops[-1] + height, lefts[-1] + width, 3))
+    for r, top in enumerate(tops):
+        for k, left in enumerate(lefts):
+            canvas[top : top + height, left : left + width] = images_RxKxHxWxC[r, k]
+    inch = max(1, round(136 / width)) / DPI  # of one image pixel
+    label_width = max(TextPath((0, 0), label or " ", size=_TEXT).get_extents().width for label in row_labels) / 72
+    left_margin, margin = label_width + 0.14, 0.06
+    bottom = margin + (0.17 if column_labels else 0) + (0.17 if xlabel else 0)
+    # Whole device pixels everywhere, or the rows of the images would come out of unequal height.
+    left_margin, margin, bottom = (round(length * DPI) / DPI for length in (left_margin, margin, bottom))
+    image_height, image_width = canvas.shape[0] * inch, canvas.shape[1] * inch
+    total_width, total_height = left_margin + image_width + margin, bottom + image_height + margin
+    figure = Figure(figsize=(total_width, total_height))
+    axes = figure.add_axes(
+        (left_margin / total_width, bottom / total_height, image_width / total_width, image_height / total_height)
+    )
+    axes.imshow(np.clip(canvas, 0, 1), interpolation="nearest", aspect="auto")
+    axes.set_yticks([top + height / 2 - 0.5 for top in tops], row_labels)
+    axes.set_xticks([left + width / 2 - 0.5 for left in lefts] if column_labels else [], column_labels or [])
+    _quiet(axes, spines=())
+    axes.tick_params(length=0, pad=3, labelsize=_TEXT)
+    axes.tick_params(axis="x", labelsize=_SMALL)
+    if xlabel:
+        axes.set_xlabel(xlabel, fontsize=_TEXT, color=_INK, labelpad=2)
+    return figure
+
+
+def _quiet(axes, spines):
+    for side, spine in axes.spines.items():
+        spine.set_visible(side in spines)
+        spine.set(color=_INK, linewidth=0.6)
+    axes.tick_params(labelsize=_SMALL, labelcolor=_INK, color=_INK, width=0.6, length=2.5)
+
+
+def _group_colour(group):
+    return PALETTE[int(group) % len(PALETTE)]
+
+
+def _array(name, array, axes):
+    array = np.asarray(array, float)
+    if array.ndim != axes.count(",") + 1 or 0 in array.shape:
+        raise ValueError(f"{name} must be a non-empty {axes} array, got shape {array.shape}")
+    return array
+
+
+def _images(name, images, axes):
+    images = _array(name, images, axes)
+    if images.shape[-1] not in (1, 3):
+        raise ValueError(f"{name} must have 1 or 3 channels last, got shape {images.shape}")
+    return images
+
+
+def _curves(steps, name, values, axes):
+    steps, values = _array("steps", steps, "[E]"), _array(name, values, axes)
+    _same("steps", len(steps), f"rows of {name}", len(values))
+    return steps, values
+
+
+def _groups(group_of_latent, num_latents):
+    groups = np.asarray(group_of_latent)
+    if groups.shape != (num_latents,):
+        raise ValueError(f"group_of_latent must hold one group for each of {num_latents} latents, got {groups.shape}")
+    return groups
+
+
+def _same(name, count, other, expected):
+    if count != expected:
+        raise ValueError(f"{count} {name}, but {expected} {other}")
