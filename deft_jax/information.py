@@ -16,7 +16,7 @@ def check_samples(codes, factors):
       factors: [N, F] integers >= 0, whatever their sizes.
 
     Returns:
-      (codes, factors) as numpy arrays: codes float32 or float64 as they came, float64 otherwise; factors int64.
+      (codes, factors) as numpy arrays: codes float32 or float64 as they came, else float64; factors int64.
 
     Raises:
       ValueError: a shape, a type or a value does not fit; one line says which.
@@ -30,18 +30,18 @@ def check_samples(codes, factors):
     codes = _as_float(codes)
     finite = np.isfinite(codes)
     if not finite.all():
-        sample, latent = np.argwhere(~finite)[0]
-        raise ValueError(f"codes must be finite, got {codes[sample, latent]} in sample {sample}, latent {latent}")
+        row, latent = np.argwhere(~finite)[0]
+        raise ValueError(f"codes must be finite, got {codes[row, latent]} in row {row}, latent {latent}")
     return codes, _as_labels("factors", factors)
 
 
 def discretise(codes, num_bins=20):
     """Cuts each code dimension into equal-width bins between its smallest and its largest value.
 
-    The same cut as disentanglement_lib's: the edges are those of np.histogram (in the dtype of the codes) and
-    the bin is that of np.digitize over all edges but the last, so the maximum falls into the last bin. Bins are
-    counted from 0 here, from 1 there. A constant dimension falls into one bin. A dimension whose range is only
-    a few float steps wide, which np.histogram refuses, leaves some bins empty.
+    The same cut as disentanglement_lib's: the edges are those of np.histogram (in the dtype of the codes),
+    and the bin is that of np.digitize over all edges but the last, so the maximum falls into the last bin.
+    Bins are counted from 0 here, from 1 there. A constant dimension falls into one bin. A dimension that
+    spans only a few float steps, which np.histogram refuses, leaves some bins empty.
 
     Args:
       codes: [N, D] finite real numbers.
@@ -61,8 +61,8 @@ def discretise(codes, num_bins=20):
         low, high = column.min(), column.max()
         if low == high:
             low, high = low - column.dtype.type(0.5), high + column.dtype.type(0.5)
-        # The first edge is the minimum itself, so only the inner edges separate values. One call per column, not
-        # one for all: linspace rounds differently for all columns once the range of one underflows.
+        # The first edge is the minimum itself, so only the inner edges separate values. One call per column,
+        # not one for all: linspace rounds all columns differently once the range of one underflows.
         edges = np.linspace(low, high, num_bins + 1, dtype=column.dtype)
         bins[:] = np.searchsorted(edges[1:-1], column, side="right")
     return bins_DxN.T
@@ -88,9 +88,9 @@ def mutual_information(bins, factors):
     factors_FxN = _compact(_as_labels("factors", np.asarray(factors)))
     (num_codes, num_samples), num_bins = bins_DxN.shape, bins_DxN.max() + 1
     if factors_FxN.shape[1] != num_samples:
-        raise ValueError(f"bins and factors must have the same N, got {num_samples} and {factors_FxN.shape[1]}")
+        raise ValueError(f"bins and factors must have the same N: {num_samples}, {factors_FxN.shape[1]}")
     result_DxF = np.empty((num_codes, len(factors_FxN)))
-    # One row of cells per (code dimension, bin), so that one bincount per factor fills the tables of all dimensions.
+    # One row of cells per (code dimension, bin), so that one bincount per factor fills all its tables.
     rows_DxN = bins_DxN + num_bins * np.arange(num_codes)[:, None]
     for f, factor in enumerate(factors_FxN):
         size = factor.max() + 1
@@ -134,8 +134,8 @@ def normalised_mutual_information(codes, factors, num_bins=20):
       [D, F] float64 in [0, 1] up to rounding; no unit.
 
     Raises:
-      ValueError: an input does not fit (`check_samples`, `discretise`), or a factor is constant in the sample,
-        which leaves the ratio undefined; the line names the factor's index.
+      ValueError: an input does not fit (`check_samples`, `discretise`), or a factor is constant in the
+        sample, which leaves the ratio undefined; the line names the factor's index.
     """
     codes, factors = check_samples(codes, factors)
     entropy_F = entropy(factors)
@@ -171,7 +171,7 @@ def _as_labels(name, labels):
 
 
 def _compact(labels):
-    """[N, K] to a contiguous [K, N], renumbered if a label is N or more, so that tables of counts stay small."""
+    """[N, K] to a contiguous [K, N], renumbered if a label is N or more, to keep tables of counts small."""
     labels_KxN = np.ascontiguousarray(labels.T)
     if labels_KxN.max() < len(labels):
         return labels_KxN

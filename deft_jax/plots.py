@@ -1,9 +1,11 @@
 """Figures of representations: arrays in, matplotlib Figure out, `save` writes a PNG.
 
-Figures are built without pyplot, so no global state and no display are involved; a notebook shows one if it is the
-last value of a cell. Sizes suit a page (text of 8 points), colours are the colour-blind safe set of Okabe and Ito.
+Figures are built without pyplot, so no global state and no display are involved; in a notebook,
+`IPython.display.display(figure)` shows one. Sizes suit a page (text of 7 and 8 points), lines have the
+colours of Okabe and Ito, which colour-blind readers tell apart.
 """
 
+import itertools
 import os
 from pathlib import Path
 
@@ -17,14 +19,15 @@ DPI = 300
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F", "#000000")
 _DASHES = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2)))
 _TEXT, _SMALL = 8, 7
-_INK, _FAINT = "#262626", "#8C8C8C"
+_INK, _FAINT = "#262626", "#808080"
 _LINE = 1.3
 
 
 def save(figure, path):
     """Writes the figure as PNG at 300 dpi.
 
-    The file appears at once or not at all: it is written beside its place and renamed. Missing folders are made.
+    The file appears at once or not at all: it is written under another name, then renamed. Missing folders
+    are made.
 
     Args:
       figure: a matplotlib Figure.
@@ -62,7 +65,8 @@ def traversals(images_DxTxHxWxC, labels, values_T):
     values_T = _array("values", values_T, "[T]")
     _same("labels", len(labels), "rows of images", images.shape[0])
     _same("values", len(values_T), "columns of images", images.shape[1])
-    return _mosaic(images, labels, [f"{value:.3g}".replace("-", "−") for value in values_T], "value of the latent")
+    names = [np.format_float_positional(value, precision=2, trim="-").replace("-", "−") for value in values_T]
+    return _mosaic(images, labels, names, "value of the latent")
 
 
 def reconstructions(originals_NxHxWxC, reconstructions_NxHxWxC, columns=10):
@@ -89,7 +93,8 @@ def reconstructions(originals_NxHxWxC, reconstructions_NxHxWxC, columns=10):
     pairs = -(-len(originals) // columns)
     grid = np.ones((pairs * columns, 2, *originals.shape[1:]), originals.dtype)  # cells left over stay white
     grid[: len(originals), 0], grid[: len(originals), 1] = originals, decoded
-    grid = grid.reshape(pairs, columns, *grid.shape[1:]).swapaxes(1, 2).reshape(2 * pairs, columns, *grid.shape[2:])
+    grid = grid.reshape(pairs, columns, *grid.shape[1:]).swapaxes(1, 2)
+    grid = grid.reshape(2 * pairs, columns, *originals.shape[1:])
     return _mosaic(grid, ["original", "reconstruction"] * pairs, block=2)
 
 
@@ -99,7 +104,7 @@ def nmi_heatmap(nmi_DxF, factor_names, group_of_latent_D=None, title=None):
     Args:
       nmi_DxF: values in [0, 1].
       factor_names: F names.
-      group_of_latent_D: the group of each latent, 0, 1, ...; draws lines between groups and names them.
+      group_of_latent_D: the group of each latent, 0, 1, ...; several are named, with lines between them.
       title: text above, or None.
 
     Returns:
@@ -126,13 +131,12 @@ def nmi_heatmap(nmi_DxF, factor_names, group_of_latent_D=None, title=None):
         starts = [0, *(np.flatnonzero(np.diff(groups)) + 1), num_latents]
         for start in starts[1:-1]:
             axes.axhline(start - 0.5, color=_INK, linewidth=0.9)
-        labels = axes.secondary_yaxis(-0.11 if num_factors > 3 else -0.2)
-        labels.spines["left"].set_visible(False)
-        middles = [(start + stop - 1) / 2 for start, stop in zip(starts, starts[1:], strict=False)]
-        labels.set_yticks(middles, [f"group {groups[start]}" for start in starts[:-1]])
-        labels.tick_params(length=0, labelsize=_SMALL, labelcolor=_INK)
-        for text, start in zip(labels.get_yticklabels(), starts, strict=False):
-            text.set_color(_group_colour(groups[start]))
+        for start, stop in itertools.pairwise(starts if len(starts) > 2 else ()):
+            axes.annotate(
+                f"group {groups[start]}", (0, (start + stop - 1) / 2), xycoords=axes.get_yaxis_transform(),
+                xytext=(-26, 0), textcoords="offset points", ha="right", va="center_baseline",
+                fontsize=_SMALL, color=_group_colour(groups[start]),
+            )
     bar = figure.colorbar(image, ax=axes, shrink=1.0, aspect=28, pad=0.02, ticks=(0, 0.5, 1))
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=0, labelsize=_SMALL, labelcolor=_INK)
@@ -164,7 +168,8 @@ def nmi_over_time(steps_E, nmi_ExF, factor_names, ylabel, stage_starts=(), betas
     figure, axes = _time_axes(steps_E, ylabel, stage_starts, betas)
     for f, name in enumerate(factor_names):
         dashes = _DASHES[f // len(PALETTE) % len(_DASHES)]
-        axes.plot(steps_E, nmi_ExF[:, f], color=PALETTE[f % len(PALETTE)], linestyle=dashes, label=name)
+        colour = PALETTE[f % len(PALETTE)]
+        axes.plot(steps_E, nmi_ExF[:, f], color=colour, linestyle=dashes, label=name, clip_on=False)
     return _finish_time(figure, axes, nmi_ExF)
 
 
@@ -187,11 +192,13 @@ def kl_over_time(steps_E, kl_ExD, group_of_latent_D, stage_starts=(), betas=()):
     steps_E, kl_ExD = _curves(steps_E, "kl", kl_ExD, "[E, D]")
     groups = _groups(group_of_latent_D, kl_ExD.shape[1])
     figure, axes = _time_axes(steps_E, "KL (nats)", stage_starts, betas)
+    several = len(set(groups.tolist())) > 1
     for d, group in enumerate(groups):
         place = int((groups[:d] == group).sum())  # tells apart latents of one group
         axes.plot(
             steps_E, kl_ExD[:, d], color=_group_colour(group), linestyle=_DASHES[place % len(_DASHES)],
-            alpha=1 - 0.25 * min(place // len(_DASHES), 2), label=f"z{d} (group {group})",
+            alpha=1 - 0.25 * min(place // len(_DASHES), 2), clip_on=False,
+            label=f"z{d} (group {group})" if several else f"z{d}",
         )
     return _finish_time(figure, axes, kl_ExD)
 
@@ -227,17 +234,17 @@ def _time_axes(steps, ylabel, stage_starts, betas):
 def _finish_time(figure, axes, values):
     finite = values[np.isfinite(values)]
     top = float(finite.max(initial=0.0))
-    axes.set_ylim(0, 1.05 * top if top > 0 else 1)
+    axes.set_ylim(min(0.0, float(finite.min(initial=0.0))), 1.05 * top if top > 0 else 1)
     num_lines = values.shape[1]
     figure.legend(
-        loc="outside right center", frameon=False, fontsize=_SMALL, labelcolor=_INK, ncols=-(-num_lines // 12),
-        handlelength=2.2, labelspacing=0.35, columnspacing=1.0, borderaxespad=0.2,
+        loc="outside right center", frameon=False, fontsize=_SMALL, labelcolor=_INK,
+        ncols=-(-num_lines // 12), handlelength=2.2, labelspacing=0.35, columnspacing=1.0, borderaxespad=0.2,
     )
     return figure
 
 
 def _mosaic(images_RxKxHxWxC, row_labels, column_labels=None, xlabel=None, block=1):
-    """One axes holds all images, a whole number of device pixels to a pixel; wider gaps after `block` rows."""
+    """All images in one axes, a pixel a whole number of device pixels; wider gaps after `block` rows."""
     rows, columns, height, width, _ = images_RxKxHxWxC.shape
     gap = max(1, round(width / 21))
     tops = [r * (height + gap) + (r // block if block > 1 else 0) * 2 * gap for r in range(rows)]
@@ -247,17 +254,16 @@ def _mosaic(images_RxKxHxWxC, row_labels, column_labels=None, xlabel=None, block
         for k, left in enumerate(lefts):
             canvas[top : top + height, left : left + width] = images_RxKxHxWxC[r, k]
     inch = max(1, round(136 / width)) / DPI  # of one image pixel
-    label_width = max(TextPath((0, 0), label or " ", size=_TEXT).get_extents().width for label in row_labels) / 72
-    left_margin, margin = label_width + 0.14, 0.06
+    widths = [TextPath((0, 0), label or " ", size=_TEXT).get_extents().width for label in row_labels]
+    left_margin, margin = max(widths) / 72 + 0.14, 0.06
     bottom = margin + (0.17 if column_labels else 0) + (0.17 if xlabel else 0)
     # Whole device pixels everywhere, or the rows of the images would come out of unequal height.
     left_margin, margin, bottom = (round(length * DPI) / DPI for length in (left_margin, margin, bottom))
     image_height, image_width = canvas.shape[0] * inch, canvas.shape[1] * inch
     total_width, total_height = left_margin + image_width + margin, bottom + image_height + margin
     figure = Figure(figsize=(total_width, total_height))
-    axes = figure.add_axes(
-        (left_margin / total_width, bottom / total_height, image_width / total_width, image_height / total_height)
-    )
+    place = np.array([left_margin, bottom, image_width, image_height])
+    axes = figure.add_axes(tuple(place / [total_width, total_height, total_width, total_height]))
     axes.imshow(np.clip(canvas, 0, 1), interpolation="nearest", aspect="auto")
     axes.set_yticks([top + height / 2 - 0.5 for top in tops], row_labels)
     axes.set_xticks([left + width / 2 - 0.5 for left in lefts] if column_labels else [], column_labels or [])
@@ -303,7 +309,7 @@ def _curves(steps, name, values, axes):
 def _groups(group_of_latent, num_latents):
     groups = np.asarray(group_of_latent)
     if groups.shape != (num_latents,):
-        raise ValueError(f"group_of_latent must hold one group for each of {num_latents} latents, got {groups.shape}")
+        raise ValueError(f"group_of_latent must have shape ({num_latents},), got {groups.shape}")
     return groups
 
 

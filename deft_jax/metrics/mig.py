@@ -4,11 +4,11 @@ from deft_jax import information
 
 
 def mig(codes, factors, num_bins=20):
-    """How much more the best latent knows of a factor than the second best, as a share of the factor's entropy.
+    """How much more the best latent knows of a factor than the second best, as a share of its entropy.
 
-    MIG = mean over f of (I(z_(1); v_f) - I(z_(2); v_f)) / H(v_f), where (1) and (2) are the two latents with the
-    highest mutual information with factor f. Estimated as in disentanglement_lib: equal-width bins per latent.
-    With one latent the second highest is 0.
+    MIG = mean over f of (I(z_(1); v_f) - I(z_(2); v_f)) / H(v_f), where (1) and (2) are the two latents with
+    the highest mutual information with factor f. Estimated as in disentanglement_lib: equal-width bins per
+    latent. With one latent the second highest is 0.
 
     Args:
       codes: [N, D] finite real numbers, the posterior means by convention.

@@ -6,11 +6,11 @@ from deft_jax import information
 def nmi(codes, factors, num_bins=20):
     """Which latent knows which factor, and how far that knowledge has spread.
 
-    I(z_d; v_f) / H(v_f) is the share of factor f that latent d knows. NMI1, the highest value of a factor, says
-    how much one latent has learned of it. NMI2, the second highest, says how much of it another latent knows as
-    well. The information diffusion of DEFT (arXiv 2102.03986), in which information that enters at a lower beta
-    spreads over latents already taken, shows as a rising NMI2, often with a falling NMI1. MIG, the mean of
-    NMI1 - NMI2, cannot tell a factor that spreads from one that is not learned.
+    I(z_d; v_f) / H(v_f) is the share of factor f that latent d knows. NMI1, the highest value of a factor,
+    says how much one latent has learned of it. NMI2, the second highest, says how much of it another latent
+    knows as well. The information diffusion of DEFT (arXiv 2102.03986), in which information that enters at a
+    lower beta spreads over latents already taken, shows as a rising NMI2, often with a falling NMI1. MIG, the
+    mean of NMI1 - NMI2, cannot tell a factor that spreads from one that is not learned.
 
     Args:
       codes: [N, D] finite real numbers, the posterior means by convention.
@@ -18,8 +18,8 @@ def nmi(codes, factors, num_bins=20):
       num_bins: bins per latent.
 
     Returns:
-      {'nmi': [D, F], 'nmi1': [F], 'nmi2': [F] (0 if D = 1), 'nmi1_latent': [F] int, the latent that holds NMI1,
-      the first one of equals}; no unit.
+      {'nmi': [D, F], 'nmi1': [F], 'nmi2': [F] (0 if D = 1), 'nmi1_latent': [F] int, the latent that holds
+      NMI1, the first one of equals}; no unit.
 
     Raises:
       ValueError: an input does not fit, or a factor is constant in the sample; one line says which.

@@ -1,0 +1,193 @@
+"""Figures: what is drawn where, that files are whole, and that pyplot stays out of it."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.image import imread
+
+from deft_jax import plots
+
+RNG = np.random.default_rng(0)
+NAMES = ["shape", "scale", "posX"]
+STEPS = np.arange(0, 500, 100)
+STAGES = {"stage_starts": (0, 200), "betas": (70, 0.5)}
+
+
+def _figures():
+    labels = ["z0 (group 0)  KL 2.41", "z1"]
+    return {
+        "traversals": plots.traversals(RNG.random((2, 3, 16, 16, 1)), labels, [-1, 0, 1]),
+        "reconstructions": plots.reconstructions(*RNG.random((2, 5, 16, 16, 3)), columns=3),
+        "heatmap": plots.nmi_heatmap(RNG.random((4, 3)), NAMES, [0, 0, 1, 1], title="nmi"),
+        "nmi": plots.nmi_over_time(STEPS, RNG.random((5, 3)), NAMES, "NMI2", **STAGES),
+        "kl": plots.kl_over_time(STEPS, RNG.random((5, 4)), [0, 0, 1, 1], **STAGES),
+    }
+
+
+def _texts(figure):
+    return [text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text"))]
+
+
+@pytest.mark.filterwarnings("error")
+def test_every_figure_saves_as_png(tmp_path):
+    for name, figure in _figures().items():
+        assert isinstance(figure, Figure)
+        path = plots.save(figure, tmp_path / "new" / "folder" / f"{name}.png")
+        pixels = imread(path)
+        height, width = np.round(figure.get_size_inches() * plots.DPI).astype(int)[::-1]
+        assert pixels.shape[:2] == (height, width)
+        assert pixels[..., :3].std() > 0.01, name
+    assert sorted(os.listdir(tmp_path / "new" / "folder")) == sorted(f"{name}.png" for name in _figures())
+
+
+def test_failed_save_leaves_the_old_file_alone(tmp_path):
+    path = tmp_path / "figure.png"
+    path.write_bytes(b"old")
+
+    class Broken:
+        def savefig(self, file, **_):
+            file.write_bytes(b"half")
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        plots.save(Broken(), path)
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["figure.png"]
+
+
+def test_pyplot_is_not_imported(tmp_path):
+    code = (
+        "import sys, numpy as np; from deft_jax import plots;"
+        "plots.save(plots.nmi_heatmap(np.eye(2), ['a', 'b']), sys.argv[1]);"
+        "sys.exit('matplotlib.pyplot' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "figure.png")], check=True)
+
+
+def _drawn(figure, tmp_path):
+    """The saved pixels of the axes of a mosaic, as floats [H, W, 3], and its pixels per image pixel."""
+    pixels = imread(plots.save(figure, tmp_path / "mosaic.png"))[..., :3]
+    box = figure.axes[0].get_position()
+    height, width = pixels.shape[:2]
+    top, left = round((1 - box.y1) * height), round(box.x0 * width)
+    drawn = pixels[top : top + round(box.height * height), left : left + round(box.width * width)]
+    return drawn, len(figure.axes[0].images[0].get_array())
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_traversal_shows_each_image_in_its_cell(tmp_path, channels):
+    images = np.round(RNG.random((3, 4, 17, 17, channels)) * 255) / 255
+    drawn, rows = _drawn(plots.traversals(images, "abc", range(4)), tmp_path)
+    scale, remainder = divmod(len(drawn), rows)
+    assert remainder == 0, "an image pixel must be a whole number of pixels of the file"
+    once = drawn[scale // 2 :: scale, scale // 2 :: scale]
+    for d in range(3):
+        for t in range(4):
+            cell = once[d * 18 : d * 18 + 17, t * 18 : t * 18 + 17]
+            np.testing.assert_allclose(cell, np.broadcast_to(images[d, t], cell.shape), atol=1 / 255)
+
+
+def test_reconstruction_stands_below_its_original(tmp_path):
+    originals, decoded = np.round(RNG.random((2, 5, 20, 20, 3)) * 255) / 255
+    figure = plots.reconstructions(originals, decoded, columns=3)
+    canvas = np.asarray(figure.axes[0].images[0].get_array())
+    assert canvas.shape[:2] == (4 * 21 + 2 - 1, 3 * 21 - 1)  # one pixel between images, three between pairs
+    for n in range(5):
+        top, left = n // 3 * (2 * 21 + 2), n % 3 * 21
+        np.testing.assert_array_equal(canvas[top : top + 20, left : left + 20], originals[n])
+        np.testing.assert_array_equal(canvas[top + 21 : top + 41, left : left + 20], decoded[n])
+    np.testing.assert_array_equal(canvas[-20:, -20:], 1)
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert labels == ["original", "reconstruction"] * 2
+
+
+def test_images_outside_the_range_are_clipped():
+    figure = plots.reconstructions(np.full((1, 4, 4, 1), -3.0), np.full((1, 4, 4, 1), 9.0))
+    canvas = np.asarray(figure.axes[0].images[0].get_array())
+    assert canvas.min() == 0
+    assert canvas.max() == 1
+
+
+def test_heatmap_writes_numbers_names_and_groups():
+    values = np.array([[0.81, 0.02], [0.1, 0.34], [0, 1]])
+    figure = plots.nmi_heatmap(values, ["size", "hue"], [0, 0, 1], "title")
+    texts = _texts(figure)
+    for expected in ("0.81", "0.02", "0.10", "0.34", "0.00", "1.00", "size", "hue", "z2", "group 1", "title"):
+        assert expected in texts
+    assert [line.get_ydata()[0] for line in figure.axes[0].lines] == [1.5]
+    assert not plots.nmi_heatmap(np.eye(2), ["a", "b"]).axes[0].lines
+
+
+def test_lines_hold_the_values_and_stages_their_betas():
+    values = RNG.random((5, 3))
+    axes = plots.nmi_over_time(STEPS, values, NAMES, "NMI2", **STAGES).axes[0]
+    assert axes.get_ylabel() == "NMI2"
+    for line, name, column in zip(axes.lines, NAMES, values.T, strict=True):
+        assert line.get_label() == name
+        np.testing.assert_array_equal(line.get_xydata(), np.stack([STEPS, column], axis=1))
+    assert [text.get_text() for text in axes.texts] == ["β = 70", "β = 0.5"]
+    boundaries = [segment[0, 0] for segment in axes.collections[0].get_segments()]
+    np.testing.assert_array_equal(boundaries, [0, 200])
+    assert not plots.nmi_over_time(STEPS, values, NAMES, "NMI2", stage_starts=(0, 200)).axes[0].texts
+
+
+def test_kl_lines_share_a_colour_within_a_group_and_differ_otherwise():
+    lines = plots.kl_over_time(STEPS, RNG.random((5, 6)), [0, 0, 1, 1, 2, 2]).axes[0].lines
+    colours, dashes = [line.get_color() for line in lines], [line.get_linestyle() for line in lines]
+    assert colours[0] == colours[1]
+    assert len(set(colours)) == 3
+    assert dashes[0] != dashes[1]
+
+
+def test_a_single_group_is_not_named():
+    heatmap = plots.nmi_heatmap(np.eye(2), ["a", "b"], [0, 0])
+    kl = plots.kl_over_time([0, 1], np.eye(2), [0, 0])
+    assert not any("group" in text for text in _texts(heatmap) + _texts(kl))
+    assert [line.get_label() for line in kl.axes[0].lines] == ["z0", "z1"]
+
+
+def test_every_line_of_a_full_legend_looks_different():
+    for lines in (
+        plots.nmi_over_time(STEPS, RNG.random((5, 12)), [f"f{f}" for f in range(12)], "NMI1").axes[0].lines,
+        plots.kl_over_time(STEPS, RNG.random((5, 10)), np.zeros(10, int)).axes[0].lines,
+    ):
+        looks = {(line.get_color(), str(line._dash_pattern), line.get_alpha()) for line in lines}
+        assert len(looks) == len(lines)
+
+
+@pytest.mark.filterwarnings("error")
+def test_short_and_broken_curves_still_draw(tmp_path):
+    plots.save(plots.nmi_over_time([100], [[0.2, 0.1]], ["a", "b"], "NMI2", (0,), (4,)), tmp_path / "one.png")
+    plots.save(plots.kl_over_time([0, 1], np.full((2, 1), np.nan), [0]), tmp_path / "nan.png")
+    plots.save(plots.kl_over_time([0], np.zeros((1, 2)), [0, 1], (0,), (4,)), tmp_path / "zero.png")
+
+
+IMAGES = np.zeros((2, 3, 8, 8, 1))
+ROW = IMAGES[0]
+
+
+@pytest.mark.parametrize(
+    ("draw", "message"),
+    [
+        (lambda: plots.traversals(ROW, ["a"], [0, 1, 2]), r"images .* \[D, T, H, W, C\] .*\(3, 8, 8, 1\)"),
+        (lambda: plots.traversals(IMAGES, ["a"], [0, 1, 2]), "1 labels, but 2 rows of images"),
+        (lambda: plots.traversals(IMAGES, ["a", "b"], [0, 1]), "2 values, but 3 columns of images"),
+        (lambda: plots.traversals(np.zeros((1, 1, 8, 8, 2)), ["a"], [0]), "1 or 3 channels last"),
+        (lambda: plots.reconstructions(ROW, ROW[:2]), r"differ in shape: \(3, 8, 8, 1\), \(2, 8, 8, 1\)"),
+        (lambda: plots.reconstructions(ROW, ROW, columns=0), "columns must be >= 1"),
+        (lambda: plots.nmi_heatmap(np.eye(3), ["a", "b"]), "2 factor names, but 3 columns of nmi"),
+        (lambda: plots.nmi_heatmap(np.eye(2), ["a", "b"], [0]), r"group_of_latent must have shape \(2,\)"),
+        (lambda: plots.nmi_over_time([0, 1], np.eye(3), ["a"] * 3, "y"), "2 steps, but 3 rows of nmi"),
+        (lambda: plots.nmi_over_time(range(3), np.eye(3), ["a"], "y"), "1 factor names, but 3 columns"),
+        (lambda: plots.kl_over_time([0, 1], np.eye(2), [0, 0, 1]), r"group_of_latent must have shape \(2,\)"),
+        (lambda: plots.kl_over_time([0, 1], np.eye(2), [0, 0], (0, 1), (4,)), "1 betas, but 2 stage starts"),
+    ],
+)
+def test_shapes_are_checked(draw, message):
+    with pytest.raises(ValueError, match=message) as error:
+        draw()
+    assert "\n" not in str(error.value)
