@@ -41,9 +41,8 @@ class Encoder:
             chunk = factors_NxF[start : start + _CHUNK]
             padded = np.resize(chunk, (_CHUNK, chunk.shape[1]))  # one shape, so one program
             key = jax.random.fold_in(self._key, start)
-            posterior = self._encode(stage, params, self._source.arrays, padded, key)
-            parts.append(jax.tree.map(lambda leaf, n=len(chunk): np.asarray(leaf)[:n], posterior))
-        return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+            parts.append(self._encode(stage, params, self._source.arrays, padded, key))
+        return jax.tree.map(lambda *leaves: np.concatenate(leaves)[: len(factors_NxF)], *parts)
 
 
 def score(codes: np.ndarray, factors_NxF: np.ndarray, num_bins: int = 20) -> dict:
@@ -75,7 +74,8 @@ def freezing_order(
     for index, name in enumerate(factor_names):
         best = {stage: float(nmi[:, index].max()) for stage, nmi in sorted(last.items())}
         entered = next((stage for stage, value in best.items() if value >= threshold), None)
-        row = {"factor": name, "nmi": list(best.values()), "stage": entered, "beta": None, "latent": None, "group": None}
+        row = {"factor": name, "nmi": list(best.values()), "stage": entered}
+        row |= {"beta": None, "latent": None, "group": None}
         if entered is not None:
             latent = int(last[entered][:, index].argmax())
             row |= {"beta": betas[entered], "latent": latent, "group": group_of_latent[latent]}

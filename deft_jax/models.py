@@ -198,7 +198,7 @@ def group_sizes(latents: int, groups: int | Sequence[int]) -> tuple[int, ...]:
     """Latents of each group: `groups` equal groups, or the sizes themselves, which must add up to `latents`."""
     if isinstance(groups, int):
         if groups < 1 or latents % groups:
-            raise ValueError(f"{latents} latents do not divide into {groups} equal groups; give the sizes of the groups")
+            raise ValueError(f"{latents} latents do not divide into {groups} equal groups; give the size of each")
         return (latents // groups,) * groups
     sizes = tuple(groups)
     if any(size < 1 for size in sizes) or sum(sizes) != latents:

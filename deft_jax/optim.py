@@ -86,5 +86,6 @@ def deft_optimizer(
         rate = group_learning_rate(learning_rate, gamma, stages.starts, group)
         learns = stage == group or (stage > group and gamma > 0)
         transforms[f"group_{group}"] = adam(rate, start, learns)
-        transforms[f"calibration_{group}"] = adam(learning_rate, stages.end(group) if group < len(stages) else start, stage > group)
+        after = stages.end(group) if group < len(stages) else stages.total_steps
+        transforms[f"calibration_{group}"] = adam(learning_rate, after, stage > group)
     return optax.multi_transform(transforms, labels)

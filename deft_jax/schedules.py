@@ -6,6 +6,7 @@ and a compiled program never has to look for them.
 """
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Sequence
 
@@ -72,7 +73,7 @@ def _check_betas(betas: Sequence[float], name: str) -> None:
         raise ValueError(f"{name} is empty; give one value a stage, from high to low")
     if any(not math.isfinite(beta) or beta < 0 for beta in betas):
         raise ValueError(f"{name} must be finite and not negative, got {tuple(betas)}")
-    if any(later >= earlier for earlier, later in zip(betas[:-1], betas[1:], strict=True)):
+    if any(later >= earlier for earlier, later in itertools.pairwise(betas)):
         raise ValueError(f"{name} must fall from stage to stage, got {tuple(betas)}")
 
 
@@ -86,7 +87,7 @@ def fixed_stages(betas: Sequence[float], steps: int | Sequence[int], total_steps
     _check_betas(betas, "stages.betas")
     lengths = [steps] * len(betas) if isinstance(steps, int) else list(steps)
     if len(lengths) != len(betas):
-        raise ValueError(f"stages.steps has {len(lengths)} lengths for {len(betas)} betas; give one each, or one for all")
+        raise ValueError(f"stages.steps has {len(lengths)} lengths for {len(betas)} betas; one each, or one for all")
     if any(length < 1 for length in lengths):
         raise ValueError(f"stages.steps must be at least 1, got {tuple(lengths)}")
     starts = tuple(int(start) for start in np.cumsum([0, *lengths[:-1]]))
@@ -127,7 +128,7 @@ def _check_total(starts: Sequence[int], total_steps: int) -> None:
         raise ValueError(
             f"total_steps = {total_steps} ends before the last stage starts at step {starts[-1]}; raise it"
         )
-    if any(later <= earlier for earlier, later in zip(starts[:-1], starts[1:], strict=True)):
+    if any(later <= earlier for earlier, later in itertools.pairwise(starts)):
         raise ValueError(f"two stages start at the same step: {tuple(starts)}; set the thresholds further apart")
 
 

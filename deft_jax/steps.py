@@ -73,7 +73,7 @@ def train_step(experiment: Experiment, stage: int, arrays, state: TrainState, sh
     keys_3xB = jax.vmap(lambda k: jax.random.split(k, 3), out_axes=1)(keys_B)
 
     factors_BxF = jax.vmap(factors.sample, (0, None))(keys_3xB[0], source.factor_sizes)
-    # A source draws its own randomness (noise, colours) for the batch from one key, by the index of the first example.
+    # One example a call, for a source's own randomness (noise, colours) to come from the example's key.
     images = jax.vmap(lambda f, k: source.render(arrays, f[None], k)[0])(factors_BxF, keys_3xB[1])
     noise_BxD = jax.vmap(lambda k: jax.random.normal(k, (model.num_latents,)))(keys_3xB[2])
 

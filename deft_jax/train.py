@@ -12,7 +12,7 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Where the run writes; the same 
 def main(argv):
     """Runs the training; bad input ends in one line, a signal in a saved state."""
     if len(argv) > 1:
-        sys.exit(f"deft_jax.train: unexpected argument {argv[1]!r}; options are --config, --workdir, --config.FIELD=VALUE")
+        sys.exit(f"deft_jax.train: unexpected argument {argv[1]!r}; known: --config, --workdir, --config.FIELD=VALUE")
     from deft_jax import loop  # after the flags, so that --help and a wrong flag answer at once
 
     logging.set_verbosity(logging.WARNING)

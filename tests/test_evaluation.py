@@ -1,0 +1,130 @@
+"""Codes, scores and the order of freezing say what the model knows."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+
+from deft_jax import evaluation, steps
+from deft_jax.state import Posterior
+
+
+@pytest.fixture(scope="module")
+def experiment():
+    return tiny.experiment()
+
+
+@pytest.fixture(scope="module")
+def params(experiment):
+    params = jax.tree.map(np.asarray, steps.init_state(experiment).params)
+    rng = np.random.default_rng(0)
+    return jax.tree.map(lambda leaf: leaf + 0.3 * rng.normal(size=leaf.shape).astype(np.float32), params)
+
+
+def test_sampled_factors_are_uniform_and_follow_from_the_seed(experiment):
+    factors = evaluation.draw_factors(experiment.source, 4000, 1)
+    assert (factors.shape, factors.dtype) == ((4000, 3), np.int32)
+    for column, size in enumerate(experiment.source.factor_sizes):
+        share = np.bincount(factors[:, column], minlength=size) / 4000
+        np.testing.assert_allclose(share, np.full(size, 1 / size), atol=0.04)
+    np.testing.assert_array_equal(evaluation.draw_factors(experiment.source, 4000, 1), factors)
+    assert not np.array_equal(evaluation.draw_factors(experiment.source, 4000, 2), factors)
+
+
+def test_encoding_many_examples_equals_encoding_each(experiment, params):
+    """Whole chunks, a part of one, less than one: an example's posterior depends on its image alone."""
+    source, model = experiment.source, experiment.model
+    factors = evaluation.draw_factors(source, 1203, 0)
+    encoder = evaluation.Encoder(source, model)
+    images = source.render(source.arrays, jnp.asarray(factors), jax.random.key(0))
+    for stage in range(2):
+        want = jax.jit(model.encode, static_argnums=2)(params, images, stage)
+        for count in (1203, 3):
+            got = encoder(params, factors[:count], stage)
+            assert isinstance(got, Posterior)
+            for one, other in zip(got, want, strict=True):
+                assert one.shape == (count, 4)
+                np.testing.assert_allclose(one, other[:count], rtol=1e-4, atol=1e-5)
+
+
+def test_scores_tell_perfect_codes_from_duplicated_and_useless_ones():
+    rng = np.random.default_rng(0)
+    factors = rng.integers(0, 5, size=(5000, 2))
+    perfect = evaluation.score(factors.astype(float), factors)
+    duplicated = evaluation.score(np.repeat(factors, 2, axis=1).astype(float), factors)
+    useless = evaluation.score(rng.normal(size=(5000, 3)), factors)
+    assert perfect["mig"] == pytest.approx(1.0, abs=0.01)
+    np.testing.assert_allclose(perfect["nmi"], np.eye(2), atol=0.02)
+    assert duplicated["mig"] == pytest.approx(0.0, abs=1e-6)
+    np.testing.assert_allclose(duplicated["nmi2"], [1, 1], atol=0.01)
+    assert useless["mig"] < 0.02
+
+
+NAMES = ("shape", "scale", "posX", "posY")
+BETAS = [70.0, 30.0, 4.0]
+EVALUATIONS = [  # the first is not the last of its stage and does not count
+    {"stage": 0, "nmi": [[0.0, 0.9, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]]},
+    {"stage": 0, "nmi": [[0.01, 0.05, 0.3, 0.0], [0.02, 0.0, 0.1, 0.6], [0.0, 0.0, 0.0, 0.0]]},
+    {"stage": 1, "nmi": [[0.02, 0.1, 0.5, 0.0], [0.03, 0.0, 0.1, 0.05], [0.0, 0.4, 0.0, 0.0]]},
+    {"stage": 2, "nmi": [[0.09, 0.1, 0.5, 0.0], [0.05, 0.0, 0.1, 0.7], [0.0, 0.5, 0.0, 0.0]]},
+]
+
+
+def test_factors_are_listed_in_the_order_in_which_they_pass_the_threshold():
+    rows = evaluation.freezing_order(EVALUATIONS, NAMES, BETAS, (0, 0, 1))
+    fields = ("factor", "nmi", "stage", "beta", "latent", "group")
+    assert [tuple(row[field] for field in fields) for row in rows] == [
+        ("posY", [0.6, 0.05, 0.7], 0, 70.0, 1, 0),
+        ("posX", [0.3, 0.5, 0.5], 0, 70.0, 0, 0),
+        ("scale", [0.05, 0.4, 0.5], 1, 30.0, 2, 1),
+        ("shape", [0.02, 0.03, 0.09], None, None, None, None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("threshold", "want"),
+    [
+        (0.09, [("posY", 0), ("posX", 0), ("scale", 1), ("shape", 2)]),
+        (0.65, [("posY", 2), ("posX", None), ("scale", None), ("shape", None)]),
+    ],
+)
+def test_threshold_decides_who_has_entered(threshold, want):
+    rows = evaluation.freezing_order(EVALUATIONS, NAMES, BETAS, (0, 0, 1), threshold)
+    assert {(row["factor"], row["stage"]) for row in rows} == set(want)
+    assert rows[0]["factor"] == "posY"
+
+
+def test_order_of_a_run_under_way_knows_the_stages_so_far():
+    rows = evaluation.freezing_order(EVALUATIONS[:2], NAMES, BETAS, (0, 0, 1))
+    assert [row["factor"] for row in rows] == ["posY", "posX", "scale", "shape"]
+    assert [row["stage"] for row in rows] == [0, 0, None, None]
+
+
+def test_table_has_a_column_a_stage_and_a_line_a_factor():
+    rows = evaluation.freezing_order(EVALUATIONS, NAMES, BETAS, (0, 0, 1))
+    head, *lines = evaluation.freezing_table(rows, BETAS).splitlines()
+    assert head.split() == ["factor", "beta", "70", "beta", "30", "beta", "4", "enters"]
+    assert lines[0].split() == "posY 0.60 0.05 0.70 stage 0, beta 70: z1 of group 0".split()
+    assert lines[3].split() == "shape 0.02 0.03 0.09 not yet".split()
+    assert len({line.index(".") for line in lines}) == 1
+
+
+def test_figures_of_a_model_show_the_open_latents(experiment, params):
+    source, model = experiment.source, experiment.model
+    factors = evaluation.draw_factors(source, 64, 0)
+    posterior = evaluation.Encoder(source, model)(params, factors, 0)
+    made = evaluation.figures(
+        source=source,
+        model=model,
+        params=params,
+        stage=0,
+        factors_NxF=factors,
+        posterior=posterior,
+        scores=evaluation.score(posterior.mean, factors),
+        title="a title",
+    )
+    assert set(made) == {"traversals", "reconstructions", "nmi"}
+    text = " ".join(t.get_text() for t in made["traversals"].findobj(lambda a: hasattr(a, "get_text")))
+    assert "z1 (group 0)" in text
+    assert "z2" not in text

@@ -1,0 +1,341 @@
+"""A run that is interrupted and started again is the run that was never interrupted."""
+
+import json
+import signal
+
+import jax
+import numpy as np
+import pytest
+import tiny
+
+from deft_jax import evaluation, loop
+from deft_jax.checkpoint import Checkpoints
+from deft_jax.logs import MetricsLog, read_records
+from deft_jax.steps import Runner, init_state
+
+TOTAL = tiny.config()["total_steps"]
+_RUNNERS = {}
+_runner = Runner  # before any test replaces the name in loop
+
+
+@pytest.fixture(autouse=True)
+def compiled_once(monkeypatch):
+    """Runs of one configuration share their compiled programs, which hold nothing that training changes."""
+    build = loop.build
+
+    def runner_of(config):
+        key = json.dumps({name: config[name] for name in config if name not in loop._FREE}, sort_keys=True)
+        if key not in _RUNNERS:
+            _RUNNERS[key] = _runner(build(config), jax.devices()[:1])
+        return _RUNNERS[key]
+
+    monkeypatch.setattr(loop, "build", lambda config: runner_of(config).experiment)
+    monkeypatch.setattr(
+        loop, "Runner", lambda built, devices: next(r for r in _RUNNERS.values() if r.experiment is built)
+    )
+
+
+@pytest.fixture
+def no_figures(monkeypatch):
+    """Figures are drawn in one of these tests; in the others they would take most of the time."""
+    monkeypatch.setattr(evaluation, "figures", lambda **_: {})
+    monkeypatch.setattr(evaluation, "history_figures", lambda *_, **__: {})
+
+
+@pytest.fixture
+def after_dispatch(monkeypatch):
+    """Calls `act(step, state, metrics) -> (state, metrics)` after each dispatch of a run."""
+
+    def install(act):
+        run = Runner.run
+
+        def patched(self, stage, state, steps):
+            state, metrics = run(self, stage, state, steps)
+            return act(int(np.asarray(state.step)), state, metrics)
+
+        monkeypatch.setattr(Runner, "run", patched)
+        return lambda: monkeypatch.setattr(Runner, "run", run)
+
+    return install
+
+
+@pytest.fixture
+def stop_at(after_dispatch):
+    """Trains in a workdir until the signal that comes after step k."""
+
+    def stop(config, workdir, k, number=signal.SIGTERM):
+        def act(step, state, metrics):
+            if step == k:
+                signal.raise_signal(number)
+            return state, metrics
+
+        undo = after_dispatch(act)
+        try:
+            with pytest.raises(loop.Interrupted, match=f"{number.name}: saved step {k} of {TOTAL}"):
+                loop.run(config, workdir)
+        finally:
+            undo()
+
+    return stop
+
+
+def steps_kept(workdir):
+    checkpoints = Checkpoints(workdir / "checkpoints", 3)
+    steps = checkpoints.steps
+    checkpoints.close()
+    return steps
+
+
+def saved(workdir, step=None):
+    """The state of a checkpoint of the workdir, the last one unless told."""
+    checkpoints = Checkpoints(workdir / "checkpoints", 3)
+    built = loop.build(tiny.config())
+    like = jax.eval_shape(lambda: init_state(built))
+    state = checkpoints.restore(like, step)
+    checkpoints.close()
+    return state
+
+
+def records(workdir):
+    """metrics.jsonl without the fields that tell the time."""
+    timing = ("steps_per_second", "images_per_second")
+    return [
+        {name: value for name, value in record.items() if name not in timing}
+        for record in read_records(workdir / "metrics.jsonl")
+    ]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Workdir and results of a run in one go."""
+    workdir = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluation, "figures", lambda **_: {})
+        patch.setattr(evaluation, "history_figures", lambda *_, **__: {})
+        results = loop.run(tiny.config(), workdir, jax.devices()[:1])
+    return workdir, results
+
+
+def test_run_logs_every_step_and_evaluates_at_stage_ends(whole):
+    workdir, results = whole
+    logged = [(record["kind"], record["step"], record["stage"]) for record in records(workdir)]
+    assert [entry[1:] for entry in logged if entry[0] == "train"] == [(s, int(s > 4)) for s in range(1, 9)]
+    assert [entry[1:] for entry in logged if entry[0] == "eval"] == [(3, 0), (4, 0), (6, 1), (8, 1)]
+    assert all(record["beta"] == (8.0, 2.0)[record["stage"]] for record in records(workdir))
+    assert results["step"] == TOTAL
+    assert results["mig"] == records(workdir)[-1]["mig"]
+    assert results == json.loads((workdir / "results.json").read_text())
+    assert {row["factor"] for row in results["freezing_order"]} == {"size", "posX", "posY"}
+    assert int(saved(workdir).stage) == 1
+
+
+@pytest.mark.parametrize("stops", [(1,), (2,), (4,), (5,), (7,), (3, 4, 6)])
+def test_interrupted_and_resumed_run_equals_the_whole_one(whole, stops, stop_at, no_figures, tmp_path):
+    """Inside stage 0, at its end, after it, at checkpoints and between them: same bytes, same records."""
+    config = tiny.config()
+    for k in stops:
+        stop_at(config, tmp_path, k)
+        assert steps_kept(tmp_path)[-1] == k
+        assert not (tmp_path / "results.json").exists()
+    results = loop.run(config, tmp_path)
+    workdir, expected = whole
+    assert tiny.fingerprint(saved(tmp_path)) == tiny.fingerprint(saved(workdir))
+    assert records(tmp_path) == records(workdir)
+    assert results == expected
+
+
+def test_sigint_saves_too(stop_at, tmp_path, no_figures):
+    stop_at(tiny.config(), tmp_path, 2, signal.SIGINT)
+    assert steps_kept(tmp_path) == [2]
+
+
+def test_second_sigint_acts_at_once(after_dispatch, tmp_path, no_figures):
+    def act(step, state, metrics):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        return state, metrics
+
+    after_dispatch(act)
+    with pytest.raises(KeyboardInterrupt):
+        loop.run(tiny.config(), tmp_path)
+
+
+def test_signal_handlers_are_given_back(whole, stop_at, tmp_path, no_figures):
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    stop_at(tiny.config(), tmp_path, 1)
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
+
+
+def test_signal_after_the_last_step_does_not_stop_the_results(whole, after_dispatch, tmp_path, no_figures):
+    def act(step, state, metrics):
+        if step == TOTAL:
+            signal.raise_signal(signal.SIGTERM)
+        return state, metrics
+
+    after_dispatch(act)
+    assert loop.run(tiny.config(), tmp_path) == whole[1]
+
+
+@pytest.mark.parametrize("k", [2, 4, 5, 7])
+def test_killed_run_goes_on_from_its_last_checkpoint(whole, k, monkeypatch, no_figures, tmp_path):
+    """A run that dies with record k written and its checkpoint not: nothing is lost, nothing there twice."""
+    write = MetricsLog.write
+
+    def dies(self, kind, step, *rest):
+        write(self, kind, step, *rest)
+        if step == k:
+            raise RuntimeError("power failure")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MetricsLog, "write", dies)
+        with pytest.raises(RuntimeError, match="power failure"):
+            loop.run(tiny.config(), tmp_path)
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"kind": "train", "st')
+    last = max(step for step in (0, 3, 4, 6) if step < k)
+    assert steps_kept(tmp_path)[-1:] == ([last] if last else [])
+    results = loop.run(tiny.config(), tmp_path)
+    assert tiny.fingerprint(saved(tmp_path)) == tiny.fingerprint(saved(whole[0]))
+    assert records(tmp_path) == records(whole[0])
+    assert results == whole[1]
+
+
+def test_finished_run_started_again_only_repeats_its_results(whole, after_dispatch, no_figures, tmp_path):
+    workdir, expected = whole
+    after_dispatch(lambda *_: pytest.fail("trained on"))
+    before = records(workdir)
+    assert loop.run(tiny.config(), workdir) == expected
+    assert records(workdir) == before
+
+
+def test_how_often_is_logged_changes_nothing_that_is_learned(whole, stop_at, no_figures, tmp_path):
+    """Dispatches of one step and of several reach the same bytes, also when changed on the way."""
+    rarely = tiny.config(log_every=100, evaluation={"every": 100}, checkpoints={"every": 100, "keep": 1})
+    stop_at(tiny.config(), tmp_path, 2)
+    loop.run(rarely, tmp_path)
+    assert tiny.fingerprint(saved(tmp_path)) == tiny.fingerprint(saved(whole[0]))
+    assert [record["step"] for record in records(tmp_path) if record["kind"] == "train"] == [1, 2, 4, 8]
+    assert json.loads((tmp_path / "config.json").read_text())["log_every"] == 100
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"seed": 1}, "seed is 0 there and 1 here"),
+        ({"model": {"width": 3}}, "model.width is 2 there and 3 here"),
+        ({"optimizer": {"gamma": 0.5}}, "optimizer.gamma is 0.1 there and 0.5 here"),
+    ],
+)
+def test_workdir_of_another_run_is_refused_and_left_alone(whole, changes, fault):
+    workdir, _ = whole
+    before = {path: path.stat().st_mtime_ns for path in workdir.rglob("*")}
+    with pytest.raises(ValueError, match=fault) as error:
+        loop.run(tiny.config(**changes), workdir)
+    assert "\n" not in str(error.value)
+    assert {path: path.stat().st_mtime_ns for path in workdir.rglob("*")} == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"log_every": 0}, "log_every"),
+        ({"evaluation": {"every": 0}}, "evaluation.every"),
+        ({"evaluation": {"num_samples": 0}}, "evaluation.num_samples"),
+        ({"checkpoints": {"every": -1}}, "checkpoints.every"),
+        ({"checkpoints": {"keep": 0}}, "checkpoints.keep"),
+        ({"stages": {"rule": "steps", "betas": (2.0, 8.0), "steps": 4}}, "must fall"),
+    ],
+)
+def test_refused_configuration_leaves_no_trace(changes, fault, tmp_path):
+    workdir = tmp_path / "run"
+    with pytest.raises(ValueError, match=fault):
+        loop.run(tiny.config(**changes), workdir)
+    assert not workdir.exists()
+
+
+@pytest.mark.parametrize("keep", [1, 2])
+def test_only_the_last_checkpoints_are_kept(keep, no_figures, tmp_path):
+    loop.run(tiny.config(checkpoints={"every": 1, "keep": keep}), tmp_path)
+    assert steps_kept(tmp_path) == list(range(TOTAL + 1 - keep, TOTAL + 1))
+
+
+def test_checkpoint_is_the_state_of_its_step_although_training_goes_on(whole, stop_at, no_figures, tmp_path):
+    stop_at(tiny.config(), tmp_path, 4)
+    assert tiny.fingerprint(saved(whole[0], 4)) == tiny.fingerprint(saved(tmp_path, 4))
+
+
+def test_restore_without_a_checkpoint_says_what_there_is(whole):
+    with pytest.raises(ValueError, match=r"no checkpoint of step 99 .*\[4, 6, 8\]"):
+        saved(whole[0], 99)
+
+
+def poison(state):
+    """The state as after an update with a gradient that is not a number."""
+    decoder = jax.tree.map(lambda leaf: leaf * np.nan, state.params["decoder"])
+    return state.replace(params=state.params | {"decoder": decoder})
+
+
+def test_loss_that_is_not_finite_stops_the_run_with_step_stage_and_checkpoint(
+    after_dispatch, no_figures, tmp_path
+):
+    after_dispatch(lambda step, state, metrics: (poison(state) if step == 5 else state, metrics))
+    with pytest.raises(FloatingPointError) as error:
+        loop.run(tiny.config(evaluation={"every": 100}), tmp_path)
+    text = str(error.value)
+    assert "nan" in text
+    assert "between steps 5 and 6" in text
+    assert "stage 1" in text
+    assert "step 4" in text
+    assert steps_kept(tmp_path)[-1] == 4
+    assert records(tmp_path)[-1]["step"] <= 5
+
+
+def test_checkpoint_that_a_diverged_run_leaves_is_good(after_dispatch, no_figures, tmp_path):
+    """An update may spoil the parameters after a loss that was still finite; they are not saved as good."""
+    after_dispatch(lambda step, state, metrics: (poison(state) if step == 5 else state, metrics))
+    with pytest.raises(FloatingPointError):
+        loop.run(tiny.config(evaluation={"every": 100}, checkpoints={"every": 1, "keep": 1}), tmp_path)
+    leaves = jax.tree.leaves(saved(tmp_path).params)
+    assert all(np.all(np.isfinite(leaf)) for leaf in leaves)
+
+
+def test_diverged_run_says_so_also_where_an_evaluation_comes_first(after_dispatch, no_figures, tmp_path):
+    def act(step, state, metrics):
+        if step == 3:
+            encoder = jax.tree.map(lambda leaf: leaf * np.nan, state.params["encoder"])
+            state = state.replace(params=state.params | {"encoder": encoder})
+        return state, metrics
+
+    after_dispatch(act)
+    with pytest.raises(FloatingPointError, match="stage 0"):
+        loop.run(tiny.config(), tmp_path)
+
+
+def test_learning_rate_beyond_reason_is_reported_as_such(no_figures, tmp_path):
+    config = tiny.config(optimizer={"learning_rate": 1e30, "decoder_learning_rate": 1e30})
+    with pytest.raises(FloatingPointError, match=r"between steps \d and \d \(stage 0\)"):
+        loop.run(config, tmp_path)
+
+
+def test_workdir_holds_all_there_is_to_know(tmp_path, capsys):
+    """Configuration, records, events, checkpoints, figures and results, each readable by itself."""
+    workdir = tmp_path / "deep" / "run"
+    results = loop.run(tiny.config(evaluation={"every": 8}), str(workdir))
+    names = {path.name for path in workdir.iterdir()}
+    assert names == {"config.json", "metrics.jsonl", "tensorboard", "checkpoints", "figures", "results.json"}
+    assert json.loads((workdir / "config.json").read_text())["stages"]["betas"] == [8.0, 2.0]
+    assert list((workdir / "tensorboard").glob("events.out.tfevents.*"))
+    figures = {path.name: path.read_bytes() for path in (workdir / "figures").iterdir()}
+    drawn = ("traversals", "reconstructions", "nmi")
+    assert set(figures) == {
+        *(f"{name}{suffix}.png" for name in drawn for suffix in ("", "_stage_0", "_stage_1")),
+        *(f"{name}.png" for name in ("nmi1", "nmi2", "kl")),
+    }
+    for content in figures.values():
+        assert content.startswith(b"\x89PNG\r\n\x1a\n")
+        assert content.endswith(b"IEND\xaeB`\x82")
+    printed = capsys.readouterr()
+    assert f"MIG {results['mig']:.3f} after {TOTAL} steps" in printed.out
+    for factor in ("size", "posX", "posY"):
+        assert factor in printed.out
+    assert str(workdir / "figures") in printed.out

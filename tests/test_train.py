@@ -1,0 +1,122 @@
+"""The command: bad input ends in one line, a signal in a saved state, the same command resumes."""
+
+import json
+import pathlib
+import signal
+import subprocess
+import sys
+
+import pytest
+import tiny
+
+CONFIG = """
+import tiny
+from ml_collections import ConfigDict
+
+def get_config():
+    return ConfigDict(tiny.config({changes}))
+"""
+
+
+@pytest.fixture
+def config(tmp_path):
+    def write(changes=""):
+        path = tmp_path / "config.py"
+        path.write_text(CONFIG.format(changes=changes))
+        return f"--config={path}"
+
+    return write
+
+
+def start(*arguments):
+    return subprocess.Popen(
+        [sys.executable, "-m", "deft_jax.train", *map(str, arguments)],
+        env=tiny.ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process):
+    out, err = process.communicate(timeout=300)
+    return process.returncode, out, err
+
+
+FAULTS = [
+    ("stages={'rule': 'steps', 'betas': (2.0, 8.0), 'steps': 4}", (), "must fall"),
+    ("", ("--config.model.latents=5",), "5 latents do not divide"),
+    ("", ("--config.data.name=mnist",), "unknown data set 'mnist'"),
+    ("model={'depth': 3}", (), "depth"),
+    ("", ("surplus",), "surplus"),
+]
+
+
+@pytest.mark.parametrize(("changes", "arguments", "fault"), FAULTS)
+def test_fault_ends_in_one_line_and_no_workdir(config, tmp_path, changes, arguments, fault):
+    workdir = tmp_path / "run"
+    code, out, err = finish(start(config(changes), f"--workdir={workdir}", *arguments))
+    assert code == 1
+    assert out == ""
+    assert "Traceback" not in err
+    [line] = [line for line in err.splitlines() if line.startswith("deft_jax.train:")]
+    assert fault in line
+    assert err.strip() == line
+    assert not workdir.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        (("--workdir=nowhere",), "--config"),
+        ((), "--workdir"),
+        (("--workdir=nowhere", "--config.sky=blue"), "sky"),
+        (("--workdir=nowhere", "--config.seed=blue"), "blue"),
+    ],
+)
+def test_wrong_flag_is_named(config, arguments, fault):
+    given = arguments if fault == "--config" else (config(), *arguments)
+    code, out, err = finish(start(*given))
+    assert code != 0
+    assert fault in err + out
+    assert not pathlib.Path("nowhere").exists()
+
+
+def test_sigterm_saves_and_the_same_command_ends_the_run(config, tmp_path):
+    """A run long enough to be stopped on the way; stopped, resumed and finished it has every record once."""
+    workdir = tmp_path / "run"
+    total, stage, every = 1000, 500, 50
+    arguments = (
+        config("evaluation={'every': 1000}, checkpoints={'every': 1000}"),
+        f"--workdir={workdir}",
+        f"--config.total_steps={total}",
+        f"--config.stages.steps={stage}",
+        f"--config.log_every={every}",
+    )
+    process = start(*arguments)
+    lines = []
+    for line in process.stderr:
+        lines.append(line)
+        if line.startswith("step"):
+            process.send_signal(signal.SIGTERM)
+            break
+    code, _, err = finish(process)
+    assert code == 143, "".join(lines) + err
+    [message] = [line for line in err.splitlines() if line.startswith("deft_jax.train:")]
+    assert message.startswith("deft_jax.train: SIGTERM: saved step ")
+    step = int(message.split("saved step ")[1].split()[0])
+    assert 0 < step < total
+    assert [path.name for path in (workdir / "checkpoints").iterdir()] == [str(step)]
+    assert not (workdir / "results.json").exists()
+
+    code, out, err = finish(start(*arguments))
+    assert code == 0, err
+    assert f"resuming at step {step} of {total}" in err
+    results = json.loads((workdir / "results.json").read_text())
+    assert f"MIG {results['mig']:.3f} after {total} steps" in out
+    records = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    trained = [record["step"] for record in records if record["kind"] == "train"]
+    assert trained == list(range(every, total + 1, every))
+    progress = [line for line in err.splitlines() if line.startswith("step ")]
+    assert len(progress) == (total - step) // every
+    assert all(f"/{total}  beta " in line and "\r" not in line and "\x1b" not in line for line in progress)

@@ -1,0 +1,107 @@
+"""The smallest run there is, shared by the tests: a data set of squares, a configuration, an experiment.
+
+Images have 16x16 pixels, the model two groups of two latents, the run two stages of four steps. Importing
+this file makes the data set known as 'squares' and turns on JAX's compilation cache, in a folder that lives
+as long as the tests: most of their time would otherwise go into compiling the same programs again. A process
+started with ENVIRONMENT finds this file and shares the cache.
+"""
+
+import atexit
+import copy
+import os
+import pathlib
+import shutil
+import tempfile
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from deft_jax import data, loop
+from deft_jax.source import Source
+
+_cache = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+if not _cache:
+    _cache = tempfile.mkdtemp(prefix="deft_jax_tests_")
+    atexit.register(shutil.rmtree, _cache, ignore_errors=True)
+    jax.config.update("jax_compilation_cache_dir", _cache)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+_TESTS = pathlib.Path(__file__).parent
+ENVIRONMENT = os.environ | {
+    "PYTHONPATH": os.pathsep.join([str(_TESTS.parent), str(_TESTS)]),
+    "JAX_PLATFORMS": "cpu",
+    "JAX_COMPILATION_CACHE_DIR": _cache,
+    "PYTHONUNBUFFERED": "1",
+}
+
+SIDE = 16
+
+
+def _render(arrays, factors_NxF, key):
+    del key
+    pixel = jnp.arange(SIDE)
+    side_Nx1 = arrays["sides"][factors_NxF[:, 0, None]]
+
+    def within(place_N):
+        return (pixel >= 3 * place_N[:, None]) & (pixel < 3 * place_N[:, None] + side_Nx1)
+
+    rows, columns = within(factors_NxF[:, 2]), within(factors_NxF[:, 1])
+    return (rows[:, :, None] & columns[:, None, :])[..., None].astype(jnp.float32)
+
+
+def squares():
+    """A white square of side 3 or 6 at one of 4x4 places."""
+    arrays = {"sides": jnp.asarray(np.array([3, 6], np.int32))}
+    return Source(("size", "posX", "posY"), (2, 4, 4), (SIDE, SIDE, 1), "bernoulli", arrays, _render)
+
+
+data.SOURCES["squares"] = "tiny:squares"
+
+_CONFIG = {
+    "seed": 0,
+    "batch_size": 8,
+    "total_steps": 8,
+    "data": {"name": "squares"},
+    "model": {
+        "latents": 4,
+        "groups": 2,
+        "width": 2,
+        "hidden": 8,
+        "decoder_width": 2,
+        "decoder_hidden": 8,
+        "calibrate": False,
+    },
+    "objective": {"name": "beta_vae"},
+    "stages": {"rule": "steps", "betas": (8.0, 2.0), "steps": 4},
+    "optimizer": {"learning_rate": 1e-2, "decoder_learning_rate": 1e-2, "decay": "constant", "gamma": 0.1},
+    "log_every": 1,
+    "evaluation": {"every": 3, "num_samples": 64, "seed": 0},
+    "checkpoints": {"every": 3, "keep": 3},
+}
+
+
+def config(**changes):
+    """The configuration as a nested dict; a mapping among `changes` replaces single fields of its section.
+
+    'stages' is replaced whole, because its two rules have different fields.
+    """
+    made = copy.deepcopy(_CONFIG)
+    for name, value in changes.items():
+        if isinstance(value, dict) and name in made and name != "stages":
+            made[name].update(value)
+        else:
+            made[name] = value
+    return made
+
+
+def experiment(**changes):
+    """The experiment of `config(**changes)`."""
+    return loop.build(config(**changes))
+
+
+def fingerprint(tree):
+    """Names and bytes of all leaves: equal if and only if the trees are equal bit for bit."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(path): np.asarray(leaf).tobytes() for path, leaf in leaves}
