@@ -55,39 +55,39 @@ def score(codes: np.ndarray, factors_NxF: np.ndarray, num_bins: int = 20) -> dic
 def freezing_order(
     evaluations: Sequence[Mapping],
     factor_names: Sequence[str],
-    betas: Sequence[float],
     group_of_latent: Sequence[int],
     threshold: float = 0.1,
 ) -> list[dict]:
     """Which factor entered when, read from the logged NMI matrices: one dict a factor, in the order of entering.
 
-    evaluations: records with 'stage' and 'nmi' [D, F] in the order of training; the last of each stage counts.
-    betas: beta at the end of each stage.
+    evaluations: records with 'step', 'stage', 'beta' and 'nmi' [D, F], in the order of training.
     threshold: share of a factor's entropy that one latent must know for the factor to have entered.
 
-    Returns dicts with 'factor', 'nmi' (best latent's value at the end of each stage reached), and 'stage', 'beta',
-    'latent', 'group' where it first passed the threshold, None if it never did. Factors that enter in the same
-    stage are ordered by how much is known of them there.
+    Each dict has 'factor'; 'nmi', the best latent's value at the last evaluation of each stage so far; and 'step',
+    'stage', 'beta', 'latent' and 'group' of the first evaluation from which on it has stayed at the threshold or above
+    (an untrained encoder may pass it for a moment), None if it is below at the last. Factors seen to enter at the same
+    evaluation come in the order of how much is known of them there.
     """
-    last = {record["stage"]: np.asarray(record["nmi"]) for record in evaluations}
+    ends = {record["stage"]: np.asarray(record["nmi"]).max(axis=0) for record in evaluations}
     rows = []
     for index, name in enumerate(factor_names):
-        best = {stage: float(nmi[:, index].max()) for stage, nmi in sorted(last.items())}
-        entered = next((stage for stage, value in best.items() if value >= threshold), None)
-        row = {"factor": name, "nmi": list(best.values()), "stage": entered}
-        row |= {"beta": None, "latent": None, "group": None}
-        if entered is not None:
-            latent = int(last[entered][:, index].argmax())
-            row |= {"beta": betas[entered], "latent": latent, "group": group_of_latent[latent]}
-        rows.append(row)
-    entered_first = lambda row: (  # noqa: E731
-        (row["stage"], -row["nmi"][row["stage"]]) if row["stage"] is not None else (len(betas), -max(row["nmi"]))
-    )
-    return sorted(rows, key=entered_first)
+        row = {"factor": name, "nmi": [float(best[index]) for _, best in sorted(ends.items())]}
+        row |= dict.fromkeys(("step", "stage", "beta", "latent", "group"))
+        order = (1, 0, -max(row["nmi"]))
+        for record in reversed(evaluations):
+            nmi_D = np.asarray(record["nmi"])[:, index]
+            if nmi_D.max() < threshold:
+                break
+            latent = int(nmi_D.argmax())
+            row |= {name: record[name] for name in ("step", "stage", "beta")}
+            row |= {"latent": latent, "group": group_of_latent[latent]}
+            order = (0, record["step"], -nmi_D.max())
+        rows.append((order, row))
+    return [row for _, row in sorted(rows, key=lambda pair: pair[0])]
 
 
 def freezing_table(rows: Sequence[Mapping], betas: Sequence[float]) -> str:
-    """The freezing order as a text table, one line a factor."""
+    """The freezing order as a text table, one line a factor. betas: at the end of each stage."""
     stages = len(rows[0]["nmi"])
     head = "".join(f"{f'beta {beta:.3g}':>11}" for beta in betas[:stages])
     lines = [f"{'factor':<12}{head}   enters"]
@@ -95,7 +95,7 @@ def freezing_table(rows: Sequence[Mapping], betas: Sequence[float]) -> str:
         values = "".join(f"{value:>11.2f}" for value in row["nmi"])
         enters = "not yet"
         if row["stage"] is not None:
-            enters = f"stage {row['stage']}, beta {row['beta']:.3g}: z{row['latent']} of group {row['group']}"
+            enters = f"beta {row['beta']:.3g}, stage {row['stage']}: z{row['latent']} of group {row['group']}"
         lines.append(f"{row['factor']:<12}{values}   {enters}")
     return "\n".join(lines)
 

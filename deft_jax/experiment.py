@@ -1,29 +1,43 @@
-"""From a configuration to a checked experiment. All that can be refused is refused here, before anything compiles."""
+"""From a configuration to a checked experiment: all that can be refused is refused here, before anything compiles."""
 
 from collections.abc import Mapping
 
-from deft_jax import data, models, objectives, optim, schedules
+from deft_jax import data, models, objectives, optim, options, schedules
 from deft_jax.steps import Experiment
 
 STAGE_RULES = {"steps": schedules.fixed_stages, "exponential": schedules.exponential_stages}
-DECAYS = ("constant", "cosine")
+DECAYS = {"constant": lambda value, total_steps: schedules.constant(value), "cosine": schedules.cosine}
 
 
-def _learning_rate(value: float, decay: str, total_steps: int, name: str) -> schedules.Schedule:
-    if not value > 0:
-        raise ValueError(f"optimizer.{name} must be above 0, got {value}")
-    if decay not in DECAYS:
-        raise ValueError(f"unknown optimizer.decay {decay!r}; known: {', '.join(DECAYS)}")
-    return schedules.cosine(value, total_steps) if decay == "cosine" else schedules.constant(value)
+def _take(section: Mapping, field: str, name: str):
+    """A field of a section, and the others."""
+    if field not in section:
+        raise ValueError(f"{name} lacks the field {field!r}")
+    return section[field], {key: value for key, value in section.items() if key != field}
 
 
-def _stages(rule: str, total_steps: int, **options) -> schedules.Stages:
-    if rule not in STAGE_RULES:
-        raise ValueError(f"unknown stages.rule {rule!r}; known: {', '.join(sorted(STAGE_RULES))}")
-    try:
-        return STAGE_RULES[rule](**options, total_steps=total_steps)
-    except TypeError as error:
-        raise ValueError(f"stages with rule {rule!r}: {error}") from None
+def _optimizer(
+    learning_rate: float,
+    decoder_learning_rate: float,
+    gamma: float,
+    total_steps: int,
+    decay: str = "constant",
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+) -> dict:
+    """The arguments of optim.deft_optimizer that an optimizer section stands for."""
+    for name, value in (("learning_rate", learning_rate), ("decoder_learning_rate", decoder_learning_rate)):
+        if not value > 0:
+            raise ValueError(f"optimizer.{name} must be above 0, got {value}")
+    if not 0 <= gamma <= 1:
+        raise ValueError(f"optimizer.gamma must lie between 0 (frozen) and 1, got {gamma}")
+    schedule = options.choose(DECAYS, decay, "optimizer.decay")
+    rates = {
+        "learning_rate": schedule(learning_rate, total_steps),
+        "decoder_learning_rate": schedule(decoder_learning_rate, total_steps),
+    }
+    return rates | {"gamma": gamma, "b1": b1, "b2": b2, "eps": eps}
 
 
 def build(
@@ -44,37 +58,28 @@ def build(
     """
     if batch_size < 1 or total_steps < 1:
         raise ValueError(f"batch_size and total_steps must be at least 1, got {batch_size} and {total_steps}")
-    stages = _stages(total_steps=total_steps, **stage_options)
-    options = dict(optimizer_options)
-    gamma = options.pop("gamma")
-    if not 0 <= gamma <= 1:
-        raise ValueError(f"optimizer.gamma must lie between 0 (frozen) and 1, got {gamma}")
-    decay = options.pop("decay")
-    rate = _learning_rate(options.pop("learning_rate"), decay, total_steps, "learning_rate")
-    decoder_rate = _learning_rate(options.pop("decoder_learning_rate"), decay, total_steps, "decoder_learning_rate")
+    rule, rest = _take(stage_options, "rule", "stages")
+    rule = options.choose(STAGE_RULES, rule, "stages.rule")
+    stages = options.call(rule, rest, "stages", total_steps=total_steps)
+    optimizer_arguments = options.call(_optimizer, optimizer_options, "optimizer", total_steps=total_steps)
+    freeze = optimizer_arguments["gamma"] == 0
 
-    sizes = models.group_sizes(model_options["latents"], model_options["groups"])
-    if len(stages) > len(sizes):
-        raise ValueError(f"{len(stages)} stages for {len(sizes)} encoder groups: each stage opens one group")
+    options.check(models.build, model_options, "model", ("image_shape", "freeze"))
+    groups = len(models.group_sizes(model_options["latents"], model_options["groups"]))
+    if len(stages) > groups:
+        raise ValueError(f"{len(stages)} stages for {groups} encoder groups: each stage opens one group")
 
-    source = data.get(**data_options)
-    model = models.build(source.image_shape, freeze=gamma == 0, **model_options)
+    source_name, source_options = _take(data_options, "name", "data")
+    source = data.get(source_name, **source_options)
+    objective_name, objective_rest = _take(objective_options, "name", "objective")
 
     def optimizer(stage: int):
-        return optim.deft_optimizer(
-            stages=stages,
-            stage=stage,
-            num_groups=len(sizes),
-            learning_rate=rate,
-            decoder_learning_rate=decoder_rate,
-            gamma=gamma,
-            **options,
-        )
+        return optim.deft_optimizer(stages=stages, stage=stage, num_groups=groups, **optimizer_arguments)
 
     return Experiment(
         source=source,
-        model=model,
-        objective=objectives.get(beta=stages.beta, **objective_options),
+        model=models.build(source.image_shape, freeze=freeze, **model_options),
+        objective=objectives.get(objective_name, stages.beta, **objective_rest),
         stages=stages,
         optimizer=optimizer,
         batch_size=batch_size,

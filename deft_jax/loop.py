@@ -17,10 +17,14 @@ from deft_jax import evaluation, experiment
 from deft_jax.checkpoint import Checkpoints
 from deft_jax.logs import MetricsLog, Progress, plain, write_atomically
 from deft_jax.state import TrainState
-from deft_jax.steps import Experiment, Runner, init_state
+from deft_jax.steps import Experiment, Runner, all_finite, init_state
 
 # What a resumed run may set anew: it changes what is written down, not what is learned.
 _FREE = ("log_every", "checkpoints", "evaluation")
+
+
+_FIELDS = ("seed", "batch_size", "total_steps", "data", "model", "objective", "stages", "optimizer", *_FREE)
+_COUNTS = ("log_every", "evaluation.every", "evaluation.num_samples", "checkpoints.every", "checkpoints.keep")
 
 
 class Interrupted(Exception):
@@ -29,6 +33,9 @@ class Interrupted(Exception):
 
 def build(config) -> Experiment:
     """The checked experiment of a configuration (a ConfigDict or a mapping of the same fields)."""
+    missing = [field for field in _FIELDS if field not in config]
+    if missing:
+        raise ValueError(f"the configuration lacks {', '.join(missing)}; it needs {', '.join(_FIELDS)}")
     return experiment.build(
         seed=config["seed"],
         data_options=dict(config["data"]),
@@ -52,13 +59,8 @@ def run(config, workdir: str | pathlib.Path, devices=None) -> dict:
     Raises ValueError where the configuration does not fit, or is not that of the workdir; FloatingPointError where
     the loss is no longer finite, with the last good checkpoint kept.
     """
-    for name in ("log_every", "evaluation.every", "checkpoints.every"):
-        field = config
-        for part in name.split("."):
-            field = field[part]
-        if field < 1:
-            raise ValueError(f"{name} must be at least 1, got {field}")
     built = build(config)
+    _check_counts(config)
     runner = Runner(built, devices)
     workdir = pathlib.Path(workdir)
     _claim(workdir, config)
@@ -70,6 +72,16 @@ def run(config, workdir: str | pathlib.Path, devices=None) -> dict:
         return training.finish()
     finally:
         training.close()
+
+
+def _check_counts(config) -> None:
+    for name in _COUNTS:
+        section, _, field = name.rpartition(".")
+        values = config[section] if section else config
+        if field not in values:
+            raise ValueError(f"{section} lacks the field {field!r}")
+        if values[field] < 1:
+            raise ValueError(f"{name} must be at least 1, got {values[field]}")
 
 
 def _claim(workdir: pathlib.Path, config) -> None:
@@ -178,10 +190,11 @@ class _Training:
             window_seconds += time.perf_counter() - begin
             window_steps += steps
             self.step += steps
-            if not np.isfinite(metrics["loss"]):
+            if not (np.isfinite(metrics["loss"]) and all_finite(self.host_state().params)):
                 raise FloatingPointError(
-                    f"the loss is {metrics['loss']} between steps {self.step - steps} and {self.step} (stage {stage}); "
-                    f"the last good checkpoint is that of step {self.checkpoints.latest}"
+                    f"loss or parameters are not finite (loss {metrics['loss']}) between steps {self.step - steps} "
+                    f"and {self.step}, in stage {stage}; the last good checkpoint is that of step "
+                    f"{self.checkpoints.latest}"
                 )
             stage_ends = self.step == self.stages.end(stage)
             if self.step % self.config["log_every"] == 0 or stage_ends:
@@ -266,7 +279,7 @@ class _Training:
         )
         evaluation.save_figures(history, self.workdir / "figures")
         evaluations = [record for record in self.log.records if record["kind"] == "eval"]
-        order = evaluation.freezing_order(evaluations, source.factor_names, self.betas, model.group_of_latent)
+        order = evaluation.freezing_order(evaluations, source.factor_names, model.group_of_latent)
         results = plain(
             {
                 "step": self.step,

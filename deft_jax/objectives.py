@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from deft_jax import options
 from deft_jax.gaussian import kl_per_latent
 from deft_jax.schedules import Schedule
 
@@ -64,8 +65,9 @@ def beta_vae(beta: Schedule) -> Objective:
 OBJECTIVES = {"beta_vae": beta_vae}
 
 
-def get(name: str, **kwargs) -> Objective:
-    """The objective called `name`; raises ValueError with the known names."""
-    if name not in OBJECTIVES:
-        raise ValueError(f"unknown objective {name!r}; known: {', '.join(sorted(OBJECTIVES))}")
-    return OBJECTIVES[name](**kwargs)
+def get(name: str, beta: Schedule, **kwargs) -> Objective:
+    """The objective called `name` under the pressure `beta`.
+
+    Raises ValueError with the known names, or with the field that the objective does not have.
+    """
+    return options.call(options.choose(OBJECTIVES, name, "objective"), kwargs, "objective", beta=beta)

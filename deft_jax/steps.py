@@ -6,6 +6,7 @@ numbers do not depend on how many devices share the batch.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import jax
@@ -40,6 +41,7 @@ class Experiment:
     seed: int
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def init_state(experiment: Experiment) -> TrainState:
     """The state before the first step, a function of the seed alone."""
     key = jax.random.key(experiment.seed)
@@ -118,6 +120,12 @@ def run_steps(experiment: Experiment, stage: int, arrays, state: TrainState, ste
     return state, jax.tree.map(lambda total: total / steps, sums)
 
 
+@jax.jit
+def all_finite(tree):
+    """Whether every number of every leaf is finite: bool []."""
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))
+
+
 class Runner:
     """Runs an experiment's steps: jit on one device, pmap over several.
 
@@ -135,13 +143,16 @@ class Runner:
                 f"batch_size = {experiment.batch_size} does not divide over {self._shards} devices; "
                 f"use a multiple of {self._shards}"
             )
-        self._arrays = self.put(experiment.source.arrays)
+        self._arrays = self._place(experiment.source.arrays)
         self._programs = {}
 
-    def put(self, tree):
-        """A host or single-device pytree, placed on the device or copied to every device."""
+    def put(self, state):
+        """A state on the host or on one device, copied to the devices; the one passed in stays as it is."""
+        return self._place(jax.tree.map(lambda leaf: np.array(leaf, copy=True), state))
+
+    def _place(self, tree):
         if self._shards == 1:
-            return jax.device_put(tree, self.devices[0])
+            return jax.device_put(tree, self.devices[0], may_alias=False)
         mesh = jax.sharding.Mesh(np.asarray(self.devices), (_AXIS,))
         sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(_AXIS))
 
@@ -174,7 +185,7 @@ class Runner:
         self._programs[stage] = program.lower(self._arrays, state, np.int32(1)).compile()
 
     def run(self, stage: int, state, steps: int):
-        """`steps` updates in `stage`: -> (state on the devices, metrics of the first device, means over the steps)."""
+        """`steps` updates in `stage`: -> (state on the devices, metrics of `train_step` averaged over the steps)."""
         self.compile(stage, state)
         state, metrics = self._programs[stage](self._arrays, state, np.int32(steps))
         return state, self.one(metrics)

@@ -17,7 +17,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # From the ground up. A folder stands for all its files; its __init__ may import the files beside it.
 FLOORS = (
-    ("state", "factors", "source", "schedules", "information", "convolutions"),
+    ("state", "factors", "source", "schedules", "information", "convolutions", "options"),
     ("gaussian",),
     ("data", "metrics", "models", "plots"),
     ("objectives", "optim"),

@@ -63,49 +63,58 @@ def test_scores_tell_perfect_codes_from_duplicated_and_useless_ones():
 
 NAMES = ("shape", "scale", "posX", "posY")
 BETAS = [70.0, 30.0, 4.0]
-EVALUATIONS = [  # the first is not the last of its stage and does not count
-    {"stage": 0, "nmi": [[0.0, 0.9, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]]},
-    {"stage": 0, "nmi": [[0.01, 0.05, 0.3, 0.0], [0.02, 0.0, 0.1, 0.6], [0.0, 0.0, 0.0, 0.0]]},
-    {"stage": 1, "nmi": [[0.02, 0.1, 0.5, 0.0], [0.03, 0.0, 0.1, 0.05], [0.0, 0.4, 0.0, 0.0]]},
-    {"stage": 2, "nmi": [[0.09, 0.1, 0.5, 0.0], [0.05, 0.0, 0.1, 0.7], [0.0, 0.5, 0.0, 0.0]]},
+EVALUATIONS = [  # scale is there for a moment at first, and has not entered; posX is last of all, and has gone again
+    {"step": 10, "nmi": [[0.0, 0.9, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]]},
+    {"step": 20, "nmi": [[0.01, 0.05, 0.3, 0.0], [0.02, 0.0, 0.1, 0.6], [0.0, 0.0, 0.0, 0.0]]},
+    {"step": 30, "nmi": [[0.02, 0.05, 0.5, 0.0], [0.03, 0.0, 0.1, 0.15], [0.0, 0.4, 0.0, 0.0]]},
+    {"step": 40, "nmi": [[0.02, 0.05, 0.6, 0.0], [0.03, 0.0, 0.1, 0.15], [0.0, 0.5, 0.0, 0.0]]},
+    {"step": 50, "nmi": [[0.09, 0.1, 0.03, 0.0], [0.05, 0.0, 0.02, 0.7], [0.0, 0.5, 0.0, 0.0]]},
 ]
+for _record, _stage in zip(EVALUATIONS, (0, 0, 1, 1, 2), strict=True):
+    _record |= {"stage": _stage, "beta": BETAS[_stage]}
 
 
-def test_factors_are_listed_in_the_order_in_which_they_pass_the_threshold():
-    rows = evaluation.freezing_order(EVALUATIONS, NAMES, BETAS, (0, 0, 1))
-    fields = ("factor", "nmi", "stage", "beta", "latent", "group")
+def test_factors_are_listed_in_the_order_in_which_they_enter_for_good():
+    rows = evaluation.freezing_order(EVALUATIONS, NAMES, (0, 0, 1))
+    fields = ("factor", "nmi", "step", "stage", "beta", "latent", "group")
     assert [tuple(row[field] for field in fields) for row in rows] == [
-        ("posY", [0.6, 0.05, 0.7], 0, 70.0, 1, 0),
-        ("posX", [0.3, 0.5, 0.5], 0, 70.0, 0, 0),
-        ("scale", [0.05, 0.4, 0.5], 1, 30.0, 2, 1),
-        ("shape", [0.02, 0.03, 0.09], None, None, None, None),
+        ("posY", [0.6, 0.15, 0.7], 20, 0, 70.0, 1, 0),
+        ("scale", [0.05, 0.5, 0.5], 30, 1, 30.0, 2, 1),
+        ("posX", [0.3, 0.6, 0.03], None, None, None, None, None),
+        ("shape", [0.02, 0.03, 0.09], None, None, None, None, None),
     ]
+
+
+def test_factors_that_enter_together_are_listed_by_how_much_is_known():
+    rows = evaluation.freezing_order(EVALUATIONS[:4], NAMES, (0, 0, 1))
+    assert [(row["factor"], row["step"]) for row in rows[:3]] == [("posY", 20), ("posX", 20), ("scale", 30)]
 
 
 @pytest.mark.parametrize(
     ("threshold", "want"),
     [
-        (0.09, [("posY", 0), ("posX", 0), ("scale", 1), ("shape", 2)]),
+        (0.09, [("posY", 0), ("posX", None), ("scale", 1), ("shape", 2)]),
         (0.65, [("posY", 2), ("posX", None), ("scale", None), ("shape", None)]),
     ],
 )
 def test_threshold_decides_who_has_entered(threshold, want):
-    rows = evaluation.freezing_order(EVALUATIONS, NAMES, BETAS, (0, 0, 1), threshold)
+    rows = evaluation.freezing_order(EVALUATIONS, NAMES, (0, 0, 1), threshold)
     assert {(row["factor"], row["stage"]) for row in rows} == set(want)
     assert rows[0]["factor"] == "posY"
 
 
 def test_order_of_a_run_under_way_knows_the_stages_so_far():
-    rows = evaluation.freezing_order(EVALUATIONS[:2], NAMES, BETAS, (0, 0, 1))
+    rows = evaluation.freezing_order(EVALUATIONS[:2], NAMES, (0, 0, 1))
     assert [row["factor"] for row in rows] == ["posY", "posX", "scale", "shape"]
     assert [row["stage"] for row in rows] == [0, 0, None, None]
+    assert [len(row["nmi"]) for row in rows] == [1, 1, 1, 1]
 
 
 def test_table_has_a_column_a_stage_and_a_line_a_factor():
-    rows = evaluation.freezing_order(EVALUATIONS, NAMES, BETAS, (0, 0, 1))
+    rows = evaluation.freezing_order(EVALUATIONS, NAMES, (0, 0, 1))
     head, *lines = evaluation.freezing_table(rows, BETAS).splitlines()
     assert head.split() == ["factor", "beta", "70", "beta", "30", "beta", "4", "enters"]
-    assert lines[0].split() == "posY 0.60 0.05 0.70 stage 0, beta 70: z1 of group 0".split()
+    assert lines[0].split() == "posY 0.60 0.15 0.70 beta 70, stage 0: z1 of group 0".split()
     assert lines[3].split() == "shape 0.02 0.03 0.09 not yet".split()
     assert len({line.index(".") for line in lines}) == 1
 

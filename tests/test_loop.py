@@ -282,12 +282,12 @@ def test_loss_that_is_not_finite_stops_the_run_with_step_stage_and_checkpoint(
     with pytest.raises(FloatingPointError) as error:
         loop.run(tiny.config(evaluation={"every": 100}), tmp_path)
     text = str(error.value)
-    assert "nan" in text
-    assert "between steps 5 and 6" in text
+    assert "not finite" in text
+    assert "between steps 4 and 5" in text
     assert "stage 1" in text
     assert "step 4" in text
     assert steps_kept(tmp_path)[-1] == 4
-    assert records(tmp_path)[-1]["step"] <= 5
+    assert records(tmp_path)[-1]["step"] <= 4
 
 
 def test_checkpoint_that_a_diverged_run_leaves_is_good(after_dispatch, no_figures, tmp_path):
@@ -313,7 +313,7 @@ def test_diverged_run_says_so_also_where_an_evaluation_comes_first(after_dispatc
 
 def test_learning_rate_beyond_reason_is_reported_as_such(no_figures, tmp_path):
     config = tiny.config(optimizer={"learning_rate": 1e30, "decoder_learning_rate": 1e30})
-    with pytest.raises(FloatingPointError, match=r"between steps \d and \d \(stage 0\)"):
+    with pytest.raises(FloatingPointError, match=r"between steps \d and \d, in stage 0"):
         loop.run(config, tmp_path)
 
 

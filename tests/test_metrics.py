@@ -145,7 +145,7 @@ def test_constant_factor_is_named(metric):
 
 
 def test_unknown_metric_lists_the_known():
-    with pytest.raises(ValueError, match=r"^unknown metric 'migg', known: .*mig.*nmi.*$") as error:
+    with pytest.raises(ValueError, match=r"^unknown metric 'migg'; known: .*mig.*nmi.*$") as error:
         metrics.compute("migg", np.zeros((2, 1)), np.zeros((2, 1), int))
     assert "\n" not in str(error.value)
 

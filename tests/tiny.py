@@ -53,7 +53,7 @@ def _render(arrays, factors_NxF, key):
 
 def squares():
     """A white square of side 3 or 6 at one of 4x4 places."""
-    arrays = {"sides": jnp.asarray(np.array([3, 6], np.int32))}
+    arrays = {"sides": jax.device_put(np.array([3, 6], np.int32))}
     return Source(("size", "posX", "posY"), (2, 4, 4), (SIDE, SIDE, 1), "bernoulli", arrays, _render)
 
 

@@ -2,6 +2,8 @@
 
 import importlib
 
+from deft_jax import options
+
 # name -> 'module:function', where the function takes keyword arguments and returns a deft_jax.source.Source.
 SOURCES = {
     "dsprites": "deft_jax.data.sprites:dsprites",
@@ -19,9 +21,7 @@ def get(name, **kw):
       A deft_jax.source.Source.
 
     Raises:
-      ValueError: the name is unknown.
+      ValueError: the name, or an argument, is unknown.
     """
-    if name not in SOURCES:
-        raise ValueError(f"unknown data set {name!r}; known: {', '.join(sorted(SOURCES))}")
-    module, function = SOURCES[name].split(":")
-    return getattr(importlib.import_module(module), function)(**kw)
+    module, function = options.choose(SOURCES, name, "data set").split(":")
+    return options.call(getattr(importlib.import_module(module), function), kw, "data")

@@ -1,6 +1,6 @@
 """Scores of a representation, one file a metric: codes [N, D] and factors [N, F] in, a dict out."""
 
-from deft_jax import information
+from deft_jax import information, options
 from deft_jax.metrics.mig import mig
 from deft_jax.metrics.nmi import nmi
 
@@ -22,6 +22,5 @@ def compute(name, codes, factors, **kwargs):
     Raises:
       ValueError: the name is unknown (the line lists the known ones) or an input does not fit.
     """
-    if name not in REGISTRY:
-        raise ValueError(f"unknown metric {name!r}, known: {', '.join(sorted(REGISTRY))}")
-    return REGISTRY[name](*information.check_samples(codes, factors), **kwargs)
+    metric = options.choose(REGISTRY, name, "metric")
+    return metric(*information.check_samples(codes, factors), **kwargs)
