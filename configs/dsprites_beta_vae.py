@@ -16,7 +16,7 @@ def get_config():
     config.model = ConfigDict(
         {
             "latents": 10,
-            "groups": 1,
+            "groups": (10,),
             "width": 32,
             "hidden": 256,
             "decoder_width": 32,
@@ -25,7 +25,7 @@ def get_config():
         }
     )
     config.objective = ConfigDict({"name": "beta_vae"})
-    config.stages = ConfigDict({"rule": "steps", "betas": (4.0,), "steps": 70_000})
+    config.stages = ConfigDict({"rule": "steps", "betas": (4.0,), "steps": (70_000,)})
     config.optimizer = ConfigDict(
         {"learning_rate": 5e-4, "decoder_learning_rate": 5e-4, "decay": "constant", "gamma": 1.0}
     )

@@ -16,7 +16,7 @@ def get_config():
     config.model = ConfigDict(
         {
             "latents": 10,
-            "groups": 5,  # or the latents of each group, for example (2, 2, 3, 3)
+            "groups": (2, 2, 2, 2, 2),  # the fifth opens only where a fifth beta is given
             "width": 8,
             "hidden": 64,
             "decoder_width": 32,
@@ -25,7 +25,7 @@ def get_config():
         }
     )
     config.objective = ConfigDict({"name": "beta_vae"})
-    config.stages = ConfigDict({"rule": "steps", "betas": (70.0, 30.0, 12.0, 4.0), "steps": 15_000})
+    config.stages = ConfigDict({"rule": "steps", "betas": (70.0, 30.0, 12.0, 4.0), "steps": (15_000,) * 4})
     config.optimizer = ConfigDict(
         {"learning_rate": 5e-4, "decoder_learning_rate": 5e-4, "decay": "constant", "gamma": 0.1}
     )

@@ -143,7 +143,7 @@ class _Training:
         self.config, self.workdir = config, workdir
         self.built, self.runner, self.checkpoints = built, runner, checkpoints
         self.stages = built.stages
-        self.betas = [float(built.stages.beta(built.stages.end(stage) - 1)) for stage in range(len(built.stages))]
+        self.end_betas = [float(built.stages.beta(built.stages.end(stage) - 1)) for stage in range(len(built.stages))]
         self.state = init_state(built)
         if checkpoints.latest is not None:
             self.state = checkpoints.restore(self.state)
@@ -175,6 +175,10 @@ class _Training:
         """Runs to the last step; raises Interrupted after a signal."""
         say = self.progress.say
         total = self.stages.total_steps
+        groups = len(self.built.model.sizes)
+        if len(self.stages) < groups:
+            never = groups - len(self.stages)
+            say(f"{groups} encoder groups but {len(self.stages)} stages: the last {never} never open")
         if self.step:
             say(f"resuming at step {self.step} of {total}")
         window_steps, window_seconds, opened = 0, 0.0, None
@@ -260,7 +264,7 @@ class _Training:
             factors_NxF=self.factors,
             posterior=posterior,
             scores=self.last_scores,
-            title=f"step {self.step}, beta {self.betas[stage]:.3g}: MIG {self.last_scores['mig']:.3f}",
+            title=f"step {self.step}, beta {self.end_betas[stage]:.3g}: MIG {self.last_scores['mig']:.3f}",
         )
         evaluation.save_figures(made, self.workdir / "figures", suffix)
 
@@ -273,7 +277,8 @@ class _Training:
         posterior = self.encoder(params, self.factors, stage)
         self.last_scores = evaluation.score(posterior.mean, self.factors)
         self.draw(stage, params, posterior, "")
-        marks = {"stage_starts": self.stages.starts, "betas": self.betas}
+        betas = [float(self.stages.beta(start)) for start in self.stages.starts]
+        marks = {"stage_starts": self.stages.starts, "betas": betas}
         history = evaluation.history_figures(
             self.log.records, factor_names=source.factor_names, group_of_latent=model.group_of_latent, **marks
         )
@@ -292,6 +297,6 @@ class _Training:
         )
         write_atomically(self.workdir / "results.json", json.dumps(results, indent=2) + "\n")
         print("\nNormalised MI of the best latent with each factor at the end of each stage, in the order of entering:")
-        print(evaluation.freezing_table(order, self.betas))
+        print(evaluation.freezing_table(order, self.end_betas))
         print(f"\nMIG {self.last_scores['mig']:.3f} after {self.step} steps; figures: {self.workdir / 'figures'}")
         return results

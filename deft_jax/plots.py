@@ -225,7 +225,7 @@ def _time_axes(steps, ylabel, stage_starts, betas):
     )
     for start, beta in zip(stage_starts, betas, strict=False):
         axes.annotate(
-            f"β = {beta:g}", (start, 1.03), xycoords=across, xytext=(2, 0), textcoords="offset points",
+            f"β = {beta:.3g}", (start, 1.03), xycoords=across, xytext=(2, 0), textcoords="offset points",
             va="center", fontsize=_SMALL, color=_INK,
         )
     return figure, axes
