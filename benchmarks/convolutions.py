@@ -11,14 +11,13 @@ machine meets both alike.
 
 import argparse
 import math
-import os
-import platform
 import statistics
 import time
 from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
+import machine
 import numpy as np
 import optax
 from jax import lax
@@ -126,8 +125,7 @@ def main():
     parser.add_argument("--repeats", type=int, default=1, help="timings of each method, after a first one")
     parser.add_argument("--seconds", type=float, default=1.5, help="length of a timing, at least one step")
     args = parser.parse_args()
-    device = jax.devices()[0].device_kind
-    print(f"{platform.platform()}, {os.cpu_count()} CPUs, jax {jax.__version__}, {device}\n")
+    print(machine.describe() + "\n")
     print("| step | matmul, ms | lax, ms | lax / matmul |\n|---|---:|---:|---:|")
     for name, sizes in STEPS.items():
         t = measure(sizes, args.repeats, args.seconds)

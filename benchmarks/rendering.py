@@ -1,6 +1,6 @@
 """Speed of the two dSprites storages: drawing in the compiled step against looking up in a packed table.
 
-    python -m benchmarks.rendering [--repeats 9] [--steps 200]
+    python benchmarks/rendering.py [--repeats 9] [--steps 200]
 
 A batch is timed inside a jitted fori_loop that draws its factors from a key, as a training loop does; the
 row 'neither' is that loop with blank images: what a row takes beyond it is the storage itself. Repeats of
@@ -9,25 +9,15 @@ medians.
 """
 
 import argparse
-import os
-import platform
 import statistics
 import time
 
 import jax
 import jax.numpy as jnp
+import machine
 import numpy as np
 
 from deft_jax.data import sprites
-
-
-def _processor():
-    """The host processor's name where the system tells it, its architecture elsewhere."""
-    try:
-        with open("/proc/cpuinfo") as lines:
-            return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.machine()
 
 
 def _blank(arrays, factors_NxF, key):
@@ -86,9 +76,7 @@ def main():
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--steps", type=int, default=200)
     args = parser.parse_args()
-    device = jax.devices()[0]
-    print(f"{device.platform} ({device.device_kind}), {os.cpu_count()} host cores ({_processor()}), "
-          f"jax {jax.__version__}")
+    print(machine.describe())
     build, per_step = measure(args.repeats, args.steps)
     rows = per_step.values()
     print(f"{'storage':20} {'build, s':>9}" + "".join(f"{f'batch {batch}, ms':>16}" for batch in per_step))
