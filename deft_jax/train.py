@@ -25,10 +25,27 @@ def main(argv):
         sys.exit(143)  # as a process that SIGTERM ended, so that a job scheduler does not take it for done
 
 
+def _parse(argv):
+    """absl's parser, with what ml_collections raises at a wrong file or field told in one line."""
+    try:
+        rest = app.parse_flags_with_usage(argv)
+        list(_CONFIG.value or ())  # a file that could not be loaded says so at its first use
+        return rest
+    except OSError as error:
+        path = config_flags.get_config_filename(flags.FLAGS["config"])
+        sys.exit(f"deft_jax.train: cannot load the config {path}: {str(error).splitlines()[-1].strip()}")
+    except (AttributeError, KeyError) as error:
+        # "'fild'\nDid you mean ...", at times quoted once more
+        told = str(error.args[0]).replace("\\'", "'").replace("\\n", "\n").strip("'\"")
+        sys.exit(f"deft_jax.train: the config has no field {told.replace(chr(39), '', 1)}".replace("\n", "; "))
+    except TypeError as error:
+        sys.exit(f"deft_jax.train: {'; '.join(str(error).splitlines())}")
+
+
 def command():
     """Entry point."""
     flags.mark_flags_as_required(["config", "workdir"])
-    app.run(main)
+    app.run(main, flags_parser=_parse)
 
 
 if __name__ == "__main__":

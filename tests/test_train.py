@@ -72,6 +72,7 @@ def test_fault_ends_in_one_line_and_no_workdir(config, tmp_path, changes, argume
         ((), "--workdir"),
         (("--workdir=nowhere", "--config.sky=blue"), "sky"),
         (("--workdir=nowhere", "--config.seed=blue"), "blue"),
+        (("--workdir=nowhere", "--config=missing.py"), "missing.py"),
     ],
 )
 def test_wrong_flag_is_named(config, arguments, fault):
@@ -79,6 +80,7 @@ def test_wrong_flag_is_named(config, arguments, fault):
     code, out, err = finish(start(*given))
     assert code != 0
     assert fault in err + out
+    assert "Traceback" not in err
     assert not pathlib.Path("nowhere").exists()
 
 
