@@ -196,9 +196,9 @@ def dsprites(storage="auto"):
     if storage not in STORAGES:
         raise ValueError(f"unknown storage {storage!r}; known: {', '.join(STORAGES)}")
     if storage == "auto":
-        # CPU, measured (benchmarks/rendering.py, two cores): a batch of 64 takes 0.15 ms to draw and 0.05
-        # ms to look up, beside a training step of 15 to 40 ms. Less than 1 % of the step does not pay for
-        # 377 MB and for some 4 s before the first step, which take over 30,000 steps to win back.
+        # CPU, measured (benchmarks/rendering.py, two cores): a batch of 64 takes 0.07 ms to draw and 0.02
+        # ms to look up, beside a training step of tens of ms. Less than 1 % of the step does not pay for
+        # 377 MB and for some 3 s before the first step, which take over 50,000 steps to win back.
         # Accelerators, reasoned and not measured: the scattered reads of drawing cost them more than one
         # contiguous row an image, they build the table quickly, and 377 MB is little there.
         storage = "rendered" if jax.default_backend() == "cpu" else "packed"
