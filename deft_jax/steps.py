@@ -143,16 +143,17 @@ class Runner:
                 f"batch_size = {experiment.batch_size} does not divide over {self._shards} devices; "
                 f"use a multiple of {self._shards}"
             )
-        self._arrays = self._place(experiment.source.arrays)
+        self._arrays = self._place(experiment.source.arrays, may_alias=True)
         self._programs = {}
 
     def put(self, state):
         """A state on the host or on one device, copied to the devices; the one passed in stays as it is."""
-        return self._place(jax.tree.map(lambda leaf: np.array(leaf, copy=True), state))
+        return self._place(state, may_alias=False)
 
-    def _place(self, tree):
+    def _place(self, tree, may_alias: bool):
+        """`tree` on the devices; only what is never donated may share memory with its origin."""
         if self._shards == 1:
-            return jax.device_put(tree, self.devices[0], may_alias=False)
+            return jax.device_put(tree, self.devices[0], may_alias=may_alias)
         mesh = jax.sharding.Mesh(np.asarray(self.devices), (_AXIS,))
         sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(_AXIS))
 
