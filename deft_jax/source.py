@@ -5,6 +5,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 LIKELIHOODS = ("bernoulli", "gaussian")
 
 
@@ -22,10 +24,13 @@ class Source:
         over, they would become constants of the program and be copied with it.
       render: (arrays, factors_NxF int32, key) -> images_NxHxWxC float32 in [0, 1]. Pure and jittable. The key
         feeds whatever the image holds beyond its factors; a renderer without such noise ignores it.
+      label_names, labels: for a set which does not hold every combination of its factors, or has no labels at
+        all. Its one factor above is then the number of the image, and these are the ground truth: L names and
+        numpy int32 [num_images, L], values from 0 up; L = 0 where nothing is known of the images.
 
     Raises:
       ValueError: names and sizes differ in number, a size is not positive, the image shape is not (H, W, C),
-        or the likelihood is unknown.
+        the likelihood is unknown, or the labels do not fit.
     """
 
     factor_names: tuple[str, ...]
@@ -34,6 +39,8 @@ class Source:
     likelihood: str
     arrays: Any
     render: Callable
+    label_names: tuple[str, ...] = ()
+    labels: np.ndarray | None = None
 
     def __post_init__(self):
         if len(self.factor_names) != len(self.factor_sizes):
@@ -46,7 +53,29 @@ class Source:
         if self.likelihood not in LIKELIHOODS:
             raise ValueError(f"unknown likelihood {self.likelihood!r}; known: {', '.join(LIKELIHOODS)}")
 
+        if self.labels is None:
+            if self.label_names:
+                raise ValueError(f"label names {tuple(self.label_names)} without labels")
+        elif self.labels.shape != (self.num_images, len(self.label_names)):
+            raise ValueError(f"labels {self.labels.shape} for {self.num_images} images "
+                             f"and {len(self.label_names)} label names {tuple(self.label_names)}")
+
     @property
     def num_images(self):
         """How many combinations of factor values there are."""
         return math.prod(self.factor_sizes)
+
+    @property
+    def is_grid(self):
+        """Whether every combination of the ground-truth factors has an image, to be drawn by `render`."""
+        return self.labels is None
+
+    @property
+    def ground_truth_names(self):
+        """Names of the factors that a representation is scored against; none where there are no labels."""
+        return self.factor_names if self.is_grid else self.label_names
+
+    def ground_truth(self, factors_NxF):
+        """What a representation is scored against: factors int32 [N, F] as `render` takes them -> numpy int32 [N, L]."""
+        factors_NxF = np.asarray(factors_NxF)
+        return factors_NxF if self.is_grid else self.labels[factors_NxF[:, 0]]
