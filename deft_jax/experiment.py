@@ -76,10 +76,12 @@ def build(
     def optimizer(stage: int):
         return optim.deft_optimizer(stages=stages, stage=stage, num_groups=groups, **optimizer_arguments)
 
+    model = models.build(source.image_shape, freeze=freeze, **model_options)
+    context = {"latents": model.num_latents, "num_images": source.num_images}
     return Experiment(
         source=source,
-        model=models.build(source.image_shape, freeze=freeze, **model_options),
-        objective=objectives.get(objective_name, stages.beta, **objective_rest),
+        model=model,
+        objective=objectives.get(objective_name, stages.beta, **context, **objective_rest),
         stages=stages,
         optimizer=optimizer,
         batch_size=batch_size,

@@ -76,6 +76,6 @@ class Source:
         return self.factor_names if self.is_grid else self.label_names
 
     def ground_truth(self, factors_NxF):
-        """What a representation is scored against: factors int32 [N, F] as `render` takes them -> numpy int32 [N, L]."""
+        """Factors int32 [N, F] as `render` takes them -> what a representation is scored against, numpy [N, L]."""
         factors_NxF = np.asarray(factors_NxF)
         return factors_NxF if self.is_grid else self.labels[factors_NxF[:, 0]]

@@ -9,6 +9,8 @@ from deft_jax import objectives, schedules
 from deft_jax.gaussian import kl_per_latent
 from deft_jax.state import Posterior
 
+CONTEXT = {"latents": 3, "num_images": 1000}
+
 
 def test_bernoulli_loss_is_log_2_a_pixel_at_logit_zero_whatever_the_image():
     images = jax.random.uniform(jax.random.key(0), (3, 4, 5, 2))
@@ -45,7 +47,7 @@ def test_unknown_likelihood_is_refused_with_the_known_ones():
 
 
 def test_beta_vae_regularises_each_example_with_beta_of_the_step_times_its_kl():
-    objective = objectives.get("beta_vae", beta=schedules.piecewise([7.0, 2.0], [0, 10]))
+    objective = objectives.get("beta_vae", schedules.piecewise([7.0, 2.0], [0, 10]), **CONTEXT)
     params, memory = objective.init(jax.random.key(0))
     posterior = Posterior(*jax.random.normal(jax.random.key(1), (2, 4, 3)))
     kl_B = np.asarray(kl_per_latent(posterior)).sum(axis=1)
@@ -59,4 +61,4 @@ def test_beta_vae_regularises_each_example_with_beta_of_the_step_times_its_kl():
 
 def test_unknown_objective_is_refused_with_the_known_ones():
     with pytest.raises(ValueError, match=r"unknown objective 'gan'; known: .*beta_vae"):
-        objectives.get("gan", beta=schedules.constant(1.0))
+        objectives.get("gan", schedules.constant(1.0), **CONTEXT)
