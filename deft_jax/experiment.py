@@ -22,6 +22,7 @@ def _optimizer(
     gamma: float,
     total_steps: int,
     decay: str = "constant",
+    weight_decay: float = 0.0,
     b1: float = 0.9,
     b2: float = 0.999,
     eps: float = 1e-8,
@@ -32,12 +33,14 @@ def _optimizer(
             raise ValueError(f"optimizer.{name} must be above 0, got {value}")
     if not 0 <= gamma <= 1:
         raise ValueError(f"optimizer.gamma must lie between 0 (frozen) and 1, got {gamma}")
+    if not weight_decay >= 0:
+        raise ValueError(f"optimizer.weight_decay must not be negative, got {weight_decay}")
     schedule = options.choose(DECAYS, decay, "optimizer.decay")
     rates = {
         "learning_rate": schedule(learning_rate, total_steps),
         "decoder_learning_rate": schedule(decoder_learning_rate, total_steps),
     }
-    return rates | {"gamma": gamma, "b1": b1, "b2": b2, "eps": eps}
+    return rates | {"gamma": gamma, "weight_decay": weight_decay, "b1": b1, "b2": b2, "eps": eps}
 
 
 def build(
@@ -73,15 +76,23 @@ def build(
     source = data.get(source_name, **source_options)
     objective_name, objective_rest = _take(objective_options, "name", "objective")
 
-    def optimizer(stage: int):
-        return optim.deft_optimizer(stages=stages, stage=stage, num_groups=groups, **optimizer_arguments)
-
     model = models.build(source.image_shape, freeze=freeze, **model_options)
     context = {"latents": model.num_latents, "num_images": source.num_images}
+    objective = objectives.get(objective_name, stages.beta, **context, **objective_rest)
+
+    def optimizer(stage: int):
+        return optim.deft_optimizer(
+            stages=stages,
+            stage=stage,
+            num_groups=groups,
+            objective_optimizer=objective.optimizer,
+            **optimizer_arguments,
+        )
+
     return Experiment(
         source=source,
         model=model,
-        objective=objectives.get(objective_name, stages.beta, **context, **objective_rest),
+        objective=objective,
         stages=stages,
         optimizer=optimizer,
         batch_size=batch_size,

@@ -5,7 +5,7 @@
 | group_g        | encoder of latent group g           | before stage g: 0; in it: lr; after it: gamma lr |
 | calibration_g  | learned scale and shift of group g  | lr from stage g + 1 on                           |
 | decoder        | decoder                             | a schedule of its own                            |
-| objective      | parameters of the objective, if any | that of the decoder                              |
+| objective      | parameters of the objective, if any | that of the decoder, or an optimiser of its own  |
 
 A learning rate per group, and not a scaled gradient, because Adam divides a constant scale out again within a few
 thousand steps.
@@ -65,22 +65,32 @@ def deft_optimizer(
     learning_rate: Schedule,
     decoder_learning_rate: Schedule,
     gamma: float,
+    weight_decay: float = 0.0,
+    objective_optimizer: optax.GradientTransformation | None = None,
     b1: float = 0.9,
     b2: float = 0.999,
     eps: float = 1e-8,
 ) -> optax.GradientTransformation:
-    """Adam for every label with its own schedule (Wu et al. 2022, section 4.2), as it stands in `stage`.
+    """Adam (or AdamW) for every label with its own schedule (Wu et al. 2022, section 4.2), as it stands in `stage`.
 
     learning_rate, decoder_learning_rate: step of the run -> rate. gamma: factor on the rate of groups whose stage is
-    over; 0 leaves their parameters and moments as they are, bit for bit.
+    over; 0 leaves their parameters and moments as they are, bit for bit. weight_decay: of AdamW (Loshchilov and Hutter
+    2019), times the learning rate, for all parameters of open groups and the decoder; Adam if 0. objective_optimizer:
+    of the label 'objective', Adam as for the decoder unless given.
     The state has the same structure in every stage, so it passes from one stage's program to the next.
     """
 
     def adam(rate: Schedule, start: int, open_now: bool):
         # The count of a label begins when it opens; its schedule is a function of the run's step.
-        return from_step(optax.adam(lambda count: rate(count + start), b1=b1, b2=b2, eps=eps), open_now)
+        schedule = lambda count: rate(count + start)  # noqa: E731
+        if weight_decay:
+            made = optax.adamw(schedule, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay)
+        else:
+            made = optax.adam(schedule, b1=b1, b2=b2, eps=eps)
+        return from_step(made, open_now)
 
-    transforms = {"decoder": adam(decoder_learning_rate, 0, True), "objective": adam(decoder_learning_rate, 0, True)}
+    of_objective = objective_optimizer or optax.adam(decoder_learning_rate, b1=b1, b2=b2, eps=eps)
+    transforms = {"decoder": adam(decoder_learning_rate, 0, True), "objective": of_objective}
     for group in range(num_groups):
         start = stages.starts[group] if group < len(stages) else stages.total_steps
         rate = group_learning_rate(learning_rate, gamma, stages.starts, group)

@@ -20,7 +20,7 @@ from deft_jax.models import Model
 from deft_jax.objectives import Objective, reconstruction_loss
 from deft_jax.schedules import Stages
 from deft_jax.source import Source
-from deft_jax.state import TrainState
+from deft_jax.state import Posterior, TrainState
 
 _AXIS = "device"
 
@@ -39,6 +39,10 @@ class Experiment:
     optimizer: Callable[[int], optax.GradientTransformation]
     batch_size: int
     seed: int
+
+    def encode(self, params, images, stage: int) -> Posterior:
+        """The representation of images [B, H, W, C] with the groups up to `stage` open: what is scored and shown."""
+        return self.objective.represent(params["objective"], self.model.encode(params, images, stage))
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -62,16 +66,19 @@ def train_step(experiment: Experiment, stage: int, arrays, state: TrainState, sh
     """One update: (state, arrays) -> (state, metrics), pure.
 
     stage: static; groups after it are not computed. arrays: the source's.
-    shards: devices that share the batch; above 1 the function runs inside a pmap over the axis 'device'.
+    shards: devices that share the batch; above 1 the function runs inside a pmap over the axis 'device'. Images are
+      encoded and decoded by the device that has them; posteriors and codes are gathered for the objective, which sees
+      the whole batch on every device and so estimates the same as on one.
 
     metrics, means over the whole batch: 'loss', 'reconstruction' and 'kl' in nats an image (reconstruction summed over
-    pixels, kl over latents), 'kl_per_latent' [D] in nats, 'beta'.
+    pixels, kl over latents), 'kl_per_latent' [D] in nats, 'beta', and what else the objective tells.
     """
     source, model, objective = experiment.source, experiment.model, experiment.objective
     share = experiment.batch_size // shards
     first = jax.lax.axis_index(_AXIS) * share if shards > 1 else 0
     key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
     keys_B = jax.vmap(jax.random.fold_in, (None, 0))(key, first + jnp.arange(share))
+    objective_key = jax.random.fold_in(key, experiment.batch_size)
     keys_3xB = jax.vmap(lambda k: jax.random.split(k, 3), out_axes=1)(keys_B)
 
     factors_BxF = jax.vmap(factors.sample, (0, None))(keys_3xB[0], source.factor_sizes)
@@ -79,20 +86,22 @@ def train_step(experiment: Experiment, stage: int, arrays, state: TrainState, sh
     images = jax.vmap(lambda f, k: source.render(arrays, f[None], k)[0])(factors_BxF, keys_3xB[1])
     noise_BxD = jax.vmap(lambda k: jax.random.normal(k, (model.num_latents,)))(keys_3xB[2])
 
+    def whole(tree):
+        return jax.lax.all_gather(tree, _AXIS, tiled=True) if shards > 1 else tree
+
     def loss_fn(params):
-        posterior = model.encode(params, images, stage)
-        z_BxD = reparameterise(posterior, noise_BxD)
-        reconstruction_B = reconstruction_loss(source.likelihood, images, model.decode(params, z_BxD))
-        terms, memory = objective.apply(params["objective"], state.memory, state.step, posterior, z_BxD, key)
+        own = model.encode(params, images, stage)
+        z_SxBxD = objective.spaces(params["objective"], own, noise_BxD)
+        outputs = model.decode(params, z_SxBxD.reshape(-1, model.num_latents))
+        repeated = jnp.tile(images, (len(z_SxBxD), 1, 1, 1))
+        reconstruction = jnp.mean(reconstruction_loss(source.likelihood, repeated, outputs))
+
+        posterior, z_BxD = whole((own, z_SxBxD[0]))
+        terms, memory = objective.apply(params["objective"], state.memory, state.step, posterior, z_BxD, objective_key)
         kl_D = jnp.mean(kl_per_latent(posterior), axis=0)
-        loss = jnp.mean(reconstruction_B + terms.pop("regulariser"))
-        metrics = terms | {
-            "loss": loss,
-            "reconstruction": jnp.mean(reconstruction_B),
-            "kl": jnp.sum(kl_D),
-            "kl_per_latent": kl_D,
-        }
-        return loss, (metrics, memory)
+        loss = reconstruction + jnp.mean(terms.pop("regulariser"))
+        metrics = {"loss": loss, "reconstruction": reconstruction, "kl": jnp.sum(kl_D), "kl_per_latent": kl_D} | terms
+        return loss + terms.get("objective_loss", 0.0), (metrics, memory)
 
     grads, (metrics, memory) = jax.grad(loss_fn, has_aux=True)(state.params)
     if shards > 1:
