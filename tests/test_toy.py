@@ -245,3 +245,35 @@ def test_factors_of_the_wrong_width_are_refused(name):
         source.render(source.arrays, np.zeros((2, 5), np.int32), None)
     with pytest.raises(ValueError, match=r"\(2, 5\)"):
         toy.orientation(np.zeros((2, 5), np.int32))
+
+
+def drawn_squares(source, factors_NxF):
+    return np.asarray(jax.jit(source.render)(source.arrays, np.asarray(factors_NxF, np.int32), jax.random.key(0)))
+
+
+@pytest.mark.parametrize("spacing", [2, 4, 7, 8])
+def test_squares_stand_where_their_factors_say_each_in_its_colour(spacing):
+    source = data.get("xy_squares", spacing=spacing)
+    assert source.factor_names == ("x_red", "y_red", "x_green", "y_green", "x_blue", "y_blue")
+    assert source.factor_sizes == (56 // spacing + 1,) * 6
+    drawn = factors.draw(0, 40, source.factor_sizes)
+    for image, places in zip(drawn_squares(source, drawn), drawn.reshape(-1, 3, 2) * spacing, strict=True):
+        for channel, (x, y) in enumerate(places):
+            want = np.zeros((64, 64))
+            want[y : y + 8, x : x + 8] = 1
+            np.testing.assert_array_equal(image[..., channel], want)
+
+
+def test_at_the_default_spacing_all_wrong_positions_are_equally_far():
+    source = data.get("xy_squares")
+    places = np.zeros((64, 6), np.int32)
+    places[:, 0], places[:, 1] = np.divmod(np.arange(64), 8)
+    drawn = drawn_squares(source, places).reshape(64, -1)
+    distances = ((drawn[:, None] - drawn[None]) ** 2).sum(-1)
+    np.testing.assert_array_equal(distances, 128 * (1 - np.eye(64)))
+
+
+@pytest.mark.parametrize("spacing", [0, 1, 3, 9, "8", None])
+def test_other_spacings_are_refused(spacing):
+    with pytest.raises(ValueError, match="spacing must be one of 2, 4, 7, 8, got"):
+        data.get("xy_squares", spacing=spacing)

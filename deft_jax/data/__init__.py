@@ -1,6 +1,7 @@
 """Data sets by name. `get` imports only the module it needs: what a set depends on loads with that set."""
 
 import importlib
+import re
 
 from deft_jax import options
 
@@ -12,21 +13,40 @@ SOURCES = {
     "scream_dsprites": "deft_jax.data.variants:scream_dsprites",
     "correlated": "deft_jax.data.toy:correlated",
     "translation": "deft_jax.data.toy:translation",
+    "xy_squares": "deft_jax.data.toy:xy_squares",
+    "archive": "deft_jax.data.archive:archive",
+    "folder": "deft_jax.data.folder:folder",
 }
 
 
-def get(name, **kw):
-    """Builds the data set called `name`.
+def get(name, *, only=None, **kw):
+    """Builds the data set called `name`, or part of it.
 
     Args:
-      name: a key of SOURCES.
+      name: a key of SOURCES, with factors to hold in parentheses if wanted: 'dsprites(shape=heart)',
+        'dsprites(shape=heart, orientation=0:40:4)'.
+      only: the same as a mapping, factor -> value or values; see deft_jax.data.subset.
       **kw: passed on to the set's own function.
 
     Returns:
       A deft_jax.source.Source.
 
     Raises:
-      ValueError: the name, or an argument, is unknown.
+      ValueError: the name, an argument, a factor to hold or its value is unknown.
     """
-    module, function = options.choose(SOURCES, name, "data set").split(":")
-    return options.call(getattr(importlib.import_module(module), function), kw, "data")
+    found = re.fullmatch(r"([^()]*)(?:\((.*)\))?", str(name).strip())
+    if not found:
+        raise ValueError(f"cannot read the data set {name!r}; write NAME or NAME(FACTOR=VALUE, ...)")
+    only = dict(only or {})
+    for item in filter(None, re.split(r"\s*,\s*", (found[2] or "").strip())):
+        factor, equals, value = (part.strip() for part in item.partition("="))
+        if not (factor and equals and value):
+            raise ValueError(f"cannot read {item!r} in the data set {name!r}; write FACTOR=VALUE")
+        only[factor] = value
+    module, function = options.choose(SOURCES, found[1].strip(), "data set").split(":")
+    source = options.call(getattr(importlib.import_module(module), function), kw, "data")
+    if not only:
+        return source
+    from deft_jax.data import subset
+
+    return subset.subset(source, only)

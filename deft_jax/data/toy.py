@@ -1,6 +1,7 @@
-"""Small binary sets of DEFT (Wu et al. 2022, arXiv 2102.03986), drawn in the compiled step.
+"""Small binary sets, drawn in the compiled step.
 
-`correlated` is a triangle that tends to point away from the centre, `translation` a disc on a grid. Lengths are in
+Two are of DEFT (Wu et al. 2022, arXiv 2102.03986): `correlated`, a triangle that tends to point away from the centre,
+and `translation`, a disc on a grid. `xy_squares` is XYSquares (Michlo et al., disent, 2021). Lengths are in
 pixels, y points down, pixel i covers [i, i + 1), and a pixel is white when its centre is in the shape. Angles are
 counter-clockwise on screen, 0 to the right. Where a figure stands and how it is turned is tabulated on the host, in
 float64, by image number.
@@ -25,6 +26,9 @@ TIP, BASE, HALF_BASE = 5.5, -4.4, 3.3  # all three corners lie 5.5 from the tria
 TRANSLATION_SIZES = (22, 22)
 RADIUS = 10
 STEP = 2
+SQUARES = ("red", "green", "blue")
+SQUARE_SIDE = 8
+
 GRIDS = ("cartesian", "honeycomb", "polar")
 
 
@@ -136,3 +140,39 @@ def translation(grid="cartesian"):
     names = ("radius", "angle") if grid == "polar" else ("posX", "posY")
     centres = jnp.asarray(_centres(grid), jnp.float32)
     return Source(names, TRANSLATION_SIZES, (SIDE, SIDE, 1), "bernoulli", {"centres": centres}, draw_disc)
+
+
+def draw_squares(arrays, factors_NxF, key):
+    """Renders `xy_squares`: -> float32 [N, 64, 64, 3] of 0 and 1; the key is not used."""
+    del key
+    places_Nx3x2 = (arrays["spacing"] * factors_NxF).reshape(-1, len(SQUARES), 2)
+    pixel = jnp.arange(SIDE)
+    inside = (pixel >= places_Nx3x2[..., None]) & (pixel < places_Nx3x2[..., None] + SQUARE_SIDE)  # N, 3, 2, 64
+    across, down = inside[:, :, 0, None, :], inside[:, :, 1, :, None]
+    return (across & down).transpose(0, 2, 3, 1).astype(jnp.float32)
+
+
+def xy_squares(spacing=SQUARE_SIDE):
+    """Three squares of 8x8 pixels, red, green and blue, each anywhere on a grid: XYSquares of disent (Michlo et al.).
+
+    At the default spacing two positions of a square share no pixel, so all wrong positions lie equally far from the
+    right one in pixels: a VAE has nothing to order them by, and beta-VAEs fail on this set.
+
+    Args:
+      spacing: pixels between neighbouring positions, 2, 4, 7 or 8. Below 8 neighbours overlap.
+
+    Returns:
+      Source with the factors x_red, y_red, x_green, y_green, x_blue and y_blue, 56 / spacing + 1 values each (8 by
+      default: 262,144 images), and images float32 [N, 64, 64, 3] of 0 and 1; each square fills its own channel.
+
+    Raises:
+      ValueError: the spacing is not allowed.
+    """
+    room = SIDE - SQUARE_SIDE
+    allowed = [step for step in range(1, SQUARE_SIDE + 1) if room % step == 0 and (room // step + 1) ** 6 < 2**31]
+    if spacing not in allowed:
+        raise ValueError(f"spacing must be one of {', '.join(map(str, allowed))}, got {spacing!r}")
+    names = tuple(f"{axis}_{colour}" for colour in SQUARES for axis in "xy")
+    sizes = (room // spacing + 1,) * len(names)
+    arrays = {"spacing": jnp.int32(spacing)}
+    return Source(names, sizes, (SIDE, SIDE, len(SQUARES)), "bernoulli", arrays, draw_squares)
