@@ -429,13 +429,14 @@ class _Whole:
         latents = [freezing.freezing_point(betas, kl_E, *rule) for kl_E in history["kl_per_latent"].T]
         factors = [freezing.freezing_point(betas, told_E, *rule) for told_E in history["factor_information"].T]
         peaks = freezing.peaks(betas, history["mutual_information"], self.config["smooth"])
+        names = self.source.ground_truth_names
         return {
             "beta_max": self.run_config["stages"]["start"],
             "beta_min": self.config["beta_min"],
             "threshold": self.config["threshold"],
             "latents": [_point(point) for point in latents],
             "peaks": [peak._asdict() for peak in peaks],
-            "points": {name: _point(point) for name, point in zip(self.source.factor_names, factors, strict=True)},
+            "points": {name: _point(point) for name, point in zip(names, factors, strict=True)},
             "separate": {f"peak {index}": peak.beta for index, peak in enumerate(peaks)},
             "history": history,
         }
@@ -459,7 +460,7 @@ class _Whole:
         history = result["history"]
         rate = freezing.information_rate(history["beta"], history["mutual_information"], self.config["smooth"])
         figure = freezing_plots.whole_set(
-            history, rate, [peak["beta"] for peak in result["peaks"]], self.source.factor_names
+            history, rate, [peak["beta"] for peak in result["peaks"]], self.source.ground_truth_names
         )
         plots.save(figure, directory / "whole_set.png")
 

@@ -1,6 +1,8 @@
 """Scores and figures of a model: live parameters or those of a checkpoint."""
 
+import concurrent.futures
 import functools
+import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 
@@ -8,11 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from deft_jax import factors, gaussian, metrics
+from deft_jax import factors, gaussian, metrics, options
 from deft_jax import information as info
 from deft_jax.models import Model
 from deft_jax.source import Source
 from deft_jax.state import Posterior
+from deft_jax.steps import Experiment
 
 _CHUNK = 200  # images encoded at a time; on a CPU, 500 are twice as slow an image, out of its cache
 
@@ -25,15 +28,15 @@ def draw_factors(source: Source, num_samples: int, seed: int) -> np.ndarray:
 class Encoder:
     """Posteriors of examples given by their factors; one compiled program a stage."""
 
-    def __init__(self, source: Source, model: Model, seed: int = 0):
+    def __init__(self, experiment: Experiment, seed: int = 0):
         """seed: of the randomness that images hold beyond their factors, if they hold any."""
-        self._source, self._model = source, model
+        self._experiment, self._source = experiment, experiment.source
         self._key = jax.random.key(seed)
         self._encode = jax.jit(self._encode_chunk, static_argnums=0)
 
     def _encode_chunk(self, stage, params, arrays, factors_NxF, key):
         images = self._source.render(arrays, factors_NxF, key)
-        return self._model.encode(params, images, stage)
+        return self._experiment.encode(params, images, stage)
 
     def __call__(self, params, factors_NxF: np.ndarray, stage: int) -> Posterior:
         """Posterior of [N, D] numpy arrays with the groups up to `stage` open."""
@@ -46,27 +49,74 @@ class Encoder:
         return jax.tree.map(lambda *leaves: np.concatenate(leaves)[: len(factors_NxF)], *parts)
 
 
-def encode_everything(source: Source, model: Model, params, stage: int, seed: int = 0) -> Posterior:
-    """Posterior of every image of a source in the order of its index: numpy arrays [num_images, D].
+class Table:
+    """Posteriors of a source's images, each encoded when it is first asked for and kept.
 
-    One compiled loop over small chunks: on a CPU nearly three times as fast an image as a dispatch a chunk.
+    What an image holds beyond its factors comes from its index alone, so that it has one look, with whichever others
+    it is asked for.
     """
-    chunk, key = 128, jax.random.key(seed)
 
-    @jax.jit
-    def run(params, arrays):
-        def one(start):
-            drawn = factors.from_index(start + jnp.arange(chunk), source.factor_sizes)  # past the end it wraps around
-            return model.encode(params, source.render(arrays, drawn, jax.random.fold_in(key, start)), stage)
+    def __init__(self, experiment: Experiment, params, stage: int, seed: int = 0):
+        """seed: of the randomness that images hold beyond their factors, if they hold any."""
+        self._source, self._params = experiment.source, params
+        # One compiled loop over small chunks: on a CPU nearly three times as fast an image as a dispatch a chunk. The
+        # operations of so small a chunk do not fill the cores, so each core has a thread that runs the loop.
+        on_cpu = jax.default_backend() == "cpu"
+        self._chunk, self._threads = (64, len(cores())) if on_cpu else (1024, 1)
+        self._chunks = min(64, -(-self._source.num_images // self._chunk))  # in one dispatch
+        self._index, self._held = np.zeros(0, np.int64), None  # sorted; the posteriors in the same order
 
-        return jax.lax.map(one, jnp.arange(0, source.num_images, chunk))
+        def look(arrays, index):
+            factors_1xF = factors.from_index(index[None], self._source.factor_sizes)
+            return self._source.render(arrays, factors_1xF, jax.random.fold_in(jax.random.key(seed), index))[0]
 
-    found = run(params, source.arrays)
-    return jax.tree.map(lambda leaf: np.asarray(leaf).reshape(-1, leaf.shape[-1])[: source.num_images], found)
+        def encode_chunk(params, arrays, index_N):
+            return experiment.encode(params, jax.vmap(look, (None, 0))(arrays, index_N), stage)
+
+        self._run = jax.jit(lambda params, arrays, index_MxN: jax.lax.map(
+            functools.partial(encode_chunk, params, arrays), index_MxN
+        ))  # fmt: skip
+
+    def __call__(self, factors_NxF: np.ndarray) -> Posterior:
+        """Posterior of the images of these factors: numpy arrays [N, D]. Quickest with many at a time."""
+        index_N = np.ravel_multi_index(tuple(np.asarray(factors_NxF).T), self._source.factor_sizes)
+        new = np.setdiff1d(index_N, self._index)
+        if len(new):
+            parts = [self._encode(new)] if self._held is None else [self._held, self._encode(new)]
+            index = np.concatenate([self._index, new])
+            order = np.argsort(index)
+            self._index = index[order]
+            self._held = jax.tree.map(lambda *leaves: np.concatenate(leaves)[order], *parts)
+        rows = np.searchsorted(self._index, index_N)
+        return jax.tree.map(lambda leaf: leaf[rows], self._held)
+
+    @property
+    def num_encoded(self) -> int:
+        """Images encoded so far."""
+        return len(self._index)
+
+    def _encode(self, index_N):
+        """Posterior of images by number, in dispatches of one shape."""
+        blocks = -(-len(index_N) // (self._chunks * self._chunk))
+        padded = np.resize(index_N.astype(np.int32), (blocks, self._chunks, self._chunk))
+
+        def run(block):
+            return jax.tree.map(np.asarray, self._run(self._params, self._source.arrays, block))
+
+        with concurrent.futures.ThreadPoolExecutor(self._threads) as pool:
+            parts = list(pool.map(run, padded))
+        return jax.tree.map(lambda *leaves: np.stack(leaves).reshape(-1, leaves[0].shape[-1])[: len(index_N)], *parts)
+
+
+def cores() -> list[int]:
+    """The numbers of the cores that this process may use."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count()))
 
 
 def score(codes: np.ndarray, factors_NxF: np.ndarray, num_bins: int = 20) -> dict:
-    """MIG and the NMI matrix with its two highest values a factor (see metrics/) of codes [N, D]."""
+    """MIG and the NMI matrix with its two highest values a factor (see metrics/) of codes [N, D]; nothing if F = 0."""
+    if not factors_NxF.shape[1]:
+        return {}
     return metrics.compute("mig", codes, factors_NxF, num_bins=num_bins) | metrics.compute(
         "nmi", codes, factors_NxF, num_bins=num_bins
     )
@@ -89,11 +139,23 @@ def information(posterior: Posterior, num_images: int, seed: int, num_samples: i
     return jax.tree.map(np.asarray, _information(some, jax.random.key(seed), num_images))
 
 
+def check_metric(name: str, source: Source) -> None:
+    """Raises ValueError in one line where the metric of this name cannot be computed on this source."""
+    takes = options.choose(metrics.REGISTRY, name, "metric")
+    if takes == "sampler" and not source.is_grid:
+        raise ValueError(f"the metric {name!r} needs a set that holds every combination of its factors")
+    if takes == "samples" and not source.ground_truth_names:
+        raise ValueError(f"the metric {name!r} needs factors, and nothing is known of these images")
+
+
 def metric(name: str, encode: Callable, codes: np.ndarray, factors_NxF: np.ndarray, source: Source, **kwargs) -> dict:
     """The metric of this name, whatever it takes: the sample of codes and factors, or `encode`, factors -> codes.
 
-    Raises ValueError for a metric that compares runs, and as the metric itself.
+    factors_NxF: the ground truth of the sample.
+    Raises ValueError for a metric that compares runs or needs more than is known of the source's images, and as the
+    metric itself.
     """
+    check_metric(name, source)
     if metrics.REGISTRY.get(name) == "sampler":
         return metrics.get(name)(encode, source.factor_sizes, **kwargs)
     return metrics.compute(name, codes, factors_NxF, **kwargs)
@@ -116,9 +178,12 @@ def factor_information(
 
     Of sampled codes, so that a collapsed latent tells nothing, however its mean may vary; from equal-width bins, less
     the bias (bins - 1)(values - 1) / 2N of independent variables (Miller 1955), and at least 0.
+    Empty where F = 0.
     """
     noise = np.random.default_rng(seed).standard_normal(posterior.mean.shape)
     codes = posterior.mean + np.exp(0.5 * posterior.logvar) * noise
+    if not factors_NxF.shape[1]:
+        return np.zeros(0)
     told_DxF = info.mutual_information(info.discretise(codes, num_bins), factors_NxF)
     values_F = np.array([len(np.unique(column)) for column in factors_NxF.T])
     return np.maximum(0.0, told_DxF.max(axis=0) - (num_bins - 1) * (values_F - 1) / (2 * len(codes)))
@@ -159,7 +224,7 @@ def freezing_order(
 
 
 def freezing_table(rows: Sequence[Mapping], betas: Sequence[float]) -> str:
-    """The freezing order as a text table, one line a factor. betas: at the end of each stage."""
+    """The freezing order as a text table, one line a factor, at least one. betas: at the end of each stage."""
     stages = len(rows[0]["nmi"])
     head = "".join(f"{f'beta {beta:.3g}':>11}" for beta in betas[:stages])
     lines = [f"{'factor':<12}{head}   enters"]
@@ -188,7 +253,7 @@ def figures(
     scores: Mapping,
     title: str = "",
 ) -> dict:
-    """Traversals, reconstructions and the NMI heat map as matplotlib figures by name.
+    """Traversals, reconstructions and, where there are labels, the NMI heat map as matplotlib figures by name.
 
     factors_NxF, posterior: a sample, as evaluated; its first images are shown. Traversals set one latent of the
     first image to values from -2 to 2 and leave the others at their posterior means.
@@ -209,15 +274,16 @@ def figures(
     shown = min(20, len(factors_NxF))
     images = jax.jit(source.render)(source.arrays, jnp.asarray(factors_NxF[:shown]), jax.random.key(0))
     again = decode(params, jnp.asarray(posterior.mean[:shown]))
-    return {
+    made = {
         "traversals": plots.traversals(
             np.asarray(decoded).reshape(len(opened), len(values_T), *source.image_shape), labels, values_T
         ),
         "reconstructions": plots.reconstructions(np.asarray(images), np.asarray(again)),
-        "nmi": plots.nmi_heatmap(
-            scores["nmi"], source.factor_names, group_of_latent_D=group_of_latent, title=title or None
-        ),
     }
+    if "nmi" in scores:
+        names = source.ground_truth_names
+        made["nmi"] = plots.nmi_heatmap(scores["nmi"], names, group_of_latent_D=group_of_latent, title=title or None)
+    return made
 
 
 def history_figures(
@@ -228,14 +294,14 @@ def history_figures(
     stage_starts: Sequence[int],
     betas: Sequence[float],
 ) -> dict:
-    """NMI1, NMI2 and KL per latent over training, from the records of metrics.jsonl, as figures by name."""
+    """NMI1, NMI2 (where there are factors) and KL per latent over training, from metrics.jsonl, as figures by name."""
     from deft_jax import plots
 
     evaluated = [record for record in records if record["kind"] == "eval"]
     trained = [record for record in records if record["kind"] == "train"]
     marks = {"stage_starts": stage_starts, "betas": betas}
     made = {}
-    for name in ("nmi1", "nmi2"):
+    for name in ("nmi1", "nmi2") if factor_names else ():
         values = np.array([record[name] for record in evaluated])
         steps = np.array([record["step"] for record in evaluated])
         made[name] = plots.nmi_over_time(steps, values, factor_names, name.upper(), **marks)

@@ -188,6 +188,10 @@ def whole_set(history, rate_E, peaks, factor_names):
         _colours(factor_names).items(), np.asarray(history["factor_information"]).T, strict=True
     ):
         told.plot(betas, values, color=colour, linewidth=LINE, label=name)
+    if not factor_names:
+        told.set_visible(False)
+        told = latents
+        told.xaxis.set_tick_params(labelbottom=True)
     told.axhline(0.1, color=FAINT, linewidth=0.7, linestyle=(0, (3, 2)))
     labels = ("nats", "−dI / d log β", "KL (nats)", "max I(z; factor) (nats)")
     for axes, label in zip(panels, labels, strict=True):

@@ -20,6 +20,7 @@ from deft_jax.state import TrainState
 from deft_jax.steps import Experiment, Runner, all_finite, init_state
 
 # What a resumed run may set anew: it changes what is written down, not what is learned.
+_USED = 0.1  # nats of KL from which on a latent counts as used
 _FREE = ("log_every", "checkpoints", "evaluation", "evals")
 _FIELDS = ("seed", "batch_size", "total_steps", "data", "model", "objective", "stages", "optimizer",
            "log_every", "checkpoints", "evaluation")  # fmt: skip
@@ -59,7 +60,7 @@ def run(config, workdir: str | pathlib.Path, devices=None) -> dict:
     """
     built = build(config)
     _check_counts(config)
-    _check_evals(config.get("evals") or {})
+    _check_evals(config.get("evals") or {}, built.source)
     runner = Runner(built, devices)
     workdir = pathlib.Path(workdir)
     claim(workdir, config, _FREE)
@@ -83,10 +84,11 @@ def _check_counts(config) -> None:
             raise ValueError(f"{name} must be at least 1, got {values[field]}")
 
 
-def _check_evals(evals) -> None:
+def _check_evals(evals, source) -> None:
     for name, section in evals.items():
         if options.choose(metrics.REGISTRY, name, "metric in evals") == "runs":
             raise ValueError(f"evals.{name} compares several runs: score them with deft_jax.evaluate")
+        evaluation.check_metric(name, source)
         if section.get("every", 0) < 1:
             raise ValueError(f"evals.{name}.every, steps between two evaluations, must be at least 1")
         chosen = {key: value for key, value in section.items() if key != "every"}
@@ -110,7 +112,8 @@ class _Training:
         self.progress = Progress(self.stages.total_steps, self.step)
         drawn = config["evaluation"]
         self.factors = evaluation.draw_factors(built.source, drawn["num_samples"], drawn["seed"])
-        self.encoder = evaluation.Encoder(built.source, built.model)
+        self.truth = built.source.ground_truth(self.factors)
+        self.encoder = evaluation.Encoder(built)
         self.device_state = runner.put(self.state)
         self.last_scores: dict = {}
 
@@ -199,7 +202,7 @@ class _Training:
             f"reconstruction {float(metrics['reconstruction']):.1f}",
             f"KL {float(metrics['kl']):.2f}",
         ]
-        if self.last_scores:
+        if "mig" in self.last_scores:
             texts.append(f"MIG {self.last_scores['mig']:.3f}")
         texts.append(f"{steps_per_second:.1f} steps/s")
         self.progress.update(self.step, texts)
@@ -208,10 +211,10 @@ class _Training:
         """Scores the model and logs them; figures too where a stage ends."""
         params = self.host_state().params
         posterior = self.encoder(params, self.factors, stage)
-        self.last_scores = evaluation.score(posterior.mean, self.factors)
+        self.last_scores = evaluation.score(posterior.mean, self.truth)
         seed = self.config["evaluation"]["seed"]
         told = evaluation.information(posterior, self.built.source.num_images, seed)
-        told["factor_information"] = evaluation.factor_information(posterior, self.factors, seed)
+        told["factor_information"] = evaluation.factor_information(posterior, self.truth, seed)
         beta = float(self.stages.beta(self.step - 1))
         self.log.write("eval", self.step, stage, {"beta": beta, **self.last_scores, **told})
         if stage_ends:
@@ -230,7 +233,7 @@ class _Training:
         codes = encode(self.factors)
         for name in due:
             chosen = {key: value for key, value in self.evals[name].items() if key != "every"}
-            found = evaluation.metric(name, encode, codes, self.factors, source, **chosen)
+            found = evaluation.metric(name, encode, codes, self.truth, source, **chosen)
             self.log.write("score", self.step, stage, evaluation.headlines({name: found}))
 
     def draw(self, stage: int, params, posterior, suffix: str) -> None:
@@ -243,9 +246,16 @@ class _Training:
             factors_NxF=self.factors,
             posterior=posterior,
             scores=self.last_scores,
-            title=f"step {self.step}, beta {self.end_betas[stage]:.3g}: MIG {self.last_scores['mig']:.3f}",
+            title=f"step {self.step}, beta {self.end_betas[stage]:.3g}: {self.reached()}",
         )
         evaluation.save_figures(made, self.workdir / "figures", suffix)
+
+    def reached(self) -> str:
+        """The newest MIG; where there are no labels, the share of the latents in use is all that can be told."""
+        if "mig" in self.last_scores:
+            return f"MIG {self.last_scores['mig']:.3f}"
+        kl_D = [record["kl_per_latent"] for record in self.log.records if record["kind"] == "train"][-1]
+        return f"{sum(kl > _USED for kl in kl_D)} of {len(kl_D)} latents in use"
 
     def finish(self) -> dict:
         """Final scores, figures and results.json; prints what was reached."""
@@ -254,28 +264,31 @@ class _Training:
         stage = len(self.stages) - 1
         params = self.host_state().params
         posterior = self.encoder(params, self.factors, stage)
-        self.last_scores = evaluation.score(posterior.mean, self.factors)
+        self.last_scores = evaluation.score(posterior.mean, self.truth)
         self.draw(stage, params, posterior, "")
         betas = [float(self.stages.beta(start)) for start in self.stages.starts]
         marks = {"stage_starts": self.stages.starts, "betas": betas}
         history = evaluation.history_figures(
-            self.log.records, factor_names=source.factor_names, group_of_latent=model.group_of_latent, **marks
+            self.log.records, factor_names=source.ground_truth_names, group_of_latent=model.group_of_latent, **marks
         )
         evaluation.save_figures(history, self.workdir / "figures")
         evaluations = [record for record in self.log.records if record["kind"] == "eval"]
-        order = evaluation.freezing_order(evaluations, source.factor_names, model.group_of_latent)
+        order = []
+        if source.ground_truth_names:
+            order = evaluation.freezing_order(evaluations, source.ground_truth_names, model.group_of_latent)
         results = plain(
             {
                 "step": self.step,
                 **self.last_scores,
-                "factor_names": source.factor_names,
+                "factor_names": source.ground_truth_names,
                 "freezing_order": order,
                 "devices": [device.device_kind for device in self.runner.devices],
                 "versions": {"jax": jax.__version__, "python": platform.python_version()},
             }
         )
         write_atomically(self.workdir / "results.json", json.dumps(results, indent=2) + "\n")
-        print("\nNormalised MI of the best latent with each factor at the end of each stage, in the order of entering:")
-        print(evaluation.freezing_table(order, self.end_betas))
-        print(f"\nMIG {self.last_scores['mig']:.3f} after {self.step} steps; figures: {self.workdir / 'figures'}")
+        if order:
+            print("\nNormalised MI of the best latent with each factor at the end of each stage, in order of entering:")
+            print(evaluation.freezing_table(order, self.end_betas))
+        print(f"\n{self.reached()} after {self.step} steps; figures: {self.workdir / 'figures'}")
         return results

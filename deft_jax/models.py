@@ -145,6 +145,22 @@ class Decoder(nn.Module):
         return ConvUp(channels, relu=False)(x).transpose(3, 1, 2, 0)
 
 
+class Discriminator(nn.Module):
+    """FactorVAE's critic of codes (Kim and Mnih 2018, appendix A): z [B, D] -> logits [B] of 'from the joint'.
+
+    depth hidden layers of `width` units with leaky ReLU 0.2. One logit, which is the difference of the paper's two.
+    """
+
+    width: int = 1000
+    depth: int = 6
+
+    @nn.compact
+    def __call__(self, z_BxD):
+        for _ in range(self.depth):
+            z_BxD = nn.leaky_relu(nn.Dense(self.width, kernel_init=_he)(z_BxD), 0.2)
+        return nn.Dense(1, kernel_init=_lecun)(z_BxD)[:, 0]
+
+
 @dataclasses.dataclass(frozen=True)
 class Model:
     """A grouped encoder and a decoder over one parameter pytree {'encoder': ..., 'decoder': ...}."""

@@ -15,7 +15,7 @@ import numpy as np
 import optax
 
 from deft_jax import factors
-from deft_jax.gaussian import kl_per_latent, reparameterise
+from deft_jax.gaussian import kl_per_latent
 from deft_jax.models import Model
 from deft_jax.objectives import Objective, reconstruction_loss
 from deft_jax.schedules import Stages

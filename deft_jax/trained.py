@@ -35,12 +35,12 @@ class Trained:
         self.model: Model = built.model
         self.stages, self.params = built.stages, state.params
         self.step, self.stage = int(state.step), int(state.stage)
-        self._encode = jax.jit(lambda params, images: self.model.encode(params, images, self.stage))
+        self._encode = jax.jit(lambda params, images: built.encode(params, images, self.stage))
         self._decode = jax.jit(lambda params, z: evaluation.to_images(self.source, self.model.decode(params, z)))
-        self._encode_factors = evaluation.Encoder(self.source, self.model)
+        self._encode_factors = evaluation.Encoder(built)
 
     def encode(self, images: np.ndarray) -> Posterior:
-        """Posterior of images [N, H, W, C] in [0, 1]: mean and logvar, numpy [N, D].
+        """The representation of images [N, H, W, C] in [0, 1], a posterior: mean and logvar, numpy [N, D].
 
         Raises ValueError where the shape of an image is not that of the source.
         """

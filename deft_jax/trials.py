@@ -125,6 +125,8 @@ def plan(source: Source, factor_names: Sequence[str], num_trials: int, seed: int
     """
     if num_trials < 1:
         raise ValueError(f"trials.num_trials must be at least 1, got {num_trials}")
+    if not source.is_grid:
+        raise ValueError("trials sweep one factor, and this set does not hold every combination of its factors")
     known = source.factor_names
     for name in factor_names:
         if name not in known:

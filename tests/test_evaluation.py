@@ -36,7 +36,7 @@ def test_encoding_many_examples_equals_encoding_each(experiment, params):
     """Whole chunks, a part of one, less than one: an example's posterior depends on its image alone."""
     source, model = experiment.source, experiment.model
     factors = evaluation.draw_factors(source, 1203, 0)
-    encoder = evaluation.Encoder(source, model)
+    encoder = evaluation.Encoder(experiment)
     images = source.render(source.arrays, jnp.asarray(factors), jax.random.key(0))
     for stage in range(2):
         want = jax.jit(model.encode, static_argnums=2)(params, images, stage)
@@ -122,7 +122,7 @@ def test_table_has_a_column_a_stage_and_a_line_a_factor():
 def test_figures_of_a_model_show_the_open_latents(experiment, params):
     source, model = experiment.source, experiment.model
     factors = evaluation.draw_factors(source, 64, 0)
-    posterior = evaluation.Encoder(source, model)(params, factors, 0)
+    posterior = evaluation.Encoder(experiment)(params, factors, 0)
     made = evaluation.figures(
         source=source,
         model=model,

@@ -1,9 +1,9 @@
 """The smallest run there is, shared by the tests: a data set of squares, a configuration, an experiment.
 
-Images have 16x16 pixels, the model two groups of two latents, the run two stages of four steps. Importing
-this file makes the data set known as 'squares' and turns on JAX's compilation cache, in a folder that lives
-as long as the tests: most of their time would otherwise go into compiling the same programs again. A process
-started with ENVIRONMENT finds this file and shares the cache.
+Images have 16x16 pixels, the model two groups of two latents, the run two stages of four steps. Importing this file
+makes the data sets known as 'squares' and 'listed_squares' and turns on JAX's compilation cache, in a folder that lives
+as long as the tests: most of their time would otherwise go into compiling the same programs again. A process started
+with ENVIRONMENT finds this file and shares the cache.
 """
 
 import atexit
@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from deft_jax import data, loop
+from deft_jax.factors import from_index
 from deft_jax.source import Source
 
 _cache = os.environ.get("JAX_COMPILATION_CACHE_DIR")
@@ -57,7 +58,23 @@ def squares():
     return Source(("size", "posX", "posY"), (2, 4, 4), (SIDE, SIDE, 1), "bernoulli", arrays, _render)
 
 
+def listed_squares(labelled=True):
+    """The first 20 squares as a list of images, with their size and posX as labels or without any."""
+    whole = squares()
+    factors = np.asarray(from_index(np.arange(20), whole.factor_sizes))
+    images = jax.jit(whole.render)(whole.arrays, factors, jax.random.key(0))
+    names, labels = (whole.factor_names[:2], factors[:, :2]) if labelled else ((), np.zeros((20, 0), np.int32))
+
+    def render(arrays, factors_NxF, key):
+        del key
+        return arrays["images"][factors_NxF[:, 0]]
+
+    shape = (SIDE, SIDE, 1)
+    return Source(("image",), (20,), shape, "bernoulli", {"images": images}, render, names, labels)
+
+
 data.SOURCES["squares"] = "tiny:squares"
+data.SOURCES["listed_squares"] = "tiny:listed_squares"
 
 _CONFIG = {
     "seed": 0,

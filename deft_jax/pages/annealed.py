@@ -140,7 +140,7 @@ def trials_part(result: Mapping | None, rows: Sequence[Mapping], curves: Mapping
     return "".join(parts) + side_by_side(*figures)
 
 
-def whole_part(result: Mapping | None, factor_names: Sequence[str], window: int) -> str:
+def whole_part(result: Mapping | None, window: int) -> str:
     """One model on the whole set while beta falls. window: that the information is smoothed over."""
     from deft_jax import freezing, freezing_plots
 
@@ -150,7 +150,7 @@ def whole_part(result: Mapping | None, factor_names: Sequence[str], window: int)
     rate = freezing.information_rate(np.array(history["beta"]), np.array(history["mutual_information"]), window)
     ordered = sorted(result["latents"], key=lambda told: -told["beta"])
     made = figure(
-        freezing_plots.whole_set(history, rate, peaks, factor_names),
+        freezing_plots.whole_set(history, rate, peaks, list(result["points"])),
         "Information, its rate, KL per latent and information on each factor over falling beta.",
         "Vertical lines: peaks of the rate at which information is taken up.",
     )
@@ -197,7 +197,7 @@ def annealing_sections(anchor: str, run: Run) -> list[tuple[str, str]]:
     made = {
         "spectrum": lambda: spectrum_part(results.get("spectrum"), names),
         "trials": lambda: trials_part(result, rows, read_curves(run.workdir), threshold),
-        "whole": lambda: whole_part(results.get("whole"), names, window),
+        "whole": lambda: whole_part(results.get("whole"), window),
     }
     headings = {"spectrum": "Freezing spectrum", "trials": "Trials of single factors", "whole": "The whole set"}
     return [

@@ -134,6 +134,8 @@ def information_part(
     evaluated = [record for record in records if record["kind"] == "eval"]
     if not evaluated:
         return note("No evaluation before the checkpoint.")
+    if not factor_names:
+        return note("Nothing is known of these images to compare the latents with.")
     shown = thinned(evaluated, _FRAMES)
     steps = [record["step"] for record in shown]
     begun = [start for start in stages.starts if start < steps[-1]]
@@ -253,12 +255,15 @@ def model_parts(anchor: str, trained) -> list[tuple[str, str]]:
     from deft_jax import evaluation, plots, report_plots
 
     source, model = trained.source, trained.model
+    truth_names = source.ground_truth_names
     factors = evaluation.draw_factors(source, SAMPLE, trained.config["evaluation"]["seed"])
+    truth = source.ground_truth(factors)
     posterior = trained.encode_factors(factors)
     mean, std = np.asarray(posterior.mean), np.exp(0.5 * np.asarray(posterior.logvar))
     kl_D = (0.5 * (std**2 + mean**2 - 1 - 2 * np.log(std))).mean(axis=0)
     evaluated = [record for record in trained.records if record["kind"] == "eval"]
-    nmi = np.array(evaluated[-1]["nmi"] if evaluated else evaluation.score(mean, factors)["nmi"])
+    scores = evaluated[-1] if evaluated else evaluation.score(mean, truth)
+    nmi = np.array(scores["nmi"]) if truth_names else np.zeros((len(kl_D), 0))
     opened = [latent for latent, group in enumerate(model.group_of_latent) if group <= trained.stage]
 
     images = _rendered(source, factors[:20])
@@ -268,14 +273,17 @@ def model_parts(anchor: str, trained) -> list[tuple[str, str]]:
     decoded = trained.decode(z_LxBxTxD.reshape(-1, z_LxBxTxD.shape[-1]))
     labels = []
     for latent in opened:
-        best = int(nmi[latent].argmax())
-        knows = f"{source.factor_names[best]} {nmi[latent, best]:.2f}"
-        knows = "collapsed" if kl_D[latent] < COLLAPSED else knows
-        group = f"group {model.group_of_latent[latent]}, " if len(set(model.group_of_latent)) > 1 else ""
-        labels.append(f"{group}KL {kl_D[latent]:.2f}, {knows}")
+        told = [f"group {model.group_of_latent[latent]}"] if len(set(model.group_of_latent)) > 1 else []
+        told.append(f"KL {kl_D[latent]:.2f}")
+        if kl_D[latent] < COLLAPSED:
+            told.append("collapsed")
+        elif truth_names:
+            best = int(nmi[latent].argmax())
+            told.append(f"{truth_names[best]} {nmi[latent, best]:.2f}")
+        labels.append(", ".join(told))
     names = [
-        ", ".join(f"{name} {value}" for name, value in zip(source.factor_names, row, strict=True))
-        for row in factors[:BASES].tolist()
+        ", ".join(f"{name} {value}" for name, value in zip(truth_names, row, strict=True)) or f"image {number}"
+        for number, row in enumerate(truth[:BASES].tolist(), 1)
     ]
     moving = traversals(
         anchor, images[:BASES], names, mean[:BASES], decoded.reshape(*z_LxBxTxD.shape[:3], *source.image_shape), opened,
@@ -294,9 +302,9 @@ def model_parts(anchor: str, trained) -> list[tuple[str, str]]:
     scatter = note("Projections need two open latents and two factors.")
     if pairs:
         scatter = figure(
-            report_plots.projections(mean, std, factors, source.factor_names, pairs),
+            report_plots.projections(mean, std, truth, truth_names, pairs),
             "Posterior means on pairs of latents, coloured by factors: " + "; ".join(
-                f"z{across} and z{up} by {source.factor_names[first]} and by {source.factor_names[second]}"
+                f"z{across} and z{up} by {truth_names[first]} and by {truth_names[second]}"
                 for (across, up), (first, second) in pairs
             ),
             f"The latents of highest KL, in pairs: posterior means of {len(mean):,} images, with the ellipse of one "
@@ -317,7 +325,7 @@ def training_sections(anchor: str, run: Run) -> list[tuple[str, str]]:
     from deft_jax import trained
 
     model = trained.load(run.workdir)
-    names, groups = model.source.factor_names, model.model.group_of_latent
+    names, groups = model.source.ground_truth_names, model.model.group_of_latent
     return [
         ("Run", training_facts(run, model)),
         ("Training", curves_part(model.records, model.stages, groups)),
