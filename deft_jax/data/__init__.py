@@ -14,6 +14,10 @@ SOURCES = {
     "correlated": "deft_jax.data.toy:correlated",
     "translation": "deft_jax.data.toy:translation",
     "xy_squares": "deft_jax.data.toy:xy_squares",
+    "tfds_dsprites": "deft_jax.data.tfds:tfds_dsprites",
+    "smallnorb": "deft_jax.data.tfds:smallnorb",
+    "shapes3d": "deft_jax.data.tfds:shapes3d",
+    "cars3d": "deft_jax.data.tfds:cars3d",
     "archive": "deft_jax.data.archive:archive",
     "folder": "deft_jax.data.folder:folder",
 }
