@@ -18,7 +18,7 @@ import machine
 from deft_jax import loop
 from deft_jax.steps import Runner, init_state
 
-CONFIGS = ("quickstart", "dsprites_deft", "dsprites_beta_vae")
+CONFIGS = ("quickstart", "dsprites_deft", "beta_vae")
 
 
 def load(name):

@@ -103,7 +103,6 @@ class _Training:
         self.built, self.runner, self.checkpoints = built, runner, checkpoints
         self.stages = built.stages
         self.evals = {name: dict(section) for name, section in (config.get("evals") or {}).items()}
-        self.end_betas = [float(built.stages.beta(built.stages.end(stage) - 1)) for stage in range(len(built.stages))]
         self.state = init_state(built)
         if checkpoints.latest is not None:
             self.state = checkpoints.restore(self.state)
@@ -116,6 +115,8 @@ class _Training:
         self.encoder = evaluation.Encoder(built)
         self.device_state = runner.put(self.state)
         self.last_scores: dict = {}
+        told = [record["beta"] for record in self.log.records if "beta" in record]
+        self.beta = told[-1] if told else float("nan")  # of the last step; a controller sets its own
 
     def close(self):
         self.progress.close()
@@ -155,6 +156,7 @@ class _Training:
             metrics = jax.tree.map(np.asarray, metrics)
             window_seconds += time.perf_counter() - begin
             window_steps += steps
+            self.beta = float(metrics["beta"])
             self.step += steps
             if not (np.isfinite(metrics["loss"]) and all_finite(self.host_state().params)):
                 raise FloatingPointError(
@@ -215,8 +217,7 @@ class _Training:
         seed = self.config["evaluation"]["seed"]
         told = evaluation.information(posterior, self.built.source.num_images, seed)
         told["factor_information"] = evaluation.factor_information(posterior, self.truth, seed)
-        beta = float(self.stages.beta(self.step - 1))
-        self.log.write("eval", self.step, stage, {"beta": beta, **self.last_scores, **told})
+        self.log.write("eval", self.step, stage, {"beta": self.beta, **self.last_scores, **told})
         if stage_ends:
             self.draw(stage, params, posterior, f"_stage_{stage}")
 
@@ -246,7 +247,8 @@ class _Training:
             factors_NxF=self.factors,
             posterior=posterior,
             scores=self.last_scores,
-            title=f"step {self.step}, beta {self.end_betas[stage]:.3g}: {self.reached()}",
+            reach=self.built.objective.reach,
+            title=f"step {self.step}, beta {self.beta:.3g}: {self.reached()}",
         )
         evaluation.save_figures(made, self.workdir / "figures", suffix)
 
@@ -289,6 +291,7 @@ class _Training:
         write_atomically(self.workdir / "results.json", json.dumps(results, indent=2) + "\n")
         if order:
             print("\nNormalised MI of the best latent with each factor at the end of each stage, in order of entering:")
-            print(evaluation.freezing_table(order, self.end_betas))
+            ends = {record["stage"]: record["beta"] for record in evaluations}
+            print(evaluation.freezing_table(order, [ends[stage] for stage in sorted(ends)]))
         print(f"\n{self.reached()} after {self.step} steps; figures: {self.workdir / 'figures'}")
         return results

@@ -69,6 +69,26 @@ def traversals(images_DxTxHxWxC, labels, values_T):
     return _mosaic(images, labels, names, "value of the latent")
 
 
+def gallery(rows):
+    """Images of data sets: a row a set, or a row a factor of one.
+
+    Args:
+      rows: label -> images [K, H, W, C] in [0, 1], C = 1 (grey) or 3 (colour), K and H x W the same in all.
+
+    Returns:
+      A Figure.
+
+    Raises:
+      ValueError: a shape does not fit.
+    """
+    checked = [_images(label, images, "[K, H, W, C]") for label, images in rows.items()]
+    shapes = {images.shape[:3] for images in checked}
+    if len(shapes) != 1:
+        raise ValueError(f"rows must have images of one number and size, got {sorted(shapes)}")
+    coloured = [np.broadcast_to(images, (*images.shape[:3], 3)) for images in checked]
+    return _mosaic(np.stack(coloured), list(rows))
+
+
 def reconstructions(originals_NxHxWxC, reconstructions_NxHxWxC, columns=10):
     """Originals above their reconstructions, in pairs of rows.
 

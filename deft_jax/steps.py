@@ -112,7 +112,7 @@ def train_step(experiment: Experiment, stage: int, arrays, state: TrainState, sh
 
 
 def run_steps(experiment: Experiment, stage: int, arrays, state: TrainState, steps, shards: int = 1):
-    """`steps` updates in one dispatch: -> (state, metrics averaged over them).
+    """`steps` updates in one dispatch: -> (state, metrics averaged over them, but 'beta' as it was in the last).
 
     The number of steps is traced, so one compiled program serves every distance between two log lines, and a run
     that stops and resumes anywhere goes through the very same arithmetic as one that does not.
@@ -123,10 +123,10 @@ def run_steps(experiment: Experiment, stage: int, arrays, state: TrainState, ste
     def body(_, carry):
         state, sums = carry
         state, metrics = one_step(state)
-        return state, jax.tree.map(jnp.add, sums, metrics)
+        return state, jax.tree.map(jnp.add, sums, metrics) | {"beta": metrics["beta"]}
 
     state, sums = jax.lax.fori_loop(0, steps, body, (state, zeros))
-    return state, jax.tree.map(lambda total: total / steps, sums)
+    return state, jax.tree.map(lambda total: total / steps, sums) | {"beta": sums["beta"]}
 
 
 @jax.jit
@@ -195,7 +195,7 @@ class Runner:
         self._programs[stage] = program.lower(self._arrays, state, np.int32(1)).compile()
 
     def run(self, stage: int, state, steps: int):
-        """`steps` updates in `stage`: -> (state on the devices, metrics of `train_step` averaged over the steps)."""
+        """`steps` updates in `stage`: -> (state on the devices, metrics as of `run_steps`)."""
         self.compile(stage, state)
         state, metrics = self._programs[stage](self._arrays, state, np.int32(steps))
         return state, self.one(metrics)

@@ -25,6 +25,7 @@ class Trained:
     Attributes:
       workdir: where it comes from. config: the configuration of its run, a dict.
       source: its data set. model, params: the modules and their parameters.
+      reach: traversals set a latent to values from -reach to reach.
       step: updates done. stage: index of the stage that the checkpoint was taken in.
       records: the lines of metrics.jsonl up to that step.
     """
@@ -33,6 +34,7 @@ class Trained:
         self.workdir, self.config, self.records = workdir, config, records
         self.source: Source = built.source
         self.model: Model = built.model
+        self.reach: float = built.objective.reach
         self.stages, self.params = built.stages, state.params
         self.step, self.stage = int(state.step), int(state.stage)
         self._encode = jax.jit(lambda params, images: built.encode(params, images, self.stage))

@@ -17,7 +17,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # From the ground up. A folder stands for all its files, which may import one another.
 FLOORS = (
-    ("state", "factors", "source", "schedules", "information", "convolutions", "options", "interruption", "freezing"),
+    ("state", "factors", "source", "schedules", "information", "convolutions", "options", "interruption", "freezing",
+     "presets"),
     ("gaussian", "spectrum"),
     ("data", "metrics", "models", "plots"),
     ("objectives", "optim", "freezing_plots", "report_plots"),
@@ -27,6 +28,7 @@ FLOORS = (
     ("trained",),
     ("pages",),
     ("train", "annealing", "evaluate", "report"),
+    ("sweep", "gallery"),
 )
 FLOOR = {module: floor for floor, modules in enumerate(FLOORS) for module in modules}
 

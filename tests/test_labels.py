@@ -1,4 +1,4 @@
-"""Sets whose labels are known image by image, or not at all, go through training, report and annealing like any other."""
+"""Sets whose labels are known image by image, or not at all, are trained on, shown and annealed like any other."""
 
 import numpy as np
 import pytest

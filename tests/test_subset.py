@@ -85,7 +85,7 @@ def test_what_cannot_be_held_is_refused(only, told):
 
 @pytest.mark.parametrize("name", ["dsprites(shape", "dsprites(shape)", "dsprites(=2)", "dsprites)shape=1("])
 def test_a_name_that_cannot_be_read_is_refused(name):
-    with pytest.raises(ValueError, match="cannot read|unknown data set"):
+    with pytest.raises(ValueError, match=r"cannot read|unknown data set"):
         data.get(name)
 
 

@@ -10,7 +10,8 @@ from deft_jax.pages.elements import facts, figure, note, plainly, png, side_by_s
 from deft_jax.pages.runs import Run
 
 BASES = 4  # images that the traversals start from
-VALUES = np.linspace(-2.5, 2.5, 15)  # that a traversal gives its latent, in standard deviations of the prior
+VALUES = np.linspace(-2.5, 2.5, 15)  # that a traversal gives its latent, in standard deviations of the prior; where
+# latents have another reach than 2, in that proportion
 SAMPLE = 2000  # images that projections and KL are computed from
 COLLAPSED = 0.05  # nats of KL below which a latent is called collapsed
 _POINTS, _FRAMES = 1000, 200  # at most so many entries of a curve, and matrices of the slider
@@ -267,9 +268,10 @@ def model_parts(anchor: str, trained) -> list[tuple[str, str]]:
     opened = [latent for latent, group in enumerate(model.group_of_latent) if group <= trained.stage]
 
     images = _rendered(source, factors[:20])
-    z_LxBxTxD = np.tile(mean[None, :BASES, None], (len(opened), 1, len(VALUES), 1))
+    values_T = VALUES * trained.reach / 2
+    z_LxBxTxD = np.tile(mean[None, :BASES, None], (len(opened), 1, len(values_T), 1))
     for row, latent in enumerate(opened):
-        z_LxBxTxD[row, :, :, latent] = VALUES
+        z_LxBxTxD[row, :, :, latent] = values_T
     decoded = trained.decode(z_LxBxTxD.reshape(-1, z_LxBxTxD.shape[-1]))
     labels = []
     for latent in opened:
@@ -287,10 +289,10 @@ def model_parts(anchor: str, trained) -> list[tuple[str, str]]:
     ]
     moving = traversals(
         anchor, images[:BASES], names, mean[:BASES], decoded.reshape(*z_LxBxTxD.shape[:3], *source.image_shape), opened,
-        labels,
+        labels, values_T,
     )
     told = note(
-        f"Each slider sets one latent of the chosen image from {VALUES[0]:g} to {VALUES[-1]:g}; the others stay at "
+        f"Each slider sets one latent of the chosen image from {values_T[0]:g} to {values_T[-1]:g}; the others stay at "
         "their posterior means. It starts at the value nearest to the image's own. Below it: the KL of the latent in "
         "nats, and the factor that it knows best, with their NMI."
     )

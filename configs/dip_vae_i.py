@@ -1,0 +1,15 @@
+"""DIP-VAE I (Kumar et al. 2018).
+
+On dSprites, or on a set named after a colon:
+
+    python -m deft_jax.train --config configs/dip_vae_i.py --workdir runs/dip_vae_i
+    python -m deft_jax.train --config configs/dip_vae_i.py:smallnorb --workdir runs/smallnorb_dip_vae_i
+
+Settings from the middle of disentanglement_lib's sweep. A job for an accelerator; not run to the end with this package.
+"""
+
+from deft_jax import presets
+
+
+def get_config(data=""):
+    return presets.rival("dip_vae_i", data, beta=1.0, lambda_od=10.0, lambda_d=100.0)

@@ -1,0 +1,127 @@
+"""Settings of the literature by name, from which the files in configs/ are made.
+
+A preset is a whole configuration of a training (ml_collections.ConfigDict); whatever is in it can be set anew from the
+command line, for example --config.batch_size=64.
+"""
+
+from collections.abc import Sequence
+
+from ml_collections import ConfigDict
+
+# What each set is trained on, as deft_jax.data.get takes it. The last ones are read from files of yours.
+DATA = {
+    "dsprites": {"name": "dsprites"},
+    "color_dsprites": {"name": "color_dsprites"},
+    "noisy_dsprites": {"name": "noisy_dsprites"},
+    "scream_dsprites": {"name": "scream_dsprites"},
+    "correlated": {"name": "correlated"},
+    "translation": {"name": "translation", "grid": "cartesian"},
+    "xy_squares": {"name": "xy_squares", "spacing": 8},
+    "smallnorb": {"name": "smallnorb"},
+    "shapes3d": {"name": "shapes3d"},
+    "cars3d": {"name": "cars3d"},
+    "archive": {"name": "archive", "path": "data/archive.npz"},
+    "chairs": {"name": "folder", "path": "data/chairs", "size": 64, "channels": 1},
+    "celeba": {"name": "folder", "path": "data/celeba", "size": 64, "channels": 3, "crop": 148},
+}
+
+
+def _training(
+    data: str, objective: dict, stages: dict, model: dict, optimizer: dict, batch_size: int, total_steps: int
+) -> ConfigDict:
+    if data not in DATA:
+        raise ValueError(f"unknown data set {data!r} after the colon; known: {', '.join(DATA)}")
+    return ConfigDict(
+        {
+            "seed": 0,
+            "batch_size": batch_size,
+            "total_steps": total_steps,
+            "data": dict(DATA[data]),
+            "model": {"decoder_width": 32, "decoder_hidden": 256, "calibrate": False} | model,
+            "objective": objective,
+            "stages": {"rule": "steps"} | stages,
+            "optimizer": {"decay": "constant", "weight_decay": 0.0} | optimizer,
+            "log_every": 100,
+            "evaluation": {"every": 2_500, "num_samples": 10_000, "seed": 0},
+            "checkpoints": {"every": 2_500, "keep": 3},
+        }
+    )
+
+
+def deft(
+    data: str,
+    betas: Sequence[float],
+    *,
+    steps: int = 15_000,
+    total_steps: int = 70_000,
+    groups: Sequence[int] = (2, 2, 2, 2, 2),
+    gamma: float = 0.1,
+) -> ConfigDict:
+    """DEFT: a stage a beta, each `steps` long but for the last, and each opening one more encoder of base width 8.
+
+    Defaults are those of the author's code (Wu et al. 2022): 5 groups of 2 latents, batches of 256, Adam at 5e-4. A
+    group beyond the betas never opens.
+    """
+    return _training(
+        data,
+        {"name": "deft"},
+        {"betas": tuple(betas), "steps": (steps,)},
+        {"latents": sum(groups), "groups": tuple(groups), "width": 8, "hidden": 64},
+        {"learning_rate": 5e-4, "decoder_learning_rate": 5e-4, "gamma": gamma},
+        256,
+        total_steps,
+    )
+
+
+def rival(
+    objective: str,
+    data: str = "",
+    *,
+    beta: float,
+    total_steps: int = 70_000,
+    learning_rate: float = 5e-4,
+    weight_decay: float = 0.0,
+    **options,
+) -> ConfigDict:
+    """An objective on one encoder of base width 32 with 10 latents, in one stage at `beta`; dSprites unless told.
+
+    data: a key of DATA. options: of the objective. Batches, steps and Adam's rate are those of DEFT, so that a table
+    compares objectives; the papers' own numbers of steps lie between 70,000 and 300,000 at batches of 64.
+    """
+    return _training(
+        data or "dsprites",
+        {"name": objective, **options},
+        {"betas": (beta,), "steps": (total_steps,)},
+        {"latents": 10, "groups": (10,), "width": 32, "hidden": 256},
+        {
+            "learning_rate": learning_rate,
+            "decoder_learning_rate": learning_rate,
+            "gamma": 1.0,
+            "weight_decay": weight_decay,
+        },
+        256,
+        total_steps,
+    )
+
+
+# Fields of a study's runs that make them short: a 17th of the steps, of an eighth of the images, on a quarter of the
+# width, at four times the rate.
+SHORT = {
+    "total_steps": "*0.06",
+    "stages/steps": "*0.06",
+    "objective/ramp_steps?": "*0.06",
+    "objective/period?": "*0.06",
+    "objective/width?": "*0.1",
+    "objective/discriminator_learning_rate?": "*4",
+    "optimizer/learning_rate": "*4",
+    "optimizer/decoder_learning_rate": "*4",
+    "batch_size": "*0.125",
+    "model/width": "*0.25",
+    "model/hidden": "*0.25",
+    "model/decoder_width": "*0.25",
+    "model/decoder_hidden": "*0.25",
+    "evaluation/every": "*0.4",
+    "evaluation/num_samples": 2_000,
+    "checkpoints/every": "*0.4",
+    "log_every": 500,
+}
