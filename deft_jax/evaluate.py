@@ -1,19 +1,26 @@
 """Scores of trained models, or of codes from anywhere.
 
     python -m deft_jax.evaluate --workdir DIR [DIR ...] [--metrics mig,dci] [--step N] [--num_samples 10000] [--seed 0]
+                                [--jobs 2]
     python -m deft_jax.evaluate --codes FILE.npz [--metrics mig,dci]
 
 A workdir is that of a training, finished or interrupted. Every metric is computed of the posterior means and of sampled
 codes, of all latents and of the active ones alone (metrics/latents.py). With several workdirs the runs stand side by
-side, and udr compares them. An archive holds `codes` [N, D] and `factors` [N, F]; nothing else in it is read.
+side, as many at a time as --jobs says, and udr compares them. An archive holds `codes` [N, D] and `factors` [N, F];
+nothing else in it is read.
 
 Results go into the workdir's results.json under 'evaluation', or beside the archive into FILE.results.json.
 """
 
 import argparse
+import concurrent.futures
+import functools
 import inspect
 import json
+import multiprocessing
+import os
 import pathlib
+import queue
 import sys
 import time
 import zipfile
@@ -21,25 +28,27 @@ import zlib
 
 DEFAULT = ("mig", "nmi", "sap", "dci", "modularity_explicitness", "infomec", "irs", "gaussian_total_correlation",
            "factor_vae")  # fmt: skip
-_TABLE = 1_000_000  # images; metrics that draw their own images look at about as many
+AT_ONCE = 1_000_000  # images that a metric which draws its own asks for in one call; many at a time are quickest
 VARIANTS = ("mean", "mean_active", "sampled", "sampled_active")
 
 
-def evaluate(workdir, names=DEFAULT, *, step=None, num_samples=10_000, seed=0, variants=VARIANTS) -> dict:
+def evaluate(workdir, names=None, *, step=None, num_samples=10_000, seed=0, variants=VARIANTS) -> dict:
     """Scores the model of a workdir and adds them to its results.json.
 
-    names: of metrics. step: of the checkpoint, the newest unless told. num_samples: images drawn. variants: of the
-    codes, see VARIANTS.
+    names: of metrics, those of DEFAULT that the data set allows unless told. step: of the checkpoint, the newest unless
+    told. num_samples: images drawn. variants: of the codes, see VARIANTS.
     Returns what the entry 'evaluation' of results.json holds: 'scores', variant -> metric -> its dict, and how they
-    were obtained. Raises ValueError in one line where the workdir holds no model or a name is unknown.
+    were obtained. Raises ValueError in one line where the workdir holds no model, a name is unknown, or a metric needs
+    more than is known of the images.
     """
     import numpy as np
 
     from deft_jax import evaluation, metrics, trained
     from deft_jax.metrics.latents import active_latents
 
-    _check(names, num_samples, variants)
+    _check(DEFAULT if names is None else names, num_samples, variants)
     model = trained.load(workdir, step)
+    names = _fitting(names, model.source)
     factors = evaluation.draw_factors(model.source, num_samples, seed)
     posterior = model.encode_factors(factors)
     latents = active_latents(posterior.mean, posterior.logvar)
@@ -47,7 +56,8 @@ def evaluate(workdir, names=DEFAULT, *, step=None, num_samples=10_000, seed=0, v
     noise = np.random.default_rng(seed).standard_normal(posterior.mean.shape).astype(np.float32)
     codes = {"mean": posterior.mean, "sampled": posterior.mean + np.exp(0.5 * posterior.logvar) * noise}
 
-    posterior_of = _lookup(model) if any(metrics.REGISTRY[name] == "sampler" for name in names) else None
+    truth = model.source.ground_truth(factors)
+    posterior_of = evaluation.Table(model.experiment, model.params, model.stage)
 
     def encode(kind, kept):
         """A sampler's codes; noise of its own for every call."""
@@ -75,9 +85,10 @@ def evaluate(workdir, names=DEFAULT, *, step=None, num_samples=10_000, seed=0, v
             if metrics.REGISTRY[name] == "runs" or not len(kept):
                 continue
             begin = time.perf_counter()
-            seeded = {"seed": seed} if "seed" in inspect.signature(metrics.get(name)).parameters else {}
+            taken = inspect.signature(metrics.get(name)).parameters
+            options = {option: value for option, value in (("seed", seed), ("chunk", AT_ONCE)) if option in taken}
             scores[variant][name] = evaluation.metric(
-                name, encode(kind, kept), codes[kind][:, kept], factors, model.source, **seeded
+                name, encode(kind, kept), codes[kind][:, kept], truth, model.source, **options
             )
             seconds[f"{name}, {variant}"] = time.perf_counter() - begin
     result = {
@@ -93,29 +104,32 @@ def evaluate(workdir, names=DEFAULT, *, step=None, num_samples=10_000, seed=0, v
     return result
 
 
-def _lookup(model):
-    """Factors [N, F] -> posterior, for metrics that draw millions of images: a set of no more is encoded once."""
-    import jax
-    import numpy as np
-
+def _fitting(names, source):
+    """The names, or those of DEFAULT that the source allows. Raises ValueError for one told that does not fit."""
     from deft_jax import evaluation
 
-    if model.source.num_images > _TABLE:
-        return model.encode_factors
-    sizes = model.source.factor_sizes
-    everything = evaluation.encode_everything(model.source, model.model, model.params, model.stage)
-    return lambda factors_NxF: jax.tree.map(
-        lambda leaf: leaf[np.ravel_multi_index(tuple(factors_NxF.T), sizes)], everything
-    )
+    def fits(name):
+        try:
+            evaluation.check_metric(name, source)
+        except ValueError:
+            if names is not None:
+                raise
+            return False
+        return True
+
+    return [name for name in (DEFAULT if names is None else names) if fits(name)]
 
 
-def evaluate_codes(path, names=DEFAULT) -> dict:
-    """Scores an archive of codes and factors and writes FILE.results.json beside it; see the head of this file."""
+def evaluate_codes(path, names=None) -> dict:
+    """Scores an archive of codes and factors and writes FILE.results.json beside it; see the head of this file.
+
+    names: of metrics, those of DEFAULT that need no model unless told.
+    """
     import numpy as np
 
     from deft_jax import information, metrics
 
-    names = [name for name in names if name != "factor_vae"] if tuple(names) == DEFAULT else names
+    names = [name for name in DEFAULT if metrics.REGISTRY[name] != "sampler"] if names is None else names
     _check(names, 1, VARIANTS)
     path = pathlib.Path(path)
     try:
@@ -200,13 +214,64 @@ def _write(path, result) -> None:
 def table(columns) -> str:
     """A text table: columns, name -> {row: value}."""
     rows = list(dict.fromkeys(row for values in columns.values() for row in values))
-    width = max(12, *(len(row) for row in rows)) + 2
+    width = max([12, *(len(row) for row in rows)]) + 2
     widths = {name: max(10, len(name) + 2) for name in columns}
     lines = [" " * width + "".join(f"{name:>{widths[name]}}" for name in columns)]
     for row in rows:
         cells = (f"{values[row]:.3f}" if row in values else "" for values in columns.values())
         lines.append(f"{row:<{width}}" + "".join(f"{cell:>{widths[name]}}" for cell, name in zip(cells, columns)))  # noqa: B905
     return "\n".join(lines)
+
+
+def _score(workdirs, jobs, **options):
+    """Yields (workdir, the result of `evaluate` or the ValueError it ended in) in the order of the workdirs.
+
+    jobs: how many to score at a time, each in a process of its own on its share of the cores; None for as many as
+    there are cores, or one on an accelerator, for whose memory processes would fight.
+    """
+    import jax
+
+    from deft_jax import evaluation
+
+    cores = evaluation.cores()
+    if jobs is None:
+        jobs = len(cores) if jax.default_backend() == "cpu" else 1
+    jobs = min(jobs, len(workdirs))
+    call = functools.partial(_result, **options)
+    if jobs == 1:
+        yield from zip(workdirs, map(call, workdirs), strict=True)
+        return
+    shares = queue.SimpleQueue()
+    for job in range(jobs):
+        shares.put(cores[job::jobs] or [cores[job % len(cores)]])
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        yield from zip(workdirs, pool.map(functools.partial(_apart, call, shares), workdirs), strict=True)
+
+
+def _result(workdir, **options):
+    try:
+        return evaluate(workdir, **options)
+    except ValueError as error:
+        return error
+
+
+def _apart(call, shares, workdir):
+    """call(workdir) in a process of its own, which takes nobody along if it dies."""
+    share = shares.get()
+    context = multiprocessing.get_context("spawn")
+    try:
+        with concurrent.futures.ProcessPoolExecutor(1, context, initializer=_keep_to, initargs=(share,)) as alone:
+            return alone.submit(call, workdir).result()
+    except concurrent.futures.process.BrokenProcessPool:
+        return ValueError("the process that scored it died; if memory ran out, give fewer --jobs")
+    finally:
+        shares.put(share)
+
+
+def _keep_to(cores):
+    """Keeps this process to some cores. The libraries that it loads later start as many threads."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, cores)
 
 
 def main(argv=None) -> None:
@@ -217,35 +282,46 @@ def main(argv=None) -> None:
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--workdir", nargs="+", metavar="DIR", help="workdirs of trainings")
     where.add_argument("--codes", metavar="FILE.npz", help="an archive with codes and factors")
-    parser.add_argument("--metrics", default=",".join(DEFAULT), help="names between commas (%(default)s)")
+    parser.add_argument("--metrics", help=f"names between commas ({','.join(DEFAULT)}, or those that the data allow)")
     parser.add_argument("--variants", default=",".join(VARIANTS), help="of the codes (%(default)s)")
     parser.add_argument("--step", type=int, help="of the checkpoint; the newest unless told")
     parser.add_argument("--num_samples", type=int, default=10_000, help="images drawn (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the draws (%(default)s)")
+    parser.add_argument("--jobs", type=int, help="workdirs scored at a time (one a core; one on an accelerator)")
     args = parser.parse_args(argv)
     from deft_jax.evaluation import headlines
 
-    names, variants = ([word for word in text.split(",") if word] for text in (args.metrics, args.variants))
+    names = None if args.metrics is None else [word for word in args.metrics.split(",") if word]
+    variants = [word for word in args.variants.split(",") if word]
     try:
         if args.codes:
-            names = DEFAULT if args.metrics == ",".join(DEFAULT) else names
             print(table({"codes": headlines(evaluate_codes(args.codes, names)["scores"]["codes"])}))
             return
-        if "udr" in names and len(args.workdir) < 2:
+        _check(DEFAULT if names is None else names, args.num_samples, variants)
+        if args.jobs is not None and args.jobs < 1:
+            raise ValueError(f"--jobs must be at least 1, got {args.jobs}")
+        if names and "udr" in names and len(args.workdir) < 2:
             raise ValueError("udr compares several runs: give two workdirs or more")
         options = {"num_samples": args.num_samples, "seed": args.seed}
-        columns = {}
-        for workdir in args.workdir:
-            result = evaluate(workdir, names, step=args.step, variants=variants, **options)
+        scoring = options | {"names": names, "step": args.step, "variants": variants}
+        columns, scored, failed = {}, [], []
+        for workdir, result in _score(args.workdir, args.jobs, **scoring):
+            if isinstance(result, ValueError):
+                failed.append(str(result) if workdir in str(result) else f"{workdir}: {result}")
+                continue
+            scored.append(workdir)
             prefix = f"{pathlib.Path(workdir).name} " if len(args.workdir) > 1 else ""
             columns |= {prefix + variant: headlines(scores) for variant, scores in result["scores"].items()}
             told = [f"{len(result[kind])} {kind}" for kind in ("active", "mixed", "passive")]
             print(f"{workdir}, step {result['step']}: latents {', '.join(told)}")
-        print(table(columns))
-        if "udr" in names:
-            for correlation, found in compare(args.workdir, **options).items():
-                told = ", ".join(f"{pathlib.Path(d).name} {u:.3f}" for d, u in zip(args.workdir, found["udr"]))  # noqa: B905
+        if any(columns.values()):
+            print(table(columns))
+        if names and "udr" in names and len(scored) > 1:
+            for correlation, found in compare(scored, **options).items():
+                told = ", ".join(f"{pathlib.Path(d).name} {u:.3f}" for d, u in zip(scored, found["udr"]))  # noqa: B905
                 print(f"udr, {correlation}: {told}")
+        if failed:
+            sys.exit("\n".join(f"deft_jax.evaluate: {line}" for line in failed))
     except ValueError as error:
         sys.exit(f"deft_jax.evaluate: {error}")
 

@@ -251,18 +251,19 @@ def figures(
     factors_NxF: np.ndarray,
     posterior: Posterior,
     scores: Mapping,
+    reach: float = 2.0,
     title: str = "",
 ) -> dict:
     """Traversals, reconstructions and, where there are labels, the NMI heat map as matplotlib figures by name.
 
     factors_NxF, posterior: a sample, as evaluated; its first images are shown. Traversals set one latent of the
-    first image to values from -2 to 2 and leave the others at their posterior means.
+    first image to values from -reach to reach and leave the others at their posterior means.
     """
     from deft_jax import plots
 
     group_of_latent = model.group_of_latent
     kl_D = np.asarray(jnp.mean(gaussian.kl_per_latent(posterior), axis=0))
-    values_T = np.linspace(-2.0, 2.0, 9)
+    values_T = np.linspace(-reach, reach, 9)
     opened = [latent for latent, group in enumerate(group_of_latent) if group <= stage]
     z_DxTxD = np.tile(posterior.mean[0], (len(opened), len(values_T), 1))
     for row, latent in enumerate(opened):

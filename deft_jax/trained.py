@@ -32,6 +32,7 @@ class Trained:
 
     def __init__(self, workdir: pathlib.Path, config: Mapping, built, state, records):
         self.workdir, self.config, self.records = workdir, config, records
+        self.experiment = built
         self.source: Source = built.source
         self.model: Model = built.model
         self.reach: float = built.objective.reach

@@ -1,6 +1,8 @@
 """Scores of a workdir or of an archive: written down, printed, and refused in one line where they cannot be."""
 
 import json
+import os
+import queue
 import shutil
 import subprocess
 import sys
@@ -11,7 +13,7 @@ import pytest
 import tiny
 
 import deft_jax
-from deft_jax import data, evaluate, evaluation, metrics
+from deft_jax import data, evaluate, evaluation, loop, metrics
 
 FEW = {"num_samples": 400}
 ARRAYS = ("mig", "nmi", "sap", "infomec", "irs", "gaussian_total_correlation")
@@ -119,16 +121,17 @@ def test_passive_latents_are_left_out_of_the_active_scores(workdir, monkeypatch)
     np.testing.assert_allclose(active, np.delete(whole, 2, axis=0))
 
 
-def test_metrics_that_draw_images_look_them_up_in_one_table(workdir, monkeypatch):
+def test_metrics_that_draw_images_see_their_codes(workdir, monkeypatch):
     """The table gives what encoding each draw anew gives."""
     few = {"num_variance": 300, "num_train": 100, "num_eval": 60, "batch_size": 8}
     plain = metrics.get("factor_vae")
     monkeypatch.setattr(metrics, "get", lambda name: lambda *a: plain(*a, **few))
-    table = evaluate.evaluate(workdir, ("factor_vae",), variants=("mean", "sampled"), **FEW)
-    monkeypatch.setattr(evaluate, "_TABLE", 0)
-    anew = evaluate.evaluate(workdir, ("factor_vae",), variants=("mean", "sampled"), **FEW)
-    assert table["scores"]["mean"]["factor_vae"]["factor_vae"] == anew["scores"]["mean"]["factor_vae"]["factor_vae"]
-    assert 0 <= table["scores"]["sampled"]["factor_vae"]["factor_vae"] <= 1
+    found = evaluate.evaluate(workdir, ("factor_vae",), variants=("mean", "sampled"), **FEW)["scores"]
+    model = deft_jax.load(workdir)
+    expected = plain(lambda drawn: model.encode_factors(drawn).mean, model.source.factor_sizes, **few)
+    np.testing.assert_array_equal(found["mean"]["factor_vae"]["factor_vae_votes"], expected["factor_vae_votes"])
+    assert found["mean"]["factor_vae"]["factor_vae"] == expected["factor_vae"]
+    assert 0 <= found["sampled"]["factor_vae"]["factor_vae"] <= 1
 
 
 def test_the_seed_reaches_the_metrics_that_draw(workdir):
@@ -146,7 +149,7 @@ def test_the_command_prints_a_table_and_compares_runs(workdir, tmp_path, capsys)
     other = tmp_path / "other"
     shutil.copytree(workdir, other)
     few = ("--metrics", "mig,udr", "--num_samples", "300", "--variants", "mean")
-    evaluate.main(["--workdir", str(workdir), str(other), *few])
+    evaluate.main(["--workdir", str(workdir), str(other), *few, "--jobs", "1"])
     lines = capsys.readouterr().out.splitlines()
     [row] = [line for line in lines if line.startswith("mig ")]
     mig = json.loads((other / "results.json").read_text())["evaluation"]["scores"]["mean"]["mig"]["mig"]
@@ -155,6 +158,83 @@ def test_the_command_prints_a_table_and_compares_runs(workdir, tmp_path, capsys)
     first, second = (float(part.split()[-1]) for part in spearman.split(": ")[1].split(", "))
     assert first == second
     assert 0 <= first <= 1
+
+
+def in_a_process(directory, *arguments):
+    """The command as a program of its own, which knows the tests' data sets, and so do the processes it starts."""
+    script = directory / "score.py"
+    script.write_text("import tiny\nfrom deft_jax import evaluate\n\nif __name__ == '__main__':\n    evaluate.main()\n")
+    command = [sys.executable, str(script), *map(str, arguments)]
+    done = subprocess.run(command, env=tiny.ENVIRONMENT, capture_output=True, text=True)
+    assert done.returncode == 1
+    [line] = [line for line in done.stderr.splitlines() if line.startswith("deft_jax.evaluate: ")]
+    assert "Traceback" not in done.stderr
+    return done.stdout, line
+
+
+def test_runs_scored_side_by_side_have_the_scores_of_one_after_the_other(workdir, tmp_path, capsys):
+    """A run that cannot be scored is named; the others are scored all the same."""
+    runs = [tmp_path / name for name in ("first", "second")]
+    for directory in runs:
+        shutil.copytree(workdir, directory)
+    shutil.rmtree(runs[1] / "checkpoints" / "8")  # another step, so that the two differ
+    (tmp_path / "torn").mkdir()
+    (tmp_path / "torn" / "config.json").write_text('{"seed":')
+    arguments = ["--workdir", *map(str, (runs[0], tmp_path / "torn", runs[1])), "--metrics", "mig,sap,udr"]
+    arguments += ["--num_samples", "300", "--variants", "mean,sampled"]
+
+    def scores():
+        return [json.loads((directory / "results.json").read_text())["evaluation"]["scores"] for directory in runs]
+
+    with pytest.raises(SystemExit) as caught:
+        evaluate.main([*arguments, "--jobs", "1"])
+    printed, line, serial = capsys.readouterr().out, str(caught.value), scores()
+    assert str(tmp_path / "torn") in line
+    assert "udr, lasso: first " in printed
+    assert serial[0] != serial[1]
+    for directory in runs:
+        (directory / "results.json").write_text("{}")
+    assert in_a_process(tmp_path, *arguments, "--jobs", "3") == (printed, line)
+    assert scores() == serial
+
+
+def test_a_process_that_dies_is_an_error_of_its_run_alone():
+    shares = queue.SimpleQueue()
+    shares.put(evaluation.cores())
+    assert "fewer --jobs" in str(evaluate._apart(os._exit, shares, 3))
+    assert evaluate._apart(abs, shares, -3) == 3
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["labelled", "unlabelled"])
+def listed(request, tmp_path_factory):
+    """A run on a set that does not hold every combination of its factors: its workdir, and whether it has labels."""
+    directory = tmp_path_factory.mktemp("listed") / "run"
+    data = {"name": "listed_squares", "labelled": request.param}
+    loop.run(tiny.config(data=data), directory, jax.devices()[:1])
+    return directory, request.param
+
+
+def test_a_listed_set_has_the_scores_that_its_labels_allow(listed, tmp_path, capsys):
+    directory, labelled = listed
+    scores = evaluate.evaluate(directory, variants=("mean",), **FEW)["scores"]["mean"]
+    if labelled:
+        assert set(scores) == set(evaluate.DEFAULT) - {"factor_vae"}
+        model = deft_jax.load(directory)
+        factors = evaluation.draw_factors(model.source, 400, 0)
+        expected = metrics.compute("mig", model.encode_factors(factors).mean, model.source.ground_truth(factors))
+        assert scores["mig"]["mig"] == pytest.approx(expected["mig"])
+        refused = {"factor_vae": "needs a set that holds every combination of its factors"}
+    else:
+        assert set(scores) == {"gaussian_total_correlation"}
+        refused = {"mig": "the metric 'mig' needs factors", "beta_vae": "needs a set that holds every combination"}
+    for name, fault in refused.items():
+        with pytest.raises(ValueError, match=fault) as caught:
+            evaluate.evaluate(directory, (name,), **FEW)
+        assert "\n" not in str(caught.value)
+    shutil.copytree(directory, tmp_path / "other")
+    few = ("--metrics", "udr", "--num_samples", "200", "--jobs", "1")
+    evaluate.main(["--workdir", str(directory), str(tmp_path / "other"), *few])
+    assert "udr, spearman: run " in capsys.readouterr().out
 
 
 def test_an_archive_of_codes_from_anywhere(tmp_path):
@@ -224,6 +304,7 @@ def test_archives_that_cannot_be_scored_are_refused_and_leave_nothing(tmp_path):
         (("--metrics", ""), "there must be a metric"),
         (("--variants", "median"), "unknown variant 'median'"),
         (("--step", "3"), "no checkpoint of step 3"),
+        (("--jobs", "0"), "--jobs must be at least 1, got 0"),
         (("--num_samples", "0"), "there must be a metric, a variant and a sample"),
     ],
 )

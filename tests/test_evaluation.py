@@ -1,5 +1,7 @@
 """Codes, scores and the order of freezing say what the model knows."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -46,6 +48,58 @@ def test_encoding_many_examples_equals_encoding_each(experiment, params):
             for one, other in zip(got, want, strict=True):
                 assert one.shape == (count, 4)
                 np.testing.assert_allclose(one, other[:count], rtol=1e-4, atol=1e-5)
+
+
+def test_a_table_holds_the_posterior_of_each_image_once(experiment, params):
+    source = experiment.source
+    factors = np.stack(np.unravel_index(np.arange(32), source.factor_sizes), axis=1)
+
+    def encode(params, stage):
+        images = source.render(source.arrays, jnp.asarray(factors), jax.random.key(0))
+        return experiment.encode(params, images, stage)
+
+    for stage in range(2):
+        want = jax.tree.map(np.asarray, jax.jit(encode, static_argnums=1)(params, stage))
+        table = evaluation.Table(experiment, params, stage)
+        for rows, encoded in (([7, 3, 7], 2), ([3], 2), ([31, 0, 3], 4), (np.arange(32)[::-1], 32)):
+            for one, other in zip(table(factors[rows]), want, strict=True):
+                np.testing.assert_allclose(one, other[rows], rtol=1e-4, atol=1e-5)
+            assert table.num_encoded == encoded
+
+
+def test_a_table_encodes_more_images_than_one_dispatch_takes(experiment, params):
+    """All images of a larger set, in several blocks and by several threads."""
+    sizes = (2, 4, 4, 600)
+    source = experiment.source
+    wide = dataclasses.replace(
+        source,
+        factor_names=(*source.factor_names, "nothing"),
+        factor_sizes=sizes,
+        render=lambda arrays, factors, key: source.render(arrays, factors[:, :3], key),
+    )
+    factors = np.stack(np.unravel_index(np.arange(19200), sizes), axis=1)
+    narrow = evaluation.Table(experiment, params, 1)(factors[:, :3])
+    found = evaluation.Table(dataclasses.replace(experiment, source=wide), params, 1)(factors)
+    np.testing.assert_allclose(found.mean, narrow.mean, rtol=1e-4, atol=1e-5)
+
+
+def test_an_image_with_noise_of_its_own_has_one_look_in_a_table(experiment, params):
+    """However many are asked for at a time, and in whatever order; another seed gives other looks."""
+    source = experiment.source
+
+    def noisy(arrays, factors, key):
+        images = source.render(arrays, factors, key)
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(len(images)))
+        return images * jax.vmap(lambda k: jax.random.uniform(k, source.image_shape))(keys)
+
+    noised = dataclasses.replace(experiment, source=dataclasses.replace(source, render=noisy))
+    factors = np.stack(np.unravel_index(np.arange(32), source.factor_sizes), axis=1)
+    whole = evaluation.Table(noised, params, 1)(factors)
+    table = evaluation.Table(noised, params, 1)
+    for rows in ([5], [30, 5, 2], [2, 31, 0]):
+        np.testing.assert_allclose(table(factors[rows]).mean, whole.mean[rows], rtol=1e-4, atol=1e-5)
+    other = evaluation.Table(noised, params, 1, seed=1)(factors)
+    assert np.abs(other.mean - whole.mean).max() > 1e-2
 
 
 def test_scores_tell_perfect_codes_from_duplicated_and_useless_ones():
