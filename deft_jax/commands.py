@@ -1,6 +1,7 @@
 """What the commands share: --config and --workdir, values read from files, and faults told in one line."""
 
 import json
+import os
 import pathlib
 import re
 import sys
@@ -10,6 +11,19 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from deft_jax.interruption import Interrupted
+
+
+def keep_programs() -> None:
+    """Keeps compiled programs on disk, so that a run which starts again, or one much like it, need not wait for them.
+
+    In the user's cache folder, unless JAX_COMPILATION_CACHE_DIR names another; JAX_ENABLE_COMPILATION_CACHE=false turns
+    it off. To be called before anything is compiled.
+    """
+    import jax
+
+    if jax.config.jax_compilation_cache_dir is None:
+        folder = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "deft_jax"
+        jax.config.update("jax_compilation_cache_dir", str(folder))
 
 
 def run(name: str, load: Callable[[], Callable]) -> None:
@@ -26,6 +40,7 @@ def run(name: str, load: Callable[[], Callable]) -> None:
         if len(argv) > 1:
             sys.exit(f"{name}: unexpected argument {argv[1]!r}; known: --config, --workdir, --config.FIELD=VALUE")
         function = load()
+        keep_programs()
         logging.set_verbosity(logging.WARNING)
         try:
             function(config.value, workdir.value)

@@ -23,11 +23,24 @@ SOURCES = {
 }
 
 
+def _function(name):
+    """The function that makes the set of this name."""
+    place = name if ":" in name else options.choose(SOURCES, name, "data set")
+    module, _, function = place.partition(":")
+    try:
+        return getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        if name in SOURCES:
+            raise
+        raise ValueError(f"cannot find the data set {name!r}, a function of a module of yours: {error}") from None
+
+
 def get(name, *, only=None, **kw):
     """Builds the data set called `name`, or part of it.
 
     Args:
-      name: a key of SOURCES, with factors to hold in parentheses if wanted: 'dsprites(shape=heart)',
+      name: a key of SOURCES, or 'module:function' of a function of your own which takes keyword arguments and returns a
+        Source; with factors to hold in parentheses if wanted: 'dsprites(shape=heart)',
         'dsprites(shape=heart, orientation=0:40:4)'.
       only: the same as a mapping, factor -> value or values; see deft_jax.data.subset.
       **kw: passed on to the set's own function.
@@ -47,8 +60,7 @@ def get(name, *, only=None, **kw):
         if not (factor and equals and value):
             raise ValueError(f"cannot read {item!r} in the data set {name!r}; write FACTOR=VALUE")
         only[factor] = value
-    module, function = options.choose(SOURCES, found[1].strip(), "data set").split(":")
-    source = options.call(getattr(importlib.import_module(module), function), kw, "data")
+    source = options.call(_function(found[1].strip()), kw, "data")
     if not only:
         return source
     from deft_jax.data import subset

@@ -1,0 +1,53 @@
+"""Every objective on every set that needs no files, in short runs: does each learn, and what does it cost?
+
+    python -m deft_jax.sweep --config configs/studies/rivals.py --workdir runs/rivals
+
+84 runs of 2,100 steps on narrow models, one seed. This is not a comparison of methods: schedules made for 70,000 steps
+are squeezed into 2,100, models have a quarter of the width, and a single seed tells little. For that:
+--config.scale=full --config.seeds='(0,1,2,3,4)', a job for accelerators.
+"""
+
+from ml_collections import ConfigDict
+
+from deft_jax import presets
+
+SETS = ("dsprites", "color_dsprites", "noisy_dsprites", "scream_dsprites", "correlated", "translation", "xy_squares")
+BETAS = {  # of DEFT; those of the configs of these sets, in the same five groups
+    "dsprites": (70.0, 30.0, 12.0, 4.0),
+    "color_dsprites": (160.0, 105.0, 30.0, 1.0),
+    "noisy_dsprites": (20.0, 9.0, 3.5, 1.0),
+    "scream_dsprites": (100.0, 1.0),
+    "correlated": (20.0, 1.0),
+    "translation": (120.0, 1.0),
+    "xy_squares": (40.0, 1.0),
+}
+RIVALS = {
+    "beta_vae": {"beta": 4.0},
+    "annealed_vae": {"beta": 100.0, "capacity": 25.0, "ramp_steps": 30_000},
+    "factor_vae": {"beta": 1.0, "gamma": 10.0, "width": 1_000, "discriminator_learning_rate": 1e-4},
+    "beta_tcvae": {"beta": 6.0},
+    "dip_vae_i": {"beta": 1.0, "lambda_od": 10.0, "lambda_d": 100.0},
+    "dip_vae_ii": {"beta": 1.0, "lambda_od": 10.0, "lambda_d": 10.0},
+    "cascade_vae_c": {"beta": 1.0, "beta_high": 10.0, "period": 6_000},
+    "control_vae": {"beta": 1.0, "kl_target": 18.0, "period": 500},
+    "dynamic_vae": {"beta": 0.1, "kl_target": 20.0, "period": 500, "ramp_steps": 100},
+    "devae": {"beta": 1.0, "betas": (10.0, 40.0)},
+    "qlae": {"beta": 0.41, "num_values": 10, "learning_rate": 1e-3, "weight_decay": 0.1},
+}
+
+
+def get_config():
+    config = ConfigDict()
+    config.seeds = (0,)
+    config.metrics = ("mig", "sap")
+    config.num_samples = 10_000
+    runs = {}
+    for name in SETS:
+        groups = (2,) * 5 if len(BETAS[name]) > 2 else (5, 5)
+        runs[f"{name}/deft"] = presets.deft(name, BETAS[name], groups=groups)
+        for objective, options in RIVALS.items():
+            runs[f"{name}/{objective}"] = presets.rival(objective, name, **options)
+    config.runs = ConfigDict(runs)
+    config.scale = "short"
+    config.scales = ConfigDict({"full": ConfigDict(), "short": ConfigDict(presets.SHORT)})
+    return config

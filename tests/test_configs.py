@@ -1,0 +1,95 @@
+"""Every file in configs/ starts: on its own set, or on a drawn one where its own needs files."""
+
+import importlib.util
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+import tiny  # noqa: F401  the compilation cache
+
+from deft_jax import data, loop, objectives, presets, sweep
+from deft_jax.steps import Runner, init_state
+
+CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
+TRAININGS = sorted(path.stem for path in CONFIGS.glob("*.py") if not path.stem.startswith("ifp_"))
+RIVALS = sorted(set(objectives.OBJECTIVES) - {"deft"})
+STUDIES = sorted(path.stem for path in (CONFIGS / "studies").glob("*.py"))
+NEED_FILES = ("archive", "folder", "smallnorb", "shapes3d", "cars3d")
+
+
+def load(path, *choice):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config(*choice).to_dict()
+
+
+def drawn(config):
+    """The configuration with a drawn set of as many channels in place of one that needs files."""
+    name = config["data"]["name"]
+    if name in NEED_FILES:
+        colour = name in ("shapes3d", "cars3d") or config["data"].get("channels") == 3
+        config["data"] = {"name": "color_dsprites" if colour else "dsprites"}
+    return config
+
+
+def small(config):
+    """The configuration on the smallest model and batch."""
+    config["model"] |= {"width": 1, "hidden": 4, "decoder_width": 1, "decoder_hidden": 4}
+    if config["objective"]["name"] == "factor_vae":
+        config["objective"] |= {"width": 8, "depth": 1}
+    return config | {"batch_size": 4}
+
+
+def two_steps(config):
+    """The metrics of two steps in the first stage."""
+    built = loop.build(config)
+    runner = Runner(built, jax.devices()[:1])
+    return runner.run(0, runner.put(init_state(built)), 2)[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TRAININGS)
+def test_every_config_starts_for_two_steps_on_a_tiny_model(name):
+    metrics = two_steps(small(drawn(load(CONFIGS / f"{name}.py"))))
+    assert np.isfinite(metrics["loss"])
+    assert np.isfinite(metrics["beta"])
+
+
+def test_there_is_a_config_for_each_rival_and_for_deft_on_each_set():
+    assert set(RIVALS) <= set(TRAININGS)
+    missing = set(presets.DATA) - {"archive", "celeba"} - {name.removesuffix("_deft") for name in TRAININGS}
+    assert not missing
+
+
+@pytest.mark.parametrize("name", RIVALS)
+def test_every_rival_takes_every_set_after_the_colon(name):
+    for choice, options in presets.DATA.items():
+        config = load(CONFIGS / f"{name}.py", choice)
+        assert config["data"] == options
+        assert config["objective"]["name"] == name
+    loop.build(drawn(config))
+    with pytest.raises(ValueError, match="unknown data set 'mnist' after the colon; known: dsprites, "):
+        load(CONFIGS / f"{name}.py", "mnist")
+
+
+def test_the_presets_name_sets_that_there_are():
+    for options in presets.DATA.values():
+        assert options["name"] in data.SOURCES
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_run_of_every_study_builds_at_every_scale(name):
+    study = load(CONFIGS / "studies" / f"{name}.py")
+    for scale in study["scales"]:
+        made = sweep.cells(study | {"scale": scale, "seeds": study["seeds"][:1]})
+        for config in made.values():
+            built = loop.build(drawn(config))
+            assert len(built.stages) <= len(built.model.sizes)
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_study_opens_with_its_command(name):
+    text = (CONFIGS / "studies" / f"{name}.py").read_text()
+    assert f"python -m deft_jax.sweep --config configs/studies/{name}.py" in text

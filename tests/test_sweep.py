@@ -1,0 +1,268 @@
+"""A study does every run once, whoever works on it and however often it is stopped, and tells what came out."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tiny
+
+from deft_jax import interruption, loop, sweep
+
+SHARED = {"metrics": ("mig", "gaussian_total_correlation"), "num_samples": 64}
+
+
+def study(runs=None, seeds=(0,), scale="full", scales=None, **changes):
+    runs = {"squares/beta_vae": tiny.config(total_steps=4, stages=ONE)} if runs is None else runs
+    return {"runs": runs, "seeds": seeds, "scale": scale, "scales": scales or {"full": {}}} | SHARED | changes
+
+
+ONE = {"rule": "steps", "betas": (4.0,), "steps": 4}
+
+
+# ---- what is to be done ----
+
+
+def test_cells_are_runs_times_seeds():
+    made = sweep.cells(study({"a/x": tiny.config(), "a/y": tiny.config(batch_size=4)}, seeds=(0, 7)))
+    assert list(made) == ["a/x/seed_0", "a/x/seed_7", "a/y/seed_0", "a/y/seed_7"]
+    assert made["a/x/seed_7"] == tiny.config(seed=7)
+    assert made["a/y/seed_0"] == tiny.config(batch_size=4)
+
+
+def test_a_scale_sets_multiplies_and_leaves_out():
+    scales = {
+        "small": {
+            "total_steps": 6, "stages/steps": "*0.5", "model/width": "*2", "optimizer/learning_rate": "*0.1",
+            "objective/period?": 3, "batch_size": "*0.001",
+        }
+    }  # fmt: skip
+    runs = {"one": tiny.config(stages={"rule": "steps", "betas": (8.0, 2.0), "steps": [4, 6]})}
+    runs["two"] = tiny.config(objective={"name": "cascade_vae_c", "period": 9})
+    made = sweep.cells(study(runs, scale="small", scales=scales))
+    one, two = made["one/seed_0"], made["two/seed_0"]
+    assert (one["total_steps"], one["stages"]["steps"], one["model"]["width"]) == (6, [2, 3], 4)
+    assert one["optimizer"]["learning_rate"] == pytest.approx(1e-3)
+    assert one["batch_size"] == 1
+    assert "period" not in one["objective"]
+    assert two["objective"]["period"] == 3
+    assert runs["one"]["total_steps"] == 8  # the study itself stays as it is
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"scale": "huge"}, "unknown scale 'huge'; known: full"),
+        ({"seeds": ()}, "at least one run and one seed"),
+        ({"seeds": (1, 1)}, "each seed once"),
+        ({"runs": {}}, "at least one run"),
+        ({"scales": {"full": {"model/depth": 3}}}, "sets 'model/depth', which the run 'squares/b"),
+        ({"scales": {"full": {"model/width": "*x"}}}, "which is no number"),
+        ({"metrics": ("mgi",)}, "unknown metric 'mgi'"),
+        ({"metrics": ("udr",)}, "compares several runs"),
+        ({"runs": {"a": tiny.config(objective={"name": "gan"})}}, "a: unknown objective 'gan'"),
+        ({"runs": {"a": tiny.config(data={"name": "listed_squares", "labelled": False})}}, "a: the metric 'mig' needs"),
+    ],
+)
+def test_a_study_that_does_not_fit_is_refused_before_anything_is_written(changes, told, tmp_path):
+    with pytest.raises(ValueError, match=told):
+        sweep.run(study() | changes, tmp_path / "study", jobs=1)
+    assert not (tmp_path / "study").exists()
+
+
+def test_missing_fields_are_named():
+    with pytest.raises(ValueError, match="the study lacks seeds, scales; it needs runs"):
+        sweep.cells({name: value for name, value in study().items() if name not in ("seeds", "scales")})
+
+
+# ---- who does it ----
+
+
+def test_a_claim_is_one_s_own_until_it_is_given_back(tmp_path):
+    first, second = sweep.Claim(tmp_path), sweep.Claim(tmp_path)
+    assert first.take()
+    assert not second.take()
+    first.release()
+    assert second.take()
+    second.release()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_claim_that_nobody_keeps_alive_is_taken_over_by_one(tmp_path):
+    dead = sweep.Claim(tmp_path, heartbeat=1e6)
+    assert dead.take()
+    long_ago = time.time() - 1000
+    os.utime(tmp_path / "claim.json", (long_ago, long_ago))
+    heirs = [sweep.Claim(tmp_path) for _ in range(3)]
+    assert [heir.take() for heir in heirs] == [True, False, False]
+    heirs[0].release()
+
+
+def test_a_claim_gives_signs_of_life(tmp_path):
+    claim = sweep.Claim(tmp_path, heartbeat=0.01)
+    assert claim.take()
+    os.utime(tmp_path / "claim.json", (0, 0))
+    deadline = time.monotonic() + 10
+    while (tmp_path / "claim.json").stat().st_mtime == 0 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert (tmp_path / "claim.json").stat().st_mtime > 0
+    claim.release()
+
+
+# ---- what is done ----
+
+
+def work(config, workdir):
+    """A worker's part in this process: the lines it says."""
+    lines = []
+    sweep.work(json.loads(json.dumps(config)), workdir, lines.append)
+    return lines
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """A study of two objectives and two seeds; what its worker said, and its folder."""
+    workdir = tmp_path_factory.mktemp("study")
+    runs = {
+        "squares/beta_vae": tiny.config(total_steps=4, stages=ONE),
+        "squares/diverges": tiny.config(total_steps=4, stages=ONE, optimizer={"learning_rate": 1e30}),
+    }
+    config = study(runs, seeds=(0, 1))
+    return config, workdir, work(config, workdir)
+
+
+def test_every_run_is_trained_and_scored_as_alone(done, tmp_path):
+    config, workdir, lines = done
+    assert len(lines) == 4
+    cell = json.loads((workdir / "squares/beta_vae/seed_1/cell.json").read_text())
+    alone = loop.run(tiny.config(total_steps=4, stages=ONE, seed=1), tmp_path)
+    held = json.loads((workdir / "squares/beta_vae/seed_1/run/results.json").read_text())
+    assert held["mig"] == alone["mig"]
+    assert cell["step"] == 4
+    assert set(cell["scores"]) == set(config["metrics"])
+    assert cell["scores"]["mig"]["mig"] == held["evaluation"]["scores"]["mean"]["mig"]["mig"]
+    assert cell["seconds"]["training"] > 0
+    assert "step 4/4" in (workdir / "squares/beta_vae/seed_1/log.txt").read_text()
+
+
+def test_a_run_that_diverges_is_said_to_and_stops_no_other(done):
+    _, workdir, lines = done
+    assert sum("diverged" in line for line in lines) == 2
+    assert "not finite" in json.loads((workdir / "squares/diverges/seed_0/cell.json").read_text())["diverged"]
+
+
+def test_what_is_finished_is_not_done_again(done):
+    config, workdir, _ = done
+    before = {path: path.stat().st_mtime_ns for path in workdir.rglob("cell.json")}
+    assert work(config, workdir) == []
+    assert {path: path.stat().st_mtime_ns for path in workdir.rglob("cell.json")} == before
+
+
+def test_what_another_has_claimed_is_left_to_it(done, tmp_path):
+    config, _, _ = done
+    other = sweep.Claim(tmp_path / "squares/beta_vae/seed_0")
+    assert other.take()
+    only = config | {"runs": {"squares/beta_vae": config["runs"]["squares/beta_vae"]}, "seeds": (0,)}
+    assert work(only, tmp_path) == []
+    other.release()
+    assert len(work(only, tmp_path)) == 1
+
+
+def test_the_summary_and_the_tables_hold_every_seed(done):
+    config, workdir, _ = done
+    summary = sweep.summarise(config, workdir)
+    values = summary["runs"]["squares/beta_vae"]["scores"]["mig"]
+    assert set(values) == {"0", "1"}
+    assert summary["runs"]["squares/diverges"]["diverged"] == ["0", "1"]
+    told = sweep.table(summary)
+    spread = np.std(list(values.values()), ddof=1)
+    assert f"{np.mean(list(values.values())):.3f} ± {spread:.3f}" in told
+    assert "2 diverged" in told
+    assert f"{values['1']:.3f}" in told
+
+
+def test_runs_of_several_sets_make_a_table_of_objectives_by_sets():
+    entry = {"scores": {"mig": {"0": 0.25}}, "seconds": {"0": 7.4}, "diverged": [], "missing": []}
+    nothing = {"scores": {}, "seconds": {}, "diverged": [], "missing": ["0"]}
+    runs = {"one/x": entry, "two/x": entry | {"scores": {"mig": {"0": 0.5}}}, "one/y": nothing}
+    lines = sweep.table({"scale": "full", "seeds": [0], "runs": runs}).splitlines()
+    assert [cell.strip() for cell in lines[0].strip("|").split("|")] == ["mig", "one", "two"]
+    assert [cell.strip() for cell in lines[2].strip("|").split("|")] == ["x", "0.250", "0.500"]
+    assert [cell.strip() for cell in lines[3].strip("|").split("|")] == ["y", "-", ""]
+    assert "| 7" in lines[7] or " 7 |" in lines[7]
+
+
+CONFIG = """
+import tiny
+from ml_collections import ConfigDict
+
+def get_config():
+    stages = {{"rule": "steps", "betas": (4.0,), "steps": {steps}}}
+    every = {{"every": {steps}}}
+    run = tiny.config(data={{"name": "tiny:squares"}}, total_steps={steps}, stages=stages, checkpoints=every,
+                      evaluation=every)
+    return ConfigDict({{
+        "runs": {{"squares/a": run, "squares/b": run}}, "seeds": (0, 1), "metrics": ("mig",), "num_samples": 64,
+        "scale": "full", "scales": {{"full": {{}}}},
+    }})
+"""
+
+
+def command(config, workdir, *arguments):
+    return [sys.executable, "-m", "deft_jax.sweep", "--config", str(config), "--workdir", str(workdir), *arguments]
+
+
+@pytest.mark.slow
+def test_the_command_stopped_by_sigterm_goes_on_where_it_was(tmp_path):
+    """Two processes; SIGTERM in the middle of a run; the same command ends it without training a step twice."""
+    (tmp_path / "study.py").write_text(CONFIG.format(steps=20_000))
+    arguments = command(tmp_path / "study.py", tmp_path / "out", "--jobs", "2")
+    started = subprocess.Popen(
+        arguments, env=tiny.ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 240
+    records = tmp_path / "out" / "squares" / "a" / "seed_0" / "run" / "metrics.jsonl"
+    while not (records.exists() and records.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.2)
+        assert started.poll() is None, started.stderr.read()
+    started.send_signal(signal.SIGTERM)
+    _, err = started.communicate(timeout=120)
+    assert started.returncode == 143, err
+    assert "the same command goes on" in err
+    assert list((tmp_path / "out").rglob("claim.json")) == []
+    assert any((tmp_path / "out").rglob("checkpoints/*"))
+
+
+@pytest.mark.slow
+def test_the_command_with_two_processes_finishes_every_run_once(tmp_path):
+    (tmp_path / "study.py").write_text(CONFIG.format(steps=3))
+    first = subprocess.run(
+        command(tmp_path / "study.py", tmp_path / "out", "--jobs", "2"),
+        env=tiny.ENVIRONMENT, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert first.returncode == 0, first.stderr
+    assert "4 runs, 0 finished" in first.stdout
+    for number in range(1, 5):
+        assert first.stdout.count(f"[{number}/4]") <= 2
+    said = [line.split("] ")[1].split(":")[0] for line in first.stdout.splitlines() if line.startswith("[")]
+    assert sorted(said) == [f"squares/{name}/seed_{seed}" for name in "ab" for seed in (0, 1)]
+    table = (tmp_path / "out" / "table.md").read_text()
+    assert "| squares/a" in table
+    assert "±" in table
+    assert json.loads((tmp_path / "out" / "study.json").read_text())["seeds"] == [0, 1]
+    again = subprocess.run(
+        command(tmp_path / "study.py", tmp_path / "out"), env=tiny.ENVIRONMENT, capture_output=True, text=True,
+        timeout=120,
+    )  # fmt: skip
+    assert "4 runs, 4 finished" in again.stdout
+
+
+def test_a_study_that_is_interrupted_in_a_worker_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(interruption.Signals, "__enter__", lambda self: setattr(self, "received", 15) or self)
+    monkeypatch.setattr(interruption.Signals, "__exit__", lambda self, *_: None)
+    with pytest.raises(interruption.Interrupted):
+        work(study(), tmp_path)
