@@ -49,6 +49,11 @@ class Checkpoints:
         template = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), like)
         return self._manager.restore(step, args=ocp.args.StandardRestore(template))
 
+    def drop_after(self, step: int) -> None:
+        """Deletes the checkpoints of later steps: a run that goes on from `step` writes them anew."""
+        for later in [saved for saved in self.steps if saved > step]:
+            self._manager.delete(later)
+
     def close(self) -> None:
         """Waits for the writes under way."""
         self._manager.wait_until_finished()

@@ -4,26 +4,26 @@ The loop only decides where the next stop is: a log line, an evaluation, a check
 arithmetic happens between two stops, in one dispatch of a compiled program (steps.py).
 """
 
+import dataclasses
 import json
 import pathlib
-import platform
+import statistics
 import time
 
 import jax
 import numpy as np
 
 from deft_jax import evaluation, experiment, metrics, options
-from deft_jax.checkpoint import Checkpoints
 from deft_jax.interruption import Signals
-from deft_jax.logs import MetricsLog, Progress, claim, plain, write_atomically
-from deft_jax.state import TrainState
-from deft_jax.steps import Experiment, Runner, all_finite, init_state
+from deft_jax.logs import Progress, claim, plain, write_atomically
+from deft_jax.record import Record, latest_common
+from deft_jax.steps import Experiment, Runner, init_state
 
 # What a resumed run may set anew: it changes what is written down, not what is learned.
-_USED = 0.1  # nats of KL from which on a latent counts as used
 _FREE = ("log_every", "checkpoints", "evaluation", "evals")
 _FIELDS = ("seed", "batch_size", "total_steps", "data", "model", "objective", "stages", "optimizer",
            "log_every", "checkpoints", "evaluation")  # fmt: skip
+_SHOWN = ("beta", "loss", "reconstruction", "kl")
 _COUNTS = ("log_every", "evaluation.every", "evaluation.num_samples", "checkpoints.every", "checkpoints.keep")
 
 
@@ -57,21 +57,75 @@ def run(config, workdir: str | pathlib.Path, devices=None) -> dict:
 
     config.evals, if given, names metrics to compute on the way: {'dci': {'every': 10_000, 'model': 'linear'}}; the
     other fields are the metric's own. Their records in metrics.jsonl have the kind 'score'.
+
+    config.num_seeds = n, if given, trains n runs in one program, with the seeds from config.seed on, spread over the
+    devices where n divides. Each has a workdir of its own, seed_S, as if it had been trained alone, and equals that
+    run to float tolerance; one that diverges stops alone. results.json then holds every seed's scores, their mean and
+    deviation.
     """
+    config = plain(config.to_dict() if hasattr(config, "to_dict") else config)
     built = build(config)
     _check_counts(config)
     _check_evals(config.get("evals") or {}, built.source)
-    runner = Runner(built, devices)
+    seeds = _seeds(config)
+    runner = Runner(built, devices, replicas=None if seeds is None else len(seeds))
     workdir = pathlib.Path(workdir)
     claim(workdir, config, _FREE)
-    checkpoints = Checkpoints(workdir / "checkpoints", config["checkpoints"]["keep"])
-    training = _Training(config, workdir, built, runner, checkpoints)
+    encoder = evaluation.Encoder(built)
+    records = []
     try:
+        if seeds is None:
+            records.append(Record(config, workdir, built, encoder))
+        for seed in seeds or ():
+            alone = {name: value for name, value in config.items() if name != "num_seeds"} | {"seed": seed}
+            claim(workdir / f"seed_{seed}", alone, _FREE)
+            again = dataclasses.replace(built, seed=seed)
+            records.append(Record(alone, workdir / f"seed_{seed}", again, encoder))
+        training = _Training(config, built, runner, records)
         with Signals() as signals:
             training.train(signals)
-        return training.finish()
+        results = training.finish()
     finally:
-        training.close()
+        for record in records:
+            record.close()
+    if seeds is None:
+        return _tell_one(records[0], results[0])
+    return _tell_several(workdir, seeds, records, results)
+
+
+def _seeds(config) -> list[int] | None:
+    """The seeds of a run of several; None of an ordinary one."""
+    count = config.get("num_seeds")
+    if count is None:
+        return None
+    if not isinstance(count, int) or count < 1:
+        raise ValueError(f"num_seeds must be at least 1, got {count!r}")
+    return list(range(config["seed"], config["seed"] + count))
+
+
+def _tell_one(record: Record, results: dict) -> dict:
+    """Prints what a run has reached."""
+    if results["freezing_order"]:
+        print("\nNormalised MI of the best latent with each factor at the end of each stage, in order of entering:")
+        print(record.freezing_table(results["freezing_order"]))
+    print(f"\n{record.reached()} after {results['step']} steps; figures: {record.workdir / 'figures'}")
+    return results
+
+
+def _tell_several(workdir: pathlib.Path, seeds, records, results) -> dict:
+    """Writes and prints what the runs of several seeds have reached."""
+    migs = {seed: found["mig"] for seed, found in zip(seeds, results, strict=True) if found and "mig" in found}
+    told = {"seeds": seeds, "diverged": [s for s, r in zip(seeds, records, strict=True) if r.diverged is not None]}
+    if migs:
+        values = list(migs.values())
+        deviation = statistics.stdev(values) if len(values) > 1 else 0.0
+        told["mig"] = {"mean": statistics.mean(values), "deviation": deviation, "seeds": migs}
+        each = " ".join(f"{value:.3f}" for value in values)
+        print(f"\nMIG {told['mig']['mean']:.3f} ± {deviation:.3f} over {len(values)} seeds: {each}")
+    told["runs"] = [record.workdir.name for record in records]
+    write_atomically(workdir / "results.json", json.dumps(plain(told), indent=2) + "\n")
+    print(f"workdirs: {workdir / records[0].workdir.name} to {records[-1].workdir.name}")
+    return told
 
 
 def _check_counts(config) -> None:
@@ -96,46 +150,47 @@ def _check_evals(evals, source) -> None:
 
 
 class _Training:
-    """One run: what its loop needs beside the state."""
+    """The runs of one program: what the loop needs beside their state."""
 
-    def __init__(self, config, workdir, built: Experiment, runner: Runner, checkpoints: Checkpoints):
-        self.config, self.workdir = config, workdir
-        self.built, self.runner, self.checkpoints = built, runner, checkpoints
+    def __init__(self, config, built: Experiment, runner: Runner, records: list[Record]):
+        self.config, self.built, self.runner, self.records = config, built, runner, records
         self.stages = built.stages
-        self.evals = {name: dict(section) for name, section in (config.get("evals") or {}).items()}
-        self.state = init_state(built)
-        if checkpoints.latest is not None:
-            self.state = checkpoints.restore(self.state)
-        self.step = int(self.state.step)
-        self.log = MetricsLog(workdir, self.step)
+        latest = latest_common(records)
+        states = [init_state(record.built) for record in records]
+        if latest is not None:
+            # A run that has diverged has no such checkpoint: what goes on in its place is not looked at.
+            states = [
+                record.checkpoints.restore(state, latest)
+                if record.diverged is None
+                else state.replace(step=np.int32(latest))
+                for record, state in zip(records, states, strict=True)
+            ]
+        self.step = latest or 0
+        for record in records:
+            record.open(self.step)
         self.progress = Progress(self.stages.total_steps, self.step)
-        drawn = config["evaluation"]
-        self.factors = evaluation.draw_factors(built.source, drawn["num_samples"], drawn["seed"])
-        self.truth = built.source.ground_truth(self.factors)
-        self.encoder = evaluation.Encoder(built)
-        self.device_state = runner.put(self.state)
-        self.last_scores: dict = {}
-        told = [record["beta"] for record in self.log.records if "beta" in record]
-        self.beta = told[-1] if told else float("nan")  # of the last step; a controller sets its own
+        self.device_state = runner.put(states if runner.replicas else states[0])
 
-    def close(self):
-        self.progress.close()
-        self.log.close()
-        self.checkpoints.close()
-
-    def host_state(self) -> TrainState:
-        """One device's copy of the state."""
-        return self.runner.one(self.device_state)
+    def alive(self):
+        """(record, its state) of the runs that have not diverged."""
+        states = self.runner.split(self.device_state)
+        return [pair for pair in zip(self.records, states, strict=True) if pair[0].diverged is None]
 
     def next_stop(self, stage: int) -> int:
         """The next step at which something is written, or the stage ends."""
         config = self.config
         intervals = [config["log_every"], config["evaluation"]["every"], config["checkpoints"]["every"]]
-        intervals += [section["every"] for section in self.evals.values()]
+        intervals += [section["every"] for section in self.records[0].evals.values()]
         return min([self.stages.end(stage), *(self.step + n - self.step % n for n in intervals)])
 
     def train(self, signals: Signals) -> None:
         """Runs to the last step; raises Interrupted after a signal."""
+        try:
+            self._train(signals)
+        finally:
+            self.progress.close()
+
+    def _train(self, signals: Signals) -> None:
         say = self.progress.say
         total = self.stages.total_steps
         groups = len(self.built.model.sizes)
@@ -152,30 +207,47 @@ class _Training:
                 opened = stage
             steps = self.next_stop(stage) - self.step
             begin = time.perf_counter()
-            self.device_state, metrics = self.runner.run(stage, self.device_state, steps)
-            metrics = jax.tree.map(np.asarray, metrics)
+            self.device_state, found = self.runner.run(stage, self.device_state, steps)
+            metrics = [jax.tree.map(np.asarray, one) for one in self.runner.split_metrics(found)]
             window_seconds += time.perf_counter() - begin
             window_steps += steps
-            self.beta = float(metrics["beta"])
             self.step += steps
-            if not (np.isfinite(metrics["loss"]) and all_finite(self.host_state().params)):
-                raise FloatingPointError(
-                    f"loss or parameters are not finite (loss {metrics['loss']}) between steps {self.step - steps} "
-                    f"and {self.step}, in stage {stage}; the last good checkpoint is that of step "
-                    f"{self.checkpoints.latest}"
-                )
+            self.check(stage, steps, metrics)
             stage_ends = self.step == self.stages.end(stage)
             if self.step % self.config["log_every"] == 0 or stage_ends:
                 self.log_training(stage, metrics, window_steps / window_seconds)
                 window_steps, window_seconds = 0, 0.0
-            if self.step % self.config["evaluation"]["every"] == 0 or stage_ends:
-                self.evaluate(stage, stage_ends)
-            self.score(stage)
-            if self.step % self.config["checkpoints"]["every"] == 0 or stage_ends:
-                self.checkpoints.save(self.host_state())
-            if signals.received is not None and self.step < total:
-                self.checkpoints.save(self.host_state())
+            evaluates = self.step % self.config["evaluation"]["every"] == 0 or stage_ends
+            saves = self.step % self.config["checkpoints"]["every"] == 0 or stage_ends
+            stops = signals.received is not None and self.step < total
+            for record, state in self.alive():
+                if evaluates:
+                    record.evaluate(self.step, stage, state, stage_ends)
+                record.score(self.step, stage, state)
+                if saves or stops:
+                    record.checkpoints.save(state)
+            if stops:
                 raise signals.interrupted(self.step, total)
+
+    def check(self, stage: int, steps: int, metrics) -> None:
+        """Notes the beta of each run, and which of them are no longer finite; raises FloatingPointError if all are."""
+        finite = self.runner.finite(self.device_state)
+        for record, found, whole in zip(self.records, metrics, finite, strict=True):
+            if record.diverged is not None:
+                continue
+            record.beta = float(found["beta"])
+            if not (np.isfinite(found["loss"]) and whole):
+                told = (
+                    f"loss or parameters are not finite (loss {found['loss']}) between steps {self.step - steps} "
+                    f"and {self.step}, in stage {stage}; the last good checkpoint is that of step "
+                    f"{record.checkpoints.latest}"
+                )
+                if self.runner.replicas is None:
+                    raise FloatingPointError(told)
+                record.diverge(told)
+                self.progress.say(f"{record.workdir.name}: {told}")
+        if all(record.diverged is not None for record in self.records):
+            raise FloatingPointError(f"all {len(self.records)} seeds have diverged; {self.records[0].diverged}")
 
     def open_stage(self, stage: int) -> None:
         """Notes the stage in the state and compiles its program."""
@@ -192,106 +264,33 @@ class _Training:
         )
 
     def log_training(self, stage: int, metrics, steps_per_second: float) -> None:
-        """One training record, and a line on the terminal."""
+        """One training record a run, and a line on the terminal: of the mean over runs where there are several."""
         rates = {
             "steps_per_second": steps_per_second,
-            "images_per_second": steps_per_second * self.built.batch_size,
+            "images_per_second": steps_per_second * self.built.batch_size * len(self.records),
         }
-        self.log.write("train", self.step, stage, dict(metrics) | rates)
+        shown = []
+        for record, found in zip(self.records, metrics, strict=True):
+            if record.diverged is None:
+                record.train(self.step, stage, found, rates)
+                shown.append(found)
+        means = {name: float(np.mean([found[name] for found in shown])) for name in _SHOWN}
         texts = [
-            f"beta {float(metrics['beta']):.3g}",
-            f"loss {float(metrics['loss']):.1f}",
-            f"reconstruction {float(metrics['reconstruction']):.1f}",
-            f"KL {float(metrics['kl']):.2f}",
+            f"beta {means['beta']:.3g}",
+            f"loss {means['loss']:.1f}",
+            f"reconstruction {means['reconstruction']:.1f}",
+            f"KL {means['kl']:.2f}",
         ]
-        if "mig" in self.last_scores:
-            texts.append(f"MIG {self.last_scores['mig']:.3f}")
+        migs = [record.last_scores["mig"] for record in self.records if "mig" in record.last_scores]
+        if migs:
+            spread = f" ({min(migs):.3f} to {max(migs):.3f})" if len(migs) > 1 else ""
+            texts.append(f"MIG {statistics.mean(migs):.3f}{spread}")
         texts.append(f"{steps_per_second:.1f} steps/s")
         self.progress.update(self.step, texts)
 
-    def evaluate(self, stage: int, stage_ends: bool) -> None:
-        """Scores the model and logs them; figures too where a stage ends."""
-        params = self.host_state().params
-        posterior = self.encoder(params, self.factors, stage)
-        self.last_scores = evaluation.score(posterior.mean, self.truth)
-        seed = self.config["evaluation"]["seed"]
-        told = evaluation.information(posterior, self.built.source.num_images, seed)
-        told["factor_information"] = evaluation.factor_information(posterior, self.truth, seed)
-        self.log.write("eval", self.step, stage, {"beta": self.beta, **self.last_scores, **told})
-        if stage_ends:
-            self.draw(stage, params, posterior, f"_stage_{stage}")
-
-    def score(self, stage: int) -> None:
-        """Logs the metrics of config.evals that are due at this step, of posterior means."""
-        due = [name for name, section in self.evals.items() if self.step % section["every"] == 0]
-        if not due:
-            return
-        params, source = self.host_state().params, self.built.source
-
-        def encode(factors):
-            return self.encoder(params, factors, stage).mean
-
-        codes = encode(self.factors)
-        for name in due:
-            chosen = {key: value for key, value in self.evals[name].items() if key != "every"}
-            found = evaluation.metric(name, encode, codes, self.truth, source, **chosen)
-            self.log.write("score", self.step, stage, evaluation.headlines({name: found}))
-
-    def draw(self, stage: int, params, posterior, suffix: str) -> None:
-        """Writes the figures of the model as it stands."""
-        made = evaluation.figures(
-            source=self.built.source,
-            model=self.built.model,
-            params=params,
-            stage=stage,
-            factors_NxF=self.factors,
-            posterior=posterior,
-            scores=self.last_scores,
-            reach=self.built.objective.reach,
-            title=f"step {self.step}, beta {self.beta:.3g}: {self.reached()}",
-        )
-        evaluation.save_figures(made, self.workdir / "figures", suffix)
-
-    def reached(self) -> str:
-        """The newest MIG; where there are no labels, the share of the latents in use is all that can be told."""
-        if "mig" in self.last_scores:
-            return f"MIG {self.last_scores['mig']:.3f}"
-        kl_D = [record["kl_per_latent"] for record in self.log.records if record["kind"] == "train"][-1]
-        return f"{sum(kl > _USED for kl in kl_D)} of {len(kl_D)} latents in use"
-
-    def finish(self) -> dict:
-        """Final scores, figures and results.json; prints what was reached."""
-        self.progress.close()
-        source, model = self.built.source, self.built.model
-        stage = len(self.stages) - 1
-        params = self.host_state().params
-        posterior = self.encoder(params, self.factors, stage)
-        self.last_scores = evaluation.score(posterior.mean, self.truth)
-        self.draw(stage, params, posterior, "")
-        betas = [float(self.stages.beta(start)) for start in self.stages.starts]
-        marks = {"stage_starts": self.stages.starts, "betas": betas}
-        history = evaluation.history_figures(
-            self.log.records, factor_names=source.ground_truth_names, group_of_latent=model.group_of_latent, **marks
-        )
-        evaluation.save_figures(history, self.workdir / "figures")
-        evaluations = [record for record in self.log.records if record["kind"] == "eval"]
-        order = []
-        if source.ground_truth_names:
-            order = evaluation.freezing_order(evaluations, source.ground_truth_names, model.group_of_latent)
-        results = plain(
-            {
-                "step": self.step,
-                **self.last_scores,
-                "factor_names": source.ground_truth_names,
-                "freezing_order": order,
-                "devices": [device.device_kind for device in self.runner.devices],
-                "versions": {"jax": jax.__version__, "python": platform.python_version()},
-            }
-        )
-        write_atomically(self.workdir / "results.json", json.dumps(results, indent=2) + "\n")
-        if order:
-            print("\nNormalised MI of the best latent with each factor at the end of each stage, in order of entering:")
-            ends = {record["stage"]: record["beta"] for record in evaluations}
-            print(evaluation.freezing_table(order, [ends[stage] for stage in sorted(ends)]))
-        print(f"\n{self.reached()} after {self.step} steps; figures: {self.workdir / 'figures'}")
-        return results
+    def finish(self) -> list[dict | None]:
+        """Final scores, figures and results.json of every run; None of one that has diverged."""
+        found: dict[int, dict] = {}
+        for record, state in self.alive():
+            found[id(record)] = record.finish(self.step, state, self.runner.devices)
+        return [found.get(id(record)) for record in self.records]

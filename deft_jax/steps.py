@@ -135,49 +135,98 @@ def all_finite(tree):
     return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))
 
 
-class Runner:
-    """Runs an experiment's steps: jit on one device, pmap over several.
+@functools.partial(jax.jit, static_argnums=1)
+def _finite_by_replica(tree, axes: int):
+    """Whether all numbers are finite, by the leading axes: bool [...]."""
+    parts = [jnp.all(jnp.isfinite(leaf), axis=tuple(range(axes, leaf.ndim))) for leaf in jax.tree.leaves(tree)]
+    return jnp.all(jnp.stack(parts), axis=0)
 
-    The state and the source's arrays stay on the devices between calls; on several devices each holds a copy under
-    a leading device axis. Buffers of the state are donated, so a state passed to `run` is spent.
+
+class Runner:
+    """Runs an experiment's steps: jit on one device, pmap over several; one state, or several replicas by vmap.
+
+    One state: each batch is shared by the devices, each of which holds a copy of the state under a leading device axis.
+    Replicas: states of other seeds, [replicas, ...] on one device and [devices, replicas / devices, ...] on several;
+    each has the whole of its own batch.
+
+    The state and the source's arrays stay on the devices between calls. Buffers of the state are donated, so a state
+    passed to `run` is spent.
     """
 
-    def __init__(self, experiment: Experiment, devices=None):
-        """Raises ValueError where the batch does not divide by the number of devices."""
-        self.experiment = experiment
+    def __init__(self, experiment: Experiment, devices=None, replicas: int | None = None):
+        """replicas: how many, on as many of the devices as divide their number; None: one state.
+
+        Raises ValueError where the batch of one state does not divide by the number of devices.
+        """
+        self.experiment, self.replicas = experiment, replicas
         self.devices = list(devices or jax.local_devices())
-        self._shards = len(self.devices)
+        if replicas is not None:
+            self.devices = self.devices[: max(k for k in range(1, len(self.devices) + 1) if replicas % k == 0)]
+        self._pmapped = len(self.devices) > 1
+        self._shards = len(self.devices) if replicas is None else 1
         if experiment.batch_size % self._shards:
             raise ValueError(
                 f"batch_size = {experiment.batch_size} does not divide over {self._shards} devices; "
                 f"use a multiple of {self._shards}"
             )
-        self._arrays = self._place(experiment.source.arrays, may_alias=True)
+        self._arrays = self._everywhere(experiment.source.arrays, may_alias=True)
         self._programs = {}
 
     def put(self, state):
-        """A state on the host or on one device, copied to the devices; the one passed in stays as it is."""
-        return self._place(state, may_alias=False)
+        """A state on the host or on one device, or a list of one a replica, copied to the devices."""
+        if self.replicas is None:
+            return self._everywhere(state, may_alias=False)
+        stacked = jax.tree.map(lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), *state)
+        if not self._pmapped:
+            return jax.device_put(stacked, self.devices[0], may_alias=False)
+        shape, sharding = (len(self.devices), self.replicas // len(self.devices)), self._sharding()
+        return jax.tree.map(lambda leaf: jax.device_put(leaf.reshape(*shape, *leaf.shape[1:]), sharding), stacked)
 
-    def _place(self, tree, may_alias: bool):
-        """`tree` on the devices; only what is never donated may share memory with its origin."""
-        if self._shards == 1:
-            return jax.device_put(tree, self.devices[0], may_alias=may_alias)
+    def _sharding(self):
         mesh = jax.sharding.Mesh(np.asarray(self.devices), (_AXIS,))
-        sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(_AXIS))
+        return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(_AXIS))
+
+    def _everywhere(self, tree, may_alias: bool):
+        """A copy on each device; only what is never donated may share memory with its origin."""
+        if not self._pmapped:
+            return jax.device_put(tree, self.devices[0], may_alias=may_alias)
+        sharding = self._sharding()
 
         def replicate(leaf):
             leaf = np.asarray(leaf)[None]
             copies = [jax.device_put(leaf, device) for device in self.devices]
-            return jax.make_array_from_single_device_arrays((self._shards, *leaf.shape[1:]), sharding, copies)
+            return jax.make_array_from_single_device_arrays((len(self.devices), *leaf.shape[1:]), sharding, copies)
 
         return jax.tree.map(replicate, tree)
 
     def one(self, tree):
-        """The copy of the first device, without the device axis."""
-        if self._shards == 1:
+        """The copy of the first device, without the device axis; not for replicas."""
+        if not self._pmapped:
             return tree
         return jax.tree.map(lambda leaf: leaf.addressable_shards[0].data[0], tree)
+
+    def split(self, tree) -> list:
+        """The tree of each replica, in their order; of one state, a list of that one."""
+        if self.replicas is None:
+            return [self.one(tree)]
+
+        def take(index):
+            def of(leaf):
+                if not self._pmapped:
+                    return leaf[index]
+                device, place = divmod(index, self.replicas // len(self.devices))
+                shards = sorted(leaf.addressable_shards, key=lambda shard: shard.index[0].start)
+                return shards[device].data[0, place]
+
+            return jax.tree.map(of, tree)
+
+        return [take(index) for index in range(self.replicas)]
+
+    def finite(self, state) -> np.ndarray:
+        """Whether the parameters of each replica are finite: bool [replicas], [1] of one state."""
+        if self.replicas is None:
+            return np.asarray(all_finite(self.one(state).params)).reshape(1)
+        return np.asarray(_finite_by_replica(state.params, 1 + self._pmapped)).reshape(-1)
 
     def compile(self, stage: int, state) -> None:
         """Compiles the program of `stage`, unless that is done; `state` (on the devices) gives the shapes."""
@@ -187,7 +236,9 @@ class Runner:
         def run(arrays, state, steps):
             return run_steps(self.experiment, stage, arrays, state, steps, self._shards)
 
-        if self._shards == 1:
+        if self.replicas is not None:
+            run = jax.vmap(run, in_axes=(None, 0, None))
+        if not self._pmapped:
             program = jax.jit(run, donate_argnums=1)
         else:
             in_axes = (0, 0, None)
@@ -195,7 +246,18 @@ class Runner:
         self._programs[stage] = program.lower(self._arrays, state, np.int32(1)).compile()
 
     def run(self, stage: int, state, steps: int):
-        """`steps` updates in `stage`: -> (state on the devices, metrics as of `run_steps`)."""
+        """`steps` updates in `stage`: -> (state, metrics as of `run_steps`, [replicas, ...] if there are several)."""
         self.compile(stage, state)
         state, metrics = self._programs[stage](self._arrays, state, np.int32(steps))
-        return state, self.one(metrics)
+        if self.replicas is None:
+            return state, self.one(metrics)
+        if not self._pmapped:
+            return state, metrics
+        return state, jax.tree.map(lambda leaf: np.asarray(leaf).reshape(-1, *leaf.shape[2:]), metrics)
+
+    def split_metrics(self, metrics) -> list:
+        """What `run` tells of each replica, in their order; of one state, a list of that one."""
+        if self.replicas is None:
+            return [metrics]
+        on_host = jax.tree.map(np.asarray, metrics)
+        return [{name: values[index] for name, values in on_host.items()} for index in range(self.replicas)]

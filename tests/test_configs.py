@@ -49,6 +49,18 @@ def two_steps(config):
     return runner.run(0, runner.put(init_state(built)), 2)[1]
 
 
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.py")), ids=lambda path: path.stem)
+def test_a_config_opens_with_its_command_and_makes_an_experiment(path):
+    command = "annealing" if path.stem.startswith("ifp_") else "train"
+    assert f"python -m deft_jax.{command} --config configs/{path.name}" in path.read_text()
+    if command == "annealing":
+        return  # tests/test_annealing.py builds these
+    config = load(path)
+    built = loop.build(drawn(config))
+    assert built.stages.total_steps == config["total_steps"]
+    assert built.model.num_latents == config["model"]["latents"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TRAININGS)
 def test_every_config_starts_for_two_steps_on_a_tiny_model(name):

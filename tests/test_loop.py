@@ -27,12 +27,12 @@ def compiled_once(monkeypatch):
     def runner_of(config):
         key = json.dumps({name: config[name] for name in config if name not in loop._FREE}, sort_keys=True)
         if key not in _RUNNERS:
-            _RUNNERS[key] = _runner(build(config), jax.devices()[:1])
+            _RUNNERS[key] = _runner(build(config), jax.devices()[:1], replicas=config.get("num_seeds"))
         return _RUNNERS[key]
 
     monkeypatch.setattr(loop, "build", lambda config: runner_of(config).experiment)
     monkeypatch.setattr(
-        loop, "Runner", lambda built, devices: next(r for r in _RUNNERS.values() if r.experiment is built)
+        loop, "Runner", lambda built, devices, replicas: next(r for r in _RUNNERS.values() if r.experiment is built)
     )
 
 
@@ -369,3 +369,93 @@ def test_wrong_evals_are_refused_before_anything_is_written(evals, fault, tmp_pa
     with pytest.raises(ValueError, match=fault):
         loop.run(tiny.config(evals=evals), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+# ---- several seeds in one program ----
+
+SEVERAL = {"num_seeds": 2, "seed": 3}
+
+
+def state_of(workdir):
+    return tiny.fingerprint(saved(workdir))
+
+
+def test_several_seeds_in_one_program_are_each_the_run_of_that_seed(tmp_path, no_figures, capsys):
+    results = loop.run(tiny.config(**SEVERAL), tmp_path / "both")
+    out = capsys.readouterr().out
+    assert results["seeds"] == [3, 4]
+    assert results["runs"] == ["seed_3", "seed_4"]
+    assert json.loads((tmp_path / "both" / "results.json").read_text())["mig"]["mean"] == results["mig"]["mean"]
+    values = []
+    for seed in (3, 4):
+        alone = loop.run(tiny.config(seed=seed), tmp_path / f"alone_{seed}")
+        inside = tmp_path / "both" / f"seed_{seed}"
+        assert json.loads((inside / "config.json").read_text())["seed"] == seed
+        for got, want in zip(records(inside), records(tmp_path / f"alone_{seed}"), strict=True):
+            assert (got["kind"], got["step"]) == (want["kind"], want["step"])
+            for name in ("loss", "reconstruction", "kl_per_latent", "beta"):
+                if name in want:
+                    np.testing.assert_allclose(got[name], want[name], rtol=1e-3, atol=1e-4)
+        values.append(json.loads((inside / "results.json").read_text())["mig"])
+        np.testing.assert_allclose(values[-1], alone["mig"], atol=0.05)
+    np.testing.assert_allclose(results["mig"]["mean"], np.mean(values))
+    np.testing.assert_allclose(results["mig"]["deviation"], np.std(values, ddof=1))
+    assert f"MIG {np.mean(values):.3f} ± {np.std(values, ddof=1):.3f} over 2 seeds" in out
+    # Each is a workdir like any other: it is finished, and asked again it does nothing but say so.
+    again = loop.run(tiny.config(seed=3), tmp_path / "both" / "seed_3")
+    assert again["mig"] == values[0]
+
+
+def test_several_seeds_interrupted_and_resumed_equal_those_that_were_not(tmp_path, no_figures):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    loop.run(tiny.config(**SEVERAL), whole)
+
+    run = Runner.run
+
+    def patched(self, stage, state, steps):
+        state, metrics = run(self, stage, state, steps)
+        if int(np.asarray(state.step)[0]) == 5:
+            signal.raise_signal(signal.SIGTERM)
+        return state, metrics
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Runner, "run", patched)
+        with pytest.raises(Interrupted, match="saved step 5 of 8"):
+            loop.run(tiny.config(**SEVERAL), parts)
+    # One of the two lost its newest checkpoint: both go on from the newest that they share.
+    checkpoints = Checkpoints(parts / "seed_4" / "checkpoints", 3)
+    checkpoints.drop_after(3)
+    checkpoints.close()
+    loop.run(tiny.config(**SEVERAL), parts)
+    for seed in (3, 4):
+        assert state_of(parts / f"seed_{seed}") == state_of(whole / f"seed_{seed}")
+        steps = [record["step"] for record in records(parts / f"seed_{seed}") if record["kind"] == "train"]
+        assert steps == list(range(1, 9))
+
+
+def test_one_seed_that_diverges_stops_alone(tmp_path, no_figures, monkeypatch, capsys):
+    run = Runner.run
+
+    def patched(self, stage, state, steps):
+        state, metrics = run(self, stage, state, steps)
+        if int(np.asarray(state.step)[0]) == 5:
+            params = jax.tree.map(lambda leaf: leaf.at[0].set(np.nan), state.params)
+            state = state.replace(params=params)
+        return state, metrics
+
+    monkeypatch.setattr(Runner, "run", patched)
+    results = loop.run(tiny.config(**SEVERAL), tmp_path)
+    assert results["diverged"] == [3]
+    assert list(results["mig"]["seeds"]) == [4]
+    assert "between steps 4 and 5" in (tmp_path / "seed_3" / "diverged.txt").read_text()
+    assert not (tmp_path / "seed_3" / "results.json").exists()
+    assert steps_kept(tmp_path / "seed_3")[-1] == 4
+    assert steps_kept(tmp_path / "seed_4")[-1] == 8
+    assert "seed_3: loss or parameters are not finite" in capsys.readouterr().err
+    assert loop.run(tiny.config(**SEVERAL), tmp_path) == results  # it is not tried again
+
+
+@pytest.mark.parametrize("count", [0, -1, 1.5, "two"])
+def test_a_wrong_number_of_seeds_is_refused(count, tmp_path):
+    with pytest.raises(ValueError, match="num_seeds must be at least 1"):
+        loop._seeds(tiny.config(num_seeds=count))

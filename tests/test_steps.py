@@ -278,3 +278,48 @@ def test_one_device_and_eight_agree(initial, tmp_path):
     command = [sys.executable, "-c", DEVICES, str(tmp_path / "state.npz")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_a_runner_of_replicas_trains_each_seed_as_alone(experiment, runner):
+    states = [init_state(dataclasses.replace(experiment, seed=seed)) for seed in (0, 1)]
+    alone = [advance(runner, state, (0, 1)) for state in states]
+    several = Runner(experiment, jax.devices()[:1], replicas=2)
+    together, metrics = several.run(0, several.put(states), 1)
+    split = zip(several.split(together), several.split_metrics(metrics), alone, strict=True)
+    for state, values, (want, [told]) in split:
+        assert_close((jax.tree.map(np.asarray, state), values), (want, told))
+    np.testing.assert_array_equal(several.finite(together), [True, True])
+
+
+def test_a_runner_says_which_replica_is_no_longer_finite(experiment, initial):
+    several = Runner(experiment, jax.devices()[:1], replicas=3)
+    holed = jax.tree.map(lambda leaf: np.where(leaf == leaf.max(), np.nan, leaf), initial.params)
+    broken = initial.replace(params=holed)
+    np.testing.assert_array_equal(several.finite(several.put([initial, broken, initial])), [True, False, True])
+
+
+SPREAD = """
+import dataclasses
+import jax
+import numpy as np
+import tiny
+from deft_jax.steps import Runner, init_state
+
+assert len(jax.devices()) == 4
+experiment = tiny.experiment()
+states = [init_state(dataclasses.replace(experiment, seed=seed)) for seed in range(6)]
+ends = []
+for devices, used in ((jax.devices()[:1], 1), (jax.devices(), 3)):
+    runner = Runner(experiment, devices, replicas=6)
+    assert len(runner.devices) == used  # the most that divide six
+    end, metrics = runner.run(0, runner.put(states), 2)
+    assert runner.finite(end).tolist() == [True] * 6
+    ends.append([jax.tree.map(np.asarray, s.params) for s in runner.split(end)] + runner.split_metrics(metrics))
+jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), *ends)
+"""
+
+
+def test_replicas_spread_over_devices_stay_in_their_order():
+    environment = tiny.ENVIRONMENT | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    done = subprocess.run([sys.executable, "-c", SPREAD], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]

@@ -1,0 +1,151 @@
+"""What is written of one run while it trains: records, scores, figures, checkpoints, results."""
+
+import json
+import pathlib
+import platform
+from collections.abc import Mapping
+
+import jax
+
+from deft_jax import evaluation
+from deft_jax.checkpoint import Checkpoints
+from deft_jax.logs import MetricsLog, plain, write_atomically
+from deft_jax.state import TrainState
+from deft_jax.steps import Experiment
+
+_USED = 0.1  # nats of KL from which on a latent counts as used
+
+
+class Record:
+    """The workdir of one run. All runs of one program share the encoder, and with it the compiled evaluation.
+
+    log: the records so far. last_scores: of the newest evaluation. diverged: what was said when the run did.
+    """
+
+    def __init__(self, config: Mapping, workdir: pathlib.Path, built: Experiment, encoder: evaluation.Encoder):
+        self.config, self.workdir, self.built, self.encoder = config, workdir, built, encoder
+        self.evals = {name: dict(section) for name, section in (config.get("evals") or {}).items()}
+        drawn = config["evaluation"]
+        self.factors = evaluation.draw_factors(built.source, drawn["num_samples"], drawn["seed"])
+        self.truth = built.source.ground_truth(self.factors)
+        self.checkpoints = Checkpoints(workdir / "checkpoints", config["checkpoints"]["keep"])
+        self.log: MetricsLog | None = None
+        self.last_scores: dict = {}
+        self.beta = float("nan")
+        self._note = workdir / "diverged.txt"
+        self.diverged = self._note.read_text() if self._note.exists() else None
+
+    def open(self, step: int) -> None:
+        """Goes on from `step`: what was written of later ones, before an interruption, is dropped."""
+        self.checkpoints.drop_after(step)
+        self.log = MetricsLog(self.workdir, step)
+        told = [record["beta"] for record in self.log.records if "beta" in record]
+        self.beta = told[-1] if told else float("nan")  # of the last step; a controller sets its own
+
+    def close(self) -> None:
+        """Waits for what is being written."""
+        if self.log is not None:
+            self.log.close()
+        self.checkpoints.close()
+
+    def diverge(self, told: str) -> None:
+        """Notes that the run is over: nothing more is written of it, its last good checkpoint stays."""
+        self.diverged = told
+        write_atomically(self._note, told + "\n")
+
+    def train(self, step: int, stage: int, metrics: Mapping, rates: Mapping) -> None:
+        """One training record."""
+        self.log.write("train", step, stage, dict(metrics) | dict(rates))
+
+    def evaluate(self, step: int, stage: int, state: TrainState, stage_ends: bool) -> None:
+        """Scores the model and logs them; figures too where a stage ends."""
+        posterior = self.encoder(state.params, self.factors, stage)
+        self.last_scores = evaluation.score(posterior.mean, self.truth)
+        seed = self.config["evaluation"]["seed"]
+        told = evaluation.information(posterior, self.built.source.num_images, seed)
+        told["factor_information"] = evaluation.factor_information(posterior, self.truth, seed)
+        self.log.write("eval", step, stage, {"beta": self.beta, **self.last_scores, **told})
+        if stage_ends:
+            self._draw(step, stage, state.params, posterior, f"_stage_{stage}")
+
+    def score(self, step: int, stage: int, state: TrainState) -> None:
+        """Logs the metrics of config.evals that are due at this step, of posterior means."""
+        due = [name for name, section in self.evals.items() if step % section["every"] == 0]
+        if not due:
+            return
+
+        def encode(factors):
+            return self.encoder(state.params, factors, stage).mean
+
+        codes = encode(self.factors)
+        for name in due:
+            chosen = {key: value for key, value in self.evals[name].items() if key != "every"}
+            found = evaluation.metric(name, encode, codes, self.truth, self.built.source, **chosen)
+            self.log.write("score", step, stage, evaluation.headlines({name: found}))
+
+    def _draw(self, step: int, stage: int, params, posterior, suffix: str) -> None:
+        """Writes the figures of the model as it stands."""
+        made = evaluation.figures(
+            source=self.built.source,
+            model=self.built.model,
+            params=params,
+            stage=stage,
+            factors_NxF=self.factors,
+            posterior=posterior,
+            scores=self.last_scores,
+            reach=self.built.objective.reach,
+            title=f"step {step}, beta {self.beta:.3g}: {self.reached()}",
+        )
+        evaluation.save_figures(made, self.workdir / "figures", suffix)
+
+    def reached(self) -> str:
+        """The newest MIG; where there are no labels, the share of the latents in use is all that can be told."""
+        if "mig" in self.last_scores:
+            return f"MIG {self.last_scores['mig']:.3f}"
+        kl_D = [record["kl_per_latent"] for record in self.log.records if record["kind"] == "train"][-1]
+        return f"{sum(kl > _USED for kl in kl_D)} of {len(kl_D)} latents in use"
+
+    def finish(self, step: int, state: TrainState, devices) -> dict:
+        """Final scores, figures and results.json; returns what it holds."""
+        source, model, stages = self.built.source, self.built.model, self.built.stages
+        stage = len(stages) - 1
+        posterior = self.encoder(state.params, self.factors, stage)
+        self.last_scores = evaluation.score(posterior.mean, self.truth)
+        self._draw(step, stage, state.params, posterior, "")
+        marks = {"stage_starts": stages.starts, "betas": [float(stages.beta(start)) for start in stages.starts]}
+        history = evaluation.history_figures(
+            self.log.records, factor_names=source.ground_truth_names, group_of_latent=model.group_of_latent, **marks
+        )
+        evaluation.save_figures(history, self.workdir / "figures")
+        order = []
+        if source.ground_truth_names:
+            order = evaluation.freezing_order(self.evaluations(), source.ground_truth_names, model.group_of_latent)
+        results = plain(
+            {
+                "step": step,
+                **self.last_scores,
+                "factor_names": source.ground_truth_names,
+                "freezing_order": order,
+                "devices": [device.device_kind for device in devices],
+                "versions": {"jax": jax.__version__, "python": platform.python_version()},
+            }
+        )
+        path = self.workdir / "results.json"
+        write_atomically(path, json.dumps(results, indent=2) + "\n")
+        return results
+
+    def evaluations(self) -> list[dict]:
+        """The records of kind 'eval'."""
+        return [record for record in self.log.records if record["kind"] == "eval"]
+
+    def freezing_table(self, order) -> str:
+        """The order of freezing as text, with the beta at the last evaluation of each stage."""
+        ends = {record["stage"]: record["beta"] for record in self.evaluations()}
+        return evaluation.freezing_table(order, [ends[stage] for stage in sorted(ends)])
+
+
+def latest_common(records) -> int | None:
+    """The newest step that all of these runs which have not diverged have a checkpoint of; None without any."""
+    steps = [set(record.checkpoints.steps) for record in records if record.diverged is None]
+    return max(set.intersection(*steps), default=None) if steps else None
+
