@@ -20,7 +20,7 @@ import json
 import math
 import pathlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
@@ -46,14 +46,19 @@ def run(config, workdir: str | pathlib.Path, devices=None) -> dict:
     Raises ValueError in one line where the configuration does not fit, before anything is trained.
     """
     config = config.to_dict() if hasattr(config, "to_dict") else config
+    options.check_section("the configuration", config)
     missing = [field for field in _FIELDS if field not in config]
     if missing:
         raise ValueError(f"the configuration lacks {', '.join(missing)}; it needs {', '.join(_FIELDS)}")
+    options.check_count("seed", config["seed"], least=0)
+    options.check_type("instruments", config["instruments"], Sequence[str])
     workdir, instruments = pathlib.Path(workdir), tuple(config["instruments"])
     for name in instruments:
         options.choose(dict.fromkeys(INSTRUMENTS), name, "instrument")
     if not instruments:
         raise ValueError(f"instruments is empty; choose from {', '.join(INSTRUMENTS)}")
+    _check_fields("data", config["data"], "name")
+    _check_fields("betas", config["betas"], "source")
     options.check(freezing.stage_betas, _without(config["betas"], "source"), "betas", ("points",))
     options.choose(dict.fromkeys(INSTRUMENTS), config["betas"]["source"], "betas.source")
     if config["betas"]["source"] not in instruments:
@@ -83,10 +88,19 @@ def _without(section: Mapping, *names: str) -> dict:
     return {key: value for key, value in section.items() if key not in names}
 
 
+def _check_fields(name: str, section: Mapping, *fields: str) -> None:
+    """That a section is one, and has these fields."""
+    options.check_section(name, section)
+    missing = [field for field in fields if field not in section]
+    if missing:
+        raise ValueError(f"{name} lacks the field {', '.join(map(repr, missing))}")
+
+
 def _check_reading(section: Mapping, name: str) -> None:
     """The fields by which curves are read."""
-    if not section["threshold"] > 0:
-        raise ValueError(f"{name}.threshold must be above 0, got {section['threshold']}")
+    options.check_above(f"{name}.threshold", section["threshold"])
+    options.check_type(f"{name}.smooth", section["smooth"], int)
+    options.check_type(f"{name}.beta_min", section["beta_min"], float)
     if section["smooth"] < 1 or section["smooth"] % 2 == 0:
         told = "the window of a moving mean, must be odd and at least 1"
         raise ValueError(f"{name}.smooth, {told}, got {section['smooth']}")
@@ -100,6 +114,7 @@ def _beta_max(given: float | None, top: float, where: str, section: str) -> floa
     """Where a sweep starts: above the spectrum, or where it is told if that is not below the spectrum."""
     if given is None:
         return HEADROOM * top
+    options.check_above(f"{section}.beta_max", given)
     if given < top:
         raise ValueError(
             f"{section}.beta_max = {given:g} lies below the freezing spectrum, which reaches {top:.1f} ({where}): "
@@ -124,7 +139,13 @@ class _Spectrum:
     def __init__(self, config, source: Source):
         self.source, self.config, self.seed = source, config["spectrum"], config["seed"]
         given = ("source", "seed")
+        _check_fields("spectrum", self.config, "share")
         options.check(spectrum.freezing_spectrum, _without(self.config, "share"), "spectrum", given)
+        options.check_type("spectrum.share", self.config["share"], float)
+        if not 0 < self.config["share"] <= 1:
+            raise ValueError(f"spectrum.share must be above 0 and at most 1, got {self.config['share']}")
+        if self.config.get("num_modes", 1) < 1 or self.config.get("num_samples", 2) < 2:
+            raise ValueError("spectrum needs num_modes >= 1 and num_samples >= 2")
 
     def measure(self, workdir, devices) -> dict:
         found = spectrum.freezing_spectrum(self.source, seed=self.seed, **_without(self.config, "share"))
@@ -171,17 +192,18 @@ class _Trials:
     def __init__(self, config, source: Source):
         own = ("factors", "num_trials", "threshold", "smooth", "beta_max", "beta_min", "checkpoint_every")
         section = self.config = config["trials"]
-        missing = [name for name in own if name not in section]
-        if missing:
-            raise ValueError(f"trials lacks the field {', '.join(map(repr, missing))}")
+        _check_fields("trials", section, *own)
         options.check(trials.Settings, _without(section, *own), "trials", ("beta_max", "beta_min"))
         _check_reading(section, "trials")
-        if section["checkpoint_every"] < 1:
-            raise ValueError(f"trials.checkpoint_every must be at least 1, got {section['checkpoint_every']}")
-        if section["steps"] % (max(_SPEEDS.values()) * section["points"]):
+        points = section.get("points", trials.Settings.points)
+        counts = {name: section[name] for name in ("checkpoint_every", "num_trials", "steps")} | {"points": points}
+        for name, count in counts.items():
+            options.check_count(f"trials.{name}", count)
+        options.check_type("trials.factors", section["factors"], Sequence[str])
+        if section["steps"] % (max(_SPEEDS.values()) * points):
             raise ValueError(
-                f"trials.steps = {section['steps']} must be a multiple of {max(_SPEEDS.values()) * section['points']}: "
-                f"the sweep is run at double speed too, and each has {section['points']} points"
+                f"trials.steps = {section['steps']} must be a multiple of {max(_SPEEDS.values()) * points}: "
+                f"the sweep is run at double speed too, and each has {points} points"
             )
         varying = [name for name, size in zip(source.factor_names, source.factor_sizes, strict=True) if size > 1]
         self.names = tuple(section["factors"]) or tuple(varying)
@@ -380,9 +402,9 @@ class _Whole:
     def __init__(self, config, source: Source):
         section = config["whole"]
         own = ("beta_max", "beta_min", "threshold", "smooth")
-        missing = [name for name in own if name not in section]
-        if missing:
-            raise ValueError(f"whole lacks the field {', '.join(map(repr, missing))}")
+        _check_fields("whole", section, *own, "model", "optimizer")
+        _check_fields("whole.model", section["model"], "latents")
+        options.check_section("whole.optimizer", section["optimizer"])
         _check_reading(section, "whole")
         self.source, self.config = source, section
         top = spectrum.freezing_spectrum(source, seed=config["seed"], num_modes=1).eigenvalues[0]

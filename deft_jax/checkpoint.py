@@ -16,8 +16,18 @@ class Checkpoints:
         """directory: created if absent. keep: how many of the newest stay, at least 1."""
         if keep < 1:
             raise ValueError(f"checkpoints.keep must be at least 1, got {keep}")
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True)
-        self._manager = ocp.CheckpointManager(pathlib.Path(directory).absolute(), options=options)
+        # Of several processes that train together one writes, and the others are not asked to take part.
+        directory = pathlib.Path(directory).absolute()
+        alone = {}
+        if jax.process_count() > 1:
+            own = jax.process_index()
+            alone["create"] = False
+            alone["multiprocessing_options"] = ocp.options.MultiprocessingOptions(
+                primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"process_{own}"
+            )
+            directory.mkdir(parents=True, exist_ok=True)
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True, **alone)
+        self._manager = ocp.CheckpointManager(directory, options=options)
 
     @property
     def latest(self) -> int | None:

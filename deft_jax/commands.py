@@ -1,16 +1,27 @@
-"""What the commands share: --config and --workdir, values read from files, and faults told in one line."""
+"""What the commands share: --config and --workdir, values read from files, and how a command ends.
 
+Bad input ends in one line and status 2, a run that failed while it was running in one line and status 1, a signal in a
+saved state and status 143.
+"""
+
+import argparse
+import contextlib
+import inspect
 import json
 import os
 import pathlib
 import re
 import sys
+import types
 from collections.abc import Callable
 
 from absl import app, flags, logging
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from deft_jax.interruption import Interrupted
+
+BAD_INPUT, FAILED = 2, 1
+TERMINATED = 143  # as a process that SIGTERM ended, so that a job scheduler does not take it for done
 
 
 def keep_programs() -> None:
@@ -26,64 +37,170 @@ def keep_programs() -> None:
         jax.config.update("jax_compilation_cache_dir", str(folder))
 
 
+def leave(name: str, told, status: int = BAD_INPUT):
+    """Ends the command with one line on stderr."""
+    print(f"{name}: {' '.join(str(told).split())}", file=sys.stderr)
+    sys.exit(status)
+
+
+@contextlib.contextmanager
+def ending(name: str):
+    """Within it, what a command may end in becomes one line and its status; any other exception is a fault of ours."""
+    try:
+        yield
+    except ValueError as error:
+        leave(name, error)
+    except (FloatingPointError, OSError) as error:  # OSError: a full disk, a process that died
+        leave(name, error, FAILED)
+    except Interrupted as interruption:
+        leave(name, interruption, TERMINATED)
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser for `python -m NAME` whose errors are one line, without the usage."""
+
+    def __init__(self, name: str, doc: str):
+        self._name = name
+        super().__init__(
+            prog=f"python -m {name}", description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+
+    def error(self, message):
+        known = ", ".join(action.option_strings[-1] for action in self._actions if action.option_strings)
+        leave(self._name, f"{message}; known: {known}" if message.startswith("unrecognized") else message)
+
+
 def run(name: str, load: Callable[[], Callable]) -> None:
     """Runs a command: parses the flags, then calls load()(config, workdir).
 
     load: imports what the command needs and returns its function; called after the flags are read, so that --help and
-    a wrong flag answer at once. Bad input ends in one line and status 1, a signal in a saved state and status 143.
+    a wrong flag answer at once.
     """
     config = config_flags.DEFINE_config_file("config", None, "The experiment: a file in configs/.", lock_config=True)
     workdir = flags.DEFINE_string("workdir", None, "Where the run writes; the same command again resumes from there.")
-    flags.mark_flags_as_required(["config", "workdir"])
+    flags.FLAGS["config"].parser = _ConfigFile()
 
     def main(argv):
-        if len(argv) > 1:
-            sys.exit(f"{name}: unexpected argument {argv[1]!r}; known: --config, --workdir, --config.FIELD=VALUE")
+        del argv
         function = load()
         keep_programs()
         logging.set_verbosity(logging.WARNING)
-        try:
+        with ending(name):
             function(config.value, workdir.value)
-        except (ValueError, FloatingPointError) as error:
-            sys.exit(f"{name}: {error}")
-        except Interrupted as interruption:
-            print(f"{name}: {interruption}", file=sys.stderr)
-            sys.exit(143)  # as a process that SIGTERM ended, so that a job scheduler does not take it for done
 
-    app.run(main, flags_parser=lambda argv: _parse(name, config, argv))
+    app.run(main, flags_parser=lambda argv: _parse(name, argv))
 
 
-def _parse(name, config, argv):
-    """absl's parser, with what ml_collections raises at a wrong file or field told in one line."""
+class _Refused(Exception):
+    """A fault of the command line, told in full; not a ValueError, to which absl would add its own words."""
+
+
+def _parse(name, argv):
+    """absl's parser, with all that can be wrong told in one line."""
     try:
-        rest = app.parse_flags_with_usage([_from_file(argument) for argument in argv])
-        list(config.value or ())  # a file that could not be loaded says so at its first use
+        rest = flags.FLAGS([_from_file(argument) for argument in argv])
+        if len(rest) > 1:
+            raise _Refused(f"unexpected argument {rest[1]!r}; known: {_known()}, --config.FIELD=VALUE")
+        for flag in ("config", "workdir"):
+            if flags.FLAGS[flag].value in (None, ""):
+                raise _Refused(f"give --{flag}, {flags.FLAGS[flag].help[0].lower()}{flags.FLAGS[flag].help[1:]}")
         return rest
-    except ValueError as error:
-        sys.exit(f"{name}: {error}")
-    except OSError as error:
-        path = config_flags.get_config_filename(flags.FLAGS["config"])
-        sys.exit(f"{name}: cannot load the config {path}: {str(error).splitlines()[-1].strip()}")
+    except _Refused as error:
+        leave(name, error)
+    except flags.UnrecognizedFlagError as error:
+        leave(name, f"{error}; known: {_known()}, --config.FIELD=VALUE")
+    except flags.Error as error:
+        told = str(error)
+        flag = re.match(r"flag --([\w.]+)=", told)
+        if flag and flag[1] in flags.FLAGS and flags.FLAGS[flag[1]].parser.syntactic_help:
+            told += f"; it takes {flags.FLAGS[flag[1]].parser.syntactic_help}"
+        leave(name, told)
     except (AttributeError, KeyError) as error:
         # "'fild'\nDid you mean ...", at times quoted once more
         told = str(error.args[0]).replace("\\'", "'").replace("\\n", "\n").strip("'\"")
-        sys.exit(f"{name}: the config has no field {told.replace(chr(39), '', 1)}".replace("\n", "; "))
-    except TypeError as error:
-        sys.exit(f"{name}: {'; '.join(str(error).splitlines())}")
+        field, _, advice = told.replace("'", "", 1).partition("\n")
+        known = f"has no field {field!r}" if field.isidentifier() else f"cannot be set so: {told}"
+        leave(name, f"the config {known}{'; ' * bool(advice)}{advice}")
+    except (TypeError, ValueError) as error:
+        leave(name, error)
+
+
+def _known() -> str:
+    """The flags of the command itself: those that this package defines."""
+    own = [flag for flag in ("config", "workdir", "jobs") if flag in flags.FLAGS]
+    return ", ".join(f"--{flag}" for flag in own)
+
+
+class _ConfigFile(flags.ArgumentParser):
+    """--config=FILE.py or --config=FILE.py:WORD: the ConfigDict that its get_config() or get_config(WORD) returns."""
+
+    def parse(self, argument: str) -> ConfigDict:
+        path, colon, word = argument.partition(":")
+        if not path:
+            raise _Refused("--config is empty; give a file in configs/ or one of yours")
+        get_config = _loaded(path).get("get_config")
+        if not callable(get_config):
+            raise _Refused(f"the config {path} has no function get_config(); see the files in configs/")
+        words = (word,) if colon else ()
+        try:
+            inspect.signature(get_config).bind(*words)
+        except TypeError:
+            told = f"takes no word after the colon, got {word!r}" if colon else f"needs a word: --config={path}:WORD"
+            raise _Refused(f"the config {path} {told}") from None
+        with _naming(path):
+            made = get_config(*words)
+        if isinstance(made, dict):
+            made = ConfigDict(made)
+        if not isinstance(made, ConfigDict):
+            raise _Refused(f"get_config() of the config {path} must return a ConfigDict, got {type(made).__name__}")
+        return made.lock()
+
+
+def _loaded(path: str) -> dict:
+    """What a Python file defines."""
+    try:
+        text = pathlib.Path(path).read_bytes()
+    except (OSError, ValueError) as error:
+        raise _Refused(f"cannot read the config {path}: {getattr(error, 'strerror', None) or error}") from None
+    module = types.ModuleType("deft_jax_config")
+    module.__file__ = path
+    sys.modules[module.__name__] = module  # where a dataclass in the file looks for its own module
+    with _naming(path):
+        exec(compile(text, path, "exec"), module.__dict__)
+    return vars(module)
+
+
+@contextlib.contextmanager
+def _naming(path: str):
+    """Whatever a config raises, told with its name, and with the line where that is known."""
+    try:
+        yield
+    except Exception as error:
+        lines, trace = [getattr(error, "lineno", None)], error.__traceback__
+        while trace is not None:
+            if trace.tb_frame.f_code.co_filename == path:
+                lines.append(trace.tb_lineno)
+            trace = trace.tb_next
+        line = next((f", line {line}" for line in reversed(lines) if line), "")
+        kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
+        told = error.msg if isinstance(error, SyntaxError) else error
+        raise _Refused(f"the config {path}{line}: {kind}{told}") from error
 
 
 def _from_file(argument: str) -> str:
     """--config.a.b=@FILE becomes --config.a.b=VALUE with the value that the JSON file holds under the name b."""
-    match = re.fullmatch(r"(--?config\.(?:\w+\.)*(\w+)=)@(.+)", argument)
+    match = re.fullmatch(r"(--?config\.(?:\w+\.)*(\w+)=)@(.*)", argument, re.DOTALL)
     if not match:
         return argument
     flag, field, path = match.groups()
     try:
         values = json.loads(pathlib.Path(path).read_text())
-    except (OSError, ValueError) as error:
-        raise ValueError(f"cannot read {path} for {flag[:-1]}: {error}") from None
+    except OSError as error:
+        raise _Refused(f"cannot read {path or repr(path)} for {flag[:-1]}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise _Refused(f"cannot read {path} for {flag[:-1]}, it is not JSON: {error}") from None
     if not isinstance(values, dict) or field not in values:
-        held = f"; it has {', '.join(values)}" if isinstance(values, dict) else ""
-        raise ValueError(f"{path} has no entry {field!r} for {flag[:-1]}{held}")
+        held = f"; it has {', '.join(values) or 'none'}" if isinstance(values, dict) else ", it holds no JSON object"
+        raise _Refused(f"{path} has no entry {field!r} for {flag[:-1]}{held}")
     value = values[field]
-    return flag + repr(tuple(value) if isinstance(value, list) else value)
+    return flag + (value if isinstance(value, str) else repr(tuple(value) if isinstance(value, list) else value))

@@ -12,7 +12,6 @@ nothing else in it is read.
 Results go into the workdir's results.json under 'evaluation', or beside the archive into FILE.results.json.
 """
 
-import argparse
 import concurrent.futures
 import functools
 import inspect
@@ -23,8 +22,8 @@ import pathlib
 import queue
 import sys
 import time
-import zipfile
-import zlib
+
+from deft_jax import commands
 
 DEFAULT = ("mig", "nmi", "sap", "dci", "modularity_explicitness", "infomec", "irs", "gaussian_total_correlation",
            "factor_vae")  # fmt: skip
@@ -46,7 +45,10 @@ def evaluate(workdir, names=None, *, step=None, num_samples=10_000, seed=0, vari
     from deft_jax import evaluation, metrics, trained
     from deft_jax.metrics.latents import active_latents
 
-    _check(DEFAULT if names is None else names, num_samples, variants)
+    _check(DEFAULT if names is None else names, num_samples, variants, seed)
+    target = pathlib.Path(workdir) / "results.json"
+    if pathlib.Path(workdir).exists():
+        _check_target(target)
     model = trained.load(workdir, step)
     names = _fitting(names, model.source)
     factors = evaluation.draw_factors(model.source, num_samples, seed)
@@ -100,7 +102,7 @@ def evaluate(workdir, names=None, *, step=None, num_samples=10_000, seed=0, vari
         "passive": np.flatnonzero(latents["passive"]),
         **_obtained(num_samples, seed, seconds),
     }
-    _write(pathlib.Path(workdir) / "results.json", result)
+    _write(target, result)
     return result
 
 
@@ -125,33 +127,42 @@ def evaluate_codes(path, names=None) -> dict:
 
     names: of metrics, those of DEFAULT that need no model unless told.
     """
-    import numpy as np
 
     from deft_jax import information, metrics
 
     names = [name for name in DEFAULT if metrics.REGISTRY[name] != "sampler"] if names is None else names
     _check(names, 1, VARIANTS)
+    for name in names:
+        if metrics.REGISTRY[name] in ("sampler", "runs"):
+            raise ValueError(f"the metric {name!r} needs a model, not an archive of codes: give --workdir")
     path = pathlib.Path(path)
+    codes, factors = information.check_samples(*_read_codes(path))
+    target = path.with_name(path.name + ".results.json")
+    _check_target(target)
+    scores, seconds = {}, {}
+    for name in names:
+        begin = time.perf_counter()
+        scores[name] = metrics.compute(name, codes, factors)
+        seconds[name] = time.perf_counter() - begin
+    result = {"scores": {"codes": scores}, **_obtained(len(codes), 0, seconds)}
+    _write(target, result)
+    return result
+
+
+def _read_codes(path):
+    """The arrays `codes` and `factors` of an .npz file; raises ValueError in one line where there are none."""
+    import numpy as np
+
     try:
         with np.load(path, allow_pickle=False) as archive:
             missing = [name for name in ("codes", "factors") if name not in archive]
             if missing:
                 raise ValueError(f"it lacks {' and '.join(missing)}; it has {', '.join(archive) or 'nothing'}")
-            codes, factors = archive["codes"], archive["factors"]
-    except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error) as error:
-        told = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"cannot read codes and factors from {path}: {told}") from None
-    codes, factors = information.check_samples(codes, factors)
-    scores, seconds = {}, {}
-    for name in names:
-        if metrics.REGISTRY[name] in ("sampler", "runs"):
-            raise ValueError(f"the metric {name!r} needs a model, not an archive of codes: give --workdir")
-        begin = time.perf_counter()
-        scores[name] = metrics.compute(name, codes, factors)
-        seconds[name] = time.perf_counter() - begin
-    result = {"scores": {"codes": scores}, **_obtained(len(codes), 0, seconds)}
-    _write(path.with_name(path.name + ".results.json"), result)
-    return result
+            return archive["codes"], archive["factors"]
+    # A damaged file is reported in as many ways as there are bytes in it: by zipfile, zlib, ast, tokenize and numpy.
+    except Exception as error:
+        told = getattr(error, "strerror", None) or (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"cannot read codes and factors from {path}: {told[:200]}") from None
 
 
 def compare(workdirs, *, num_samples=10_000, seed=0) -> dict:
@@ -176,7 +187,7 @@ def compare(workdirs, *, num_samples=10_000, seed=0) -> dict:
     return {correlation: udr(codes, kls, correlation) for correlation in ("spearman", "lasso")}
 
 
-def _check(names, num_samples, variants) -> None:
+def _check(names, num_samples, variants, seed=0) -> None:
     from deft_jax import metrics, options
 
     for name in names:
@@ -185,6 +196,8 @@ def _check(names, num_samples, variants) -> None:
         options.choose(dict.fromkeys(VARIANTS), variant, "variant")
     if not names or not variants or num_samples < 1:
         raise ValueError("there must be a metric, a variant and a sample at least")
+    options.check_count("num_samples", num_samples)
+    options.check_count("seed", seed, least=0)
 
 
 def _obtained(num_samples, seed, seconds) -> dict:
@@ -203,11 +216,20 @@ def _obtained(num_samples, seed, seconds) -> dict:
     return {"num_samples": num_samples, "seed": seed, "seconds": seconds, "versions": versions}
 
 
+def _check_target(path) -> None:
+    """Raises ValueError where a results file could not be added to: better before than after the scoring."""
+    from deft_jax.logs import read_object
+
+    read_object(path)
+    if path.parent.is_dir() and not os.access(path.parent, os.W_OK):
+        raise ValueError(f"cannot write {path}: {path.parent} is read-only")
+
+
 def _write(path, result) -> None:
     """Adds the entry 'evaluation' to a results file and leaves its other entries."""
-    from deft_jax.logs import plain, write_atomically
+    from deft_jax.logs import plain, read_object, write_atomically
 
-    held = json.loads(path.read_text()) if path.exists() else {}
+    held = read_object(path) or {}
     write_atomically(path, json.dumps(held | {"evaluation": plain(result)}, indent=2) + "\n")
 
 
@@ -224,7 +246,7 @@ def table(columns) -> str:
 
 
 def _score(workdirs, jobs, **options):
-    """Yields (workdir, the result of `evaluate` or the ValueError it ended in) in the order of the workdirs.
+    """Yields (workdir, the result of `evaluate` or the error it ended in) in the order of the workdirs.
 
     jobs: how many to score at a time, each in a process of its own on its share of the cores; None for as many as
     there are cores, or one on an accelerator, for whose memory processes would fight.
@@ -263,7 +285,7 @@ def _apart(call, shares, workdir):
         with concurrent.futures.ProcessPoolExecutor(1, context, initializer=_keep_to, initargs=(share,)) as alone:
             return alone.submit(call, workdir).result()
     except concurrent.futures.process.BrokenProcessPool:
-        return ValueError("the process that scored it died; if memory ran out, give fewer --jobs")
+        return ChildProcessError("the process that scored it died; if memory ran out, give fewer --jobs")
     finally:
         shares.put(share)
 
@@ -275,10 +297,8 @@ def _keep_to(cores):
 
 
 def main(argv=None) -> None:
-    """Entry point; bad input ends in one line and status 1."""
-    parser = argparse.ArgumentParser(
-        prog="python -m deft_jax.evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    """Entry point; bad input ends in one line and status 2, one line a run where several are scored."""
+    parser = commands.Parser("deft_jax.evaluate", __doc__)
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--workdir", nargs="+", metavar="DIR", help="workdirs of trainings")
     where.add_argument("--codes", metavar="FILE.npz", help="an archive with codes and factors")
@@ -289,41 +309,48 @@ def main(argv=None) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the draws (%(default)s)")
     parser.add_argument("--jobs", type=int, help="workdirs scored at a time (one a core; one on an accelerator)")
     args = parser.parse_args(argv)
+    with commands.ending("deft_jax.evaluate"):
+        _run(args)
+
+
+def _run(args) -> None:
+    """What the command does with its arguments."""
     from deft_jax.evaluation import headlines
 
     names = None if args.metrics is None else [word for word in args.metrics.split(",") if word]
     variants = [word for word in args.variants.split(",") if word]
-    try:
-        if args.codes:
-            print(table({"codes": headlines(evaluate_codes(args.codes, names)["scores"]["codes"])}))
-            return
-        _check(DEFAULT if names is None else names, args.num_samples, variants)
-        if args.jobs is not None and args.jobs < 1:
-            raise ValueError(f"--jobs must be at least 1, got {args.jobs}")
-        if names and "udr" in names and len(args.workdir) < 2:
-            raise ValueError("udr compares several runs: give two workdirs or more")
-        options = {"num_samples": args.num_samples, "seed": args.seed}
-        scoring = options | {"names": names, "step": args.step, "variants": variants}
-        columns, scored, failed = {}, [], []
-        for workdir, result in _score(args.workdir, args.jobs, **scoring):
-            if isinstance(result, ValueError):
-                failed.append(str(result) if workdir in str(result) else f"{workdir}: {result}")
-                continue
-            scored.append(workdir)
-            prefix = f"{pathlib.Path(workdir).name} " if len(args.workdir) > 1 else ""
-            columns |= {prefix + variant: headlines(scores) for variant, scores in result["scores"].items()}
-            told = [f"{len(result[kind])} {kind}" for kind in ("active", "mixed", "passive")]
-            print(f"{workdir}, step {result['step']}: latents {', '.join(told)}")
-        if any(columns.values()):
-            print(table(columns))
-        if names and "udr" in names and len(scored) > 1:
-            for correlation, found in compare(scored, **options).items():
-                told = ", ".join(f"{pathlib.Path(d).name} {u:.3f}" for d, u in zip(scored, found["udr"]))  # noqa: B905
-                print(f"udr, {correlation}: {told}")
-        if failed:
-            sys.exit("\n".join(f"deft_jax.evaluate: {line}" for line in failed))
-    except ValueError as error:
-        sys.exit(f"deft_jax.evaluate: {error}")
+    if args.codes is not None:
+        print(table({"codes": headlines(evaluate_codes(args.codes, names)["scores"]["codes"])}))
+        return
+    _check(DEFAULT if names is None else names, args.num_samples, variants, args.seed)
+    if args.jobs is not None and args.jobs < 1:
+        raise ValueError(f"--jobs must be at least 1, got {args.jobs}")
+    if names and "udr" in names and len(args.workdir) < 2:
+        raise ValueError("udr compares several runs: give two workdirs or more")
+    options = {"num_samples": args.num_samples, "seed": args.seed}
+    scoring = options | {"names": names, "step": args.step, "variants": variants}
+    columns, scored, failed = {}, [], {}
+    for workdir, result in _score(args.workdir, args.jobs, **scoring):
+        if isinstance(result, Exception):
+            failed[workdir] = result
+            continue
+        scored.append(workdir)
+        prefix = f"{pathlib.Path(workdir).name} " if len(args.workdir) > 1 else ""
+        columns |= {prefix + variant: headlines(scores) for variant, scores in result["scores"].items()}
+        told = [f"{len(result[kind])} {kind}" for kind in ("active", "mixed", "passive")]
+        print(f"{workdir}, step {result['step']}: latents {', '.join(told)}")
+    if any(columns.values()):
+        print(table(columns))
+    if names and "udr" in names and len(scored) > 1:
+        for correlation, found in compare(scored, **options).items():
+            told = ", ".join(f"{pathlib.Path(d).name} {u:.3f}" for d, u in zip(scored, found["udr"]))  # noqa: B905
+            print(f"udr, {correlation}: {told}")
+    for workdir, error in failed.items():
+        line = " ".join(str(error).split())
+        print(f"deft_jax.evaluate: {line if workdir in line else f'{workdir}: {line}'}", file=sys.stderr)
+    if failed:
+        bad = all(isinstance(error, ValueError) for error in failed.values())
+        sys.exit(commands.BAD_INPUT if bad else commands.FAILED)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from deft_jax import data, models, objectives, optim, options, schedules
+from deft_jax.source import Source
 from deft_jax.steps import Experiment
 
 STAGE_RULES = {"steps": schedules.fixed_stages, "exponential": schedules.exponential_stages}
@@ -11,6 +12,7 @@ DECAYS = {"constant": lambda value, total_steps: schedules.constant(value), "cos
 
 def _take(section: Mapping, field: str, name: str):
     """A field of a section, and the others."""
+    options.check_section(name, section)
     if field not in section:
         raise ValueError(f"{name} lacks the field {field!r}")
     return section[field], {key: value for key, value in section.items() if key != field}
@@ -29,12 +31,15 @@ def _optimizer(
 ) -> dict:
     """The arguments of optim.deft_optimizer that an optimizer section stands for."""
     for name, value in (("learning_rate", learning_rate), ("decoder_learning_rate", decoder_learning_rate)):
-        if not value > 0:
-            raise ValueError(f"optimizer.{name} must be above 0, got {value}")
+        options.check_above(f"optimizer.{name}", value)
     if not 0 <= gamma <= 1:
         raise ValueError(f"optimizer.gamma must lie between 0 (frozen) and 1, got {gamma}")
     if not weight_decay >= 0:
         raise ValueError(f"optimizer.weight_decay must not be negative, got {weight_decay}")
+    for name, value in (("b1", b1), ("b2", b2)):
+        if not 0 <= value < 1:
+            raise ValueError(f"optimizer.{name} must be at least 0 and below 1, got {value}")
+    options.check_above("optimizer.eps", eps)
     schedule = options.choose(DECAYS, decay, "optimizer.decay")
     rates = {
         "learning_rate": schedule(learning_rate, total_steps),
@@ -56,11 +61,12 @@ def build(
 ) -> Experiment:
     """The experiment of these options; the configs in configs/ show the names in each.
 
-    Raises ValueError in one line where a name is unknown or numbers do not fit together: betas that do not fall,
-    more stages than groups, latents that do not divide, a gamma outside [0, 1].
+    Raises ValueError in one line where a name is unknown, a value is of another type, not finite or out of range, or
+    numbers do not fit together: betas that do not fall, more stages than groups, latents that do not divide.
     """
-    if batch_size < 1 or total_steps < 1:
-        raise ValueError(f"batch_size and total_steps must be at least 1, got {batch_size} and {total_steps}")
+    options.check_count("seed", seed, least=0)
+    options.check_count("batch_size", batch_size)
+    options.check_count("total_steps", total_steps)
     rule, rest = _take(stage_options, "rule", "stages")
     rule = options.choose(STAGE_RULES, rule, "stages.rule")
     stages = options.call(rule, rest, "stages", total_steps=total_steps)
@@ -73,7 +79,11 @@ def build(
         raise ValueError(f"{len(stages)} stages for {groups} encoder groups: each stage opens one group")
 
     source_name, source_options = _take(data_options, "name", "data")
+    if source_options.get("only") is not None:
+        options.check_section("data.only", source_options["only"])
     source = data.get(source_name, **source_options)
+    if not isinstance(source, Source):
+        raise ValueError(f"data.name {source_name!r} makes no Source but {options.shown(source)}")
     objective_name, objective_rest = _take(objective_options, "name", "objective")
 
     model = models.build(source.image_shape, freeze=freeze, **model_options)

@@ -5,11 +5,11 @@ over its values while the others stay. SET is a name, or part of a set: 'dsprite
 that need no files. --options are those of the one set, as JSON.
 """
 
-import argparse
 import json
 import pathlib
-import sys
 from collections.abc import Mapping, Sequence
+
+from deft_jax import commands
 
 COLUMNS = 12
 DRAWN = ("dsprites", "color_dsprites", "noisy_dsprites", "scream_dsprites", "correlated", "translation", "xy_squares")
@@ -47,7 +47,11 @@ def rows(source, seed: int = 0, columns: int = COLUMNS) -> dict:
 def gallery(names: Sequence[str], out: str | pathlib.Path, seed: int = 0, options: Mapping | None = None):
     """Writes the figure and returns its path; raises ValueError where a name or an option is unknown."""
     from deft_jax import data, plots
+    from deft_jax import options as checks
 
+    checks.check_count("seed", seed, least=0)
+    if pathlib.Path(out).is_dir():
+        raise ValueError(f"{out} is a folder; give the name of the PNG to write")
     if options and len(names) != 1:
         raise ValueError(f"options are those of one set, and there are {len(names)}")
     sources = {name: data.get(name, **(options or {})) for name in names}
@@ -59,28 +63,28 @@ def gallery(names: Sequence[str], out: str | pathlib.Path, seed: int = 0, option
         if len(shapes) > 1:
             raise ValueError(f"sets of different sizes do not fit one figure: {sorted(shapes)}; show them one by one")
         shown = {name: sheet["random"] for name, sheet in sheets.items()}
-    return plots.save(plots.gallery(shown), out)
+    try:
+        return plots.save(plots.gallery(shown), out)
+    except OSError as error:
+        raise ValueError(f"cannot write {out}: {error.strerror or error}") from None
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command. Bad input ends in one line and status 1."""
-    parser = argparse.ArgumentParser(
-        prog="python -m deft_jax.gallery", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    """The command. Bad input ends in one line and status 2."""
+    parser = commands.Parser("deft_jax.gallery", __doc__)
     parser.add_argument("names", nargs="*", metavar="SET", help=f"data sets (default: {', '.join(DRAWN)})")
     parser.add_argument("--out", default="gallery.png", help="PNG to write (default: gallery.png)")
     parser.add_argument("--seed", type=int, default=0, help="of the images that are drawn (default: 0)")
     parser.add_argument("--options", default="{}", help="of the one set, as JSON")
     given = parser.parse_args(arguments)
-    try:
-        options = json.loads(given.options)
+    with commands.ending("deft_jax.gallery"):
+        try:
+            options = json.loads(given.options)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"--options {given.options!r} is not JSON: {error}") from None
         if not isinstance(options, dict):
             raise ValueError(f"--options must be a JSON object, got {given.options}")
         written = gallery(given.names or DRAWN, given.out, given.seed, options)
-    except json.JSONDecodeError as error:
-        sys.exit(f"deft_jax.gallery: --options {given.options!r} is not JSON: {error}")
-    except (ValueError, OSError) as error:
-        sys.exit(f"deft_jax.gallery: {' '.join(str(error).split())}")
     print(written)
 
 

@@ -34,5 +34,5 @@ class Signals:
 
     def interrupted(self, step: int, total: int) -> Interrupted:
         """The exception of a run that has saved `step` of `total`."""
-        name = signal.Signals(self.received).name
+        name = signal.Signals(self.received).name if self.received is not None else "a signal to another process"
         return Interrupted(f"{name}: saved step {step} of {total}; the same command resumes there")

@@ -31,18 +31,38 @@ def plain(value):
 def claim(workdir: pathlib.Path, config, free: Sequence[str] = ()) -> None:
     """Writes config.json, or checks that the one there is of the same run; fields in `free` may differ.
 
-    config: a ConfigDict or a mapping. Raises ValueError that names what is different.
+    config: a ConfigDict or a mapping. Raises ValueError that names what is different, or why the workdir cannot be
+    read or written to.
     """
     wanted = json.loads(json.dumps(plain(config.to_dict() if hasattr(config, "to_dict") else config)))
     path = workdir / "config.json"
-    if path.exists():
-        different = sorted(_differences(json.loads(path.read_text()), wanted, free))
+    held = read_object(path)
+    if held is not None:
+        different = sorted(_differences(held, wanted, free))
         if different:
             raise ValueError(
                 f"{workdir} holds a run of another configuration ({'; '.join(different)}); "
                 "choose another workdir, or the configuration in its config.json"
             )
-    write_atomically(path, json.dumps(wanted, indent=2) + "\n")
+    try:
+        write_atomically(path, json.dumps(wanted, indent=2) + "\n")
+    except OSError as error:
+        raise ValueError(f"cannot write into the workdir {workdir}: {error.strerror or error}") from None
+
+
+def read_object(path: pathlib.Path) -> dict | None:
+    """The object in a JSON file, None where there is no file; raises ValueError in one line where it is damaged."""
+    try:
+        held = json.loads(path.read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror or error}") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"cannot read {path}: {error}") from None
+    if not isinstance(held, dict):
+        raise ValueError(f"cannot read {path}: it holds no JSON object")
+    return held
 
 
 def _differences(old, new, free, prefix=""):
@@ -61,11 +81,14 @@ def read_records(path: pathlib.Path) -> list[dict]:
     if not path.exists():
         return []
     records = []
-    for line in path.read_text().splitlines():
+    for line in path.read_text(errors="replace").splitlines():
         try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
             break
+        if not isinstance(record, dict) or not isinstance(record.get("step"), int):
+            break
+        records.append(record)
     return records
 
 

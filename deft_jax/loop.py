@@ -5,6 +5,7 @@ arithmetic happens between two stops, in one dispatch of a compiled program (ste
 """
 
 import dataclasses
+import io
 import json
 import pathlib
 import statistics
@@ -13,7 +14,7 @@ import time
 import jax
 import numpy as np
 
-from deft_jax import evaluation, experiment, metrics, options
+from deft_jax import evaluation, experiment, metrics, options, processes
 from deft_jax.interruption import Signals
 from deft_jax.logs import Progress, claim, plain, write_atomically
 from deft_jax.record import Record, latest_common
@@ -29,16 +30,19 @@ _COUNTS = ("log_every", "evaluation.every", "evaluation.num_samples", "checkpoin
 
 def build(config) -> Experiment:
     """The checked experiment of a configuration (a ConfigDict or a mapping of the same fields)."""
+    config = config.to_dict() if hasattr(config, "to_dict") else config
+    options.check_section("the configuration", config)
     missing = [field for field in _FIELDS if field not in config]
     if missing:
         raise ValueError(f"the configuration lacks {', '.join(missing)}; it needs {', '.join(_FIELDS)}")
+    _check_counts(config)
     return experiment.build(
         seed=config["seed"],
-        data_options=dict(config["data"]),
-        model_options=dict(config["model"]),
-        objective_options=dict(config["objective"]),
-        stage_options=dict(config["stages"]),
-        optimizer_options=dict(config["optimizer"]),
+        data_options=config["data"],
+        model_options=config["model"],
+        objective_options=config["objective"],
+        stage_options=config["stages"],
+        optimizer_options=config["optimizer"],
         batch_size=config["batch_size"],
         total_steps=config["total_steps"],
     )
@@ -51,7 +55,8 @@ def run(config, workdir: str | pathlib.Path, devices=None) -> dict:
     with the same configuration it goes on from the last checkpoint and reaches the same parameters. SIGTERM and
     SIGINT save at the end of the current dispatch and raise Interrupted.
 
-    devices: to share each batch; all local ones unless given.
+    devices: to share each batch; all there are unless given, those of other processes too (processes.py). Process 0
+    alone writes, and returns something else than {}.
     Raises ValueError where the configuration does not fit, or is not that of the workdir; FloatingPointError where
     the loss is no longer finite, with the last good checkpoint kept.
 
@@ -65,16 +70,15 @@ def run(config, workdir: str | pathlib.Path, devices=None) -> dict:
     """
     config = plain(config.to_dict() if hasattr(config, "to_dict") else config)
     built = build(config)
-    _check_counts(config)
     _check_evals(config.get("evals") or {}, built.source)
     seeds = _seeds(config)
     runner = Runner(built, devices, replicas=None if seeds is None else len(seeds))
     workdir = pathlib.Path(workdir)
-    claim(workdir, config, _FREE)
+    _claim(workdir, config)
     encoder = evaluation.Encoder(built)
     records = []
     try:
-        if seeds is None:
+        if seeds is None and processes.is_first():
             records.append(Record(config, workdir, built, encoder))
         for seed in seeds or ():
             alone = {name: value for name, value in config.items() if name != "num_seeds"} | {"seed": seed}
@@ -88,9 +92,23 @@ def run(config, workdir: str | pathlib.Path, devices=None) -> dict:
     finally:
         for record in records:
             record.close()
+    if not records:
+        return {}
     if seeds is None:
         return _tell_one(records[0], results[0])
     return _tell_several(workdir, seeds, records, results)
+
+
+def _claim(workdir: pathlib.Path, config) -> None:
+    """`claim` by process 0; all processes raise ValueError where it is refused."""
+    refused = None
+    try:
+        if processes.is_first():
+            claim(workdir, config, _FREE)
+    except (ValueError, OSError) as error:
+        refused = error
+    if processes.any_of(refused is not None):
+        raise refused or ValueError("process 0 has refused the workdir")
 
 
 def _seeds(config) -> list[int] | None:
@@ -98,8 +116,7 @@ def _seeds(config) -> list[int] | None:
     count = config.get("num_seeds")
     if count is None:
         return None
-    if not isinstance(count, int) or count < 1:
-        raise ValueError(f"num_seeds must be at least 1, got {count!r}")
+    options.check_count("num_seeds", count)
     return list(range(config["seed"], config["seed"] + count))
 
 
@@ -132,19 +149,25 @@ def _check_counts(config) -> None:
     for name in _COUNTS:
         section, _, field = name.rpartition(".")
         values = config[section] if section else config
+        options.check_section(section, values)
         if field not in values:
             raise ValueError(f"{section} lacks the field {field!r}")
-        if values[field] < 1:
-            raise ValueError(f"{name} must be at least 1, got {values[field]}")
+        options.check_count(name, values[field])
+    if "seed" not in config["evaluation"]:
+        raise ValueError("evaluation lacks the field 'seed'")
+    options.check_count("evaluation.seed", config["evaluation"]["seed"], least=0)
 
 
 def _check_evals(evals, source) -> None:
+    options.check_section("evals", evals)
     for name, section in evals.items():
+        options.check_section(f"evals.{name}", section)
         if options.choose(metrics.REGISTRY, name, "metric in evals") == "runs":
             raise ValueError(f"evals.{name} compares several runs: score them with deft_jax.evaluate")
         evaluation.check_metric(name, source)
-        if section.get("every", 0) < 1:
-            raise ValueError(f"evals.{name}.every, steps between two evaluations, must be at least 1")
+        if "every" not in section:
+            raise ValueError(f"evals.{name} lacks the field 'every', steps between two evaluations")
+        options.check_count(f"evals.{name}.every", section["every"])
         chosen = {key: value for key, value in section.items() if key != "every"}
         options.check(metrics.get(name), chosen, f"evals.{name}", ("encode", "factor_sizes", "codes", "factors"))
 
@@ -155,8 +178,9 @@ class _Training:
     def __init__(self, config, built: Experiment, runner: Runner, records: list[Record]):
         self.config, self.built, self.runner, self.records = config, built, runner, records
         self.stages = built.stages
+        self.evals = dict(config.get("evals") or {})
         latest = latest_common(records)
-        states = [init_state(record.built) for record in records]
+        states = [init_state(record.built) for record in records] or [init_state(built)]
         if latest is not None:
             # A run that has diverged has no such checkpoint: what goes on in its place is not looked at.
             states = [
@@ -165,14 +189,18 @@ class _Training:
                 else state.replace(step=np.int32(latest))
                 for record, state in zip(records, states, strict=True)
             ]
-        self.step = latest or 0
+        # Only process 0 has checkpoints; the others get from it what it goes on with.
+        states = [processes.from_first(state) for state in states]
+        self.step = int(states[0].step)
         for record in records:
             record.open(self.step)
-        self.progress = Progress(self.stages.total_steps, self.step)
+        self.progress = Progress(self.stages.total_steps, self.step, stream=None if records else io.StringIO())
         self.device_state = runner.put(states if runner.replicas else states[0])
 
     def alive(self):
-        """(record, its state) of the runs that have not diverged."""
+        """(record, its state) of the runs that have not diverged; none in a process that does not write."""
+        if not self.records:
+            return []
         states = self.runner.split(self.device_state)
         return [pair for pair in zip(self.records, states, strict=True) if pair[0].diverged is None]
 
@@ -180,7 +208,7 @@ class _Training:
         """The next step at which something is written, or the stage ends."""
         config = self.config
         intervals = [config["log_every"], config["evaluation"]["every"], config["checkpoints"]["every"]]
-        intervals += [section["every"] for section in self.records[0].evals.values()]
+        intervals += [section["every"] for section in self.evals.values()]
         return min([self.stages.end(stage), *(self.step + n - self.step % n for n in intervals)])
 
     def train(self, signals: Signals) -> None:
@@ -219,7 +247,7 @@ class _Training:
                 window_steps, window_seconds = 0, 0.0
             evaluates = self.step % self.config["evaluation"]["every"] == 0 or stage_ends
             saves = self.step % self.config["checkpoints"]["every"] == 0 or stage_ends
-            stops = signals.received is not None and self.step < total
+            stops = processes.any_of(signals.received is not None) and self.step < total
             for record, state in self.alive():
                 if evaluates:
                     record.evaluate(self.step, stage, state, stage_ends)
@@ -232,6 +260,8 @@ class _Training:
     def check(self, stage: int, steps: int, metrics) -> None:
         """Notes the beta of each run, and which of them are no longer finite; raises FloatingPointError if all are."""
         finite = self.runner.finite(self.device_state)
+        if not (self.records or finite.all()):
+            raise FloatingPointError(f"loss or parameters are not finite at step {self.step}, see process 0")
         for record, found, whole in zip(self.records, metrics, finite, strict=True):
             if record.diverged is not None:
                 continue
@@ -246,7 +276,7 @@ class _Training:
                     raise FloatingPointError(told)
                 record.diverge(told)
                 self.progress.say(f"{record.workdir.name}: {told}")
-        if all(record.diverged is not None for record in self.records):
+        if self.records and all(record.diverged is not None for record in self.records):
             raise FloatingPointError(f"all {len(self.records)} seeds have diverged; {self.records[0].diverged}")
 
     def open_stage(self, stage: int) -> None:
@@ -269,6 +299,8 @@ class _Training:
             "steps_per_second": steps_per_second,
             "images_per_second": steps_per_second * self.built.batch_size * len(self.records),
         }
+        if not self.records:
+            return
         shown = []
         for record, found in zip(self.records, metrics, strict=True):
             if record.diverged is None:

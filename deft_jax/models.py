@@ -6,6 +6,8 @@ convolutions.py is fast; images stay [B, H, W, C] and codes [B, D] outside.
 """
 
 import dataclasses
+import math
+import numbers
 from collections.abc import Sequence
 
 import jax
@@ -16,13 +18,12 @@ from deft_jax.convolutions import conv_down, conv_up, dense
 from deft_jax.state import Posterior
 
 _DOWNSAMPLING = 16  # four layers of stride 2
+_MOST_LATENTS = 10_000
 
 _he = nn.initializers.variance_scaling(2.0, "fan_in", "truncated_normal")
 # A stride-2 transposed convolution reaches each output pixel with a quarter of its taps: (4, 4, out, in) kernels.
 _he_up = nn.initializers.variance_scaling(8.0, "fan_in", "truncated_normal", in_axis=-1, out_axis=-2)
 _lecun = nn.initializers.lecun_normal()
-# Near the prior at first, so that a group which opens late does not disturb what the decoder has learned.
-_small = nn.initializers.variance_scaling(0.01, "fan_in", "truncated_normal")
 _zeros = nn.initializers.zeros_init()
 
 
@@ -70,11 +71,13 @@ class Encoder(nn.Module):
 
     width: channels of the first two convolutions, half those of the last two.
     hidden: units of the dense layer.
+    spread: initial variance of mean and logvar, relative to that of the dense layer.
     """
 
     latents: int
     width: int
     hidden: int
+    spread: float = 0.01
 
     @nn.compact
     def __call__(self, images) -> Posterior:
@@ -82,7 +85,8 @@ class Encoder(nn.Module):
         for features in (self.width, self.width, 2 * self.width, 2 * self.width):
             x = ConvDown(features)(x)
         x = Dense(self.hidden)(x.reshape(-1, x.shape[-1]))
-        x = Dense(2 * self.latents, relu=False, kernel_init=_small)(x)
+        head = nn.initializers.variance_scaling(self.spread, "fan_in", "truncated_normal")
+        x = Dense(2 * self.latents, relu=False, kernel_init=head)(x)
         return Posterior(x[: self.latents].T, x[self.latents :].T)
 
 
@@ -101,6 +105,7 @@ class GroupedEncoder(nn.Module):
     hidden: Sequence[int]
     freeze: bool = False
     calibrate: bool = False
+    spread: float = 0.01
 
     @nn.compact
     def __call__(self, images, stage: int) -> Posterior:
@@ -110,7 +115,7 @@ class GroupedEncoder(nn.Module):
                 means.append(jnp.zeros((images.shape[0], size)))
                 logvars.append(jnp.zeros((images.shape[0], size)))
                 continue
-            mean, logvar = Encoder(size, width, hidden, name=f"group_{group}")(images)
+            mean, logvar = Encoder(size, width, hidden, self.spread, name=f"group_{group}")(images)
             if self.freeze and group < stage:
                 mean, logvar = jax.lax.stop_gradient((mean, logvar))
             if self.calibrate:
@@ -202,7 +207,7 @@ class Model:
 
 
 def _one_each(value, groups: int, name: str) -> tuple[int, ...]:
-    values = (value,) * groups if isinstance(value, int) else tuple(value)
+    values = (value,) * groups if isinstance(value, numbers.Integral) else tuple(value)
     if len(values) != groups:
         raise ValueError(f"{name} has {len(values)} entries for {groups} groups; give one each, or one for all")
     if any(v < 1 for v in values):
@@ -212,7 +217,9 @@ def _one_each(value, groups: int, name: str) -> tuple[int, ...]:
 
 def group_sizes(latents: int, groups: int | Sequence[int]) -> tuple[int, ...]:
     """Latents of each group: `groups` equal groups, or the sizes themselves, which must add up to `latents`."""
-    if isinstance(groups, int):
+    if not 1 <= latents <= _MOST_LATENTS:
+        raise ValueError(f"latents must be from 1 to {_MOST_LATENTS}, got {latents}")
+    if isinstance(groups, numbers.Integral):
         if groups < 1 or latents % groups:
             raise ValueError(f"{latents} latents do not divide into {groups} equal groups; give the size of each")
         return (latents // groups,) * groups
@@ -233,11 +240,15 @@ def build(
     decoder_hidden: int,
     freeze: bool = False,
     calibrate: bool = False,
+    spread: float = 0.01,
 ) -> Model:
     """The model of these sizes.
 
     latents: D. groups: number of equal groups, or the latents of each. width, hidden: convolution width and
     dense units of the group encoders, one number for all or one a group. freeze, calibrate: see GroupedEncoder.
+    spread: initial variance of the posteriors' means and logvars, relative to that of the layer below. At 0.01 they
+      start near the prior, so that a group which opens late does not disturb what the decoder has learned; quantised
+      latents need it near 1, or all codes start on one value and stay there.
     Raises ValueError where sizes do not fit each other, or where an image side does not divide by 16.
     """
     sizes = group_sizes(latents, groups)
@@ -245,6 +256,8 @@ def build(
         raise ValueError(f"image sides must be multiples of {_DOWNSAMPLING}, got {tuple(image_shape)}")
     if calibrate and not freeze:
         raise ValueError("a learned scale and shift belong to frozen groups; set gamma = 0 or calibrate = False")
+    if not (math.isfinite(spread) and spread > 0):
+        raise ValueError(f"spread must be above 0, got {spread}")
     _one_each(decoder_width, 1, "decoder_width")
     _one_each(decoder_hidden, 1, "decoder_hidden")
     encoder = GroupedEncoder(
@@ -253,5 +266,6 @@ def build(
         _one_each(hidden, len(sizes), "hidden"),
         freeze=freeze,
         calibrate=calibrate,
+        spread=spread,
     )
     return Model(encoder, Decoder(tuple(image_shape), decoder_width, decoder_hidden))

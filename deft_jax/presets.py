@@ -81,18 +81,20 @@ def rival(
     total_steps: int = 70_000,
     learning_rate: float = 5e-4,
     weight_decay: float = 0.0,
+    spread: float = 0.01,
     **options,
 ) -> ConfigDict:
     """An objective on one encoder of base width 32 with 10 latents, in one stage at `beta`; dSprites unless told.
 
-    data: a key of DATA. options: of the objective. Batches, steps and Adam's rate are those of DEFT, so that a table
-    compares objectives; the papers' own numbers of steps lie between 70,000 and 300,000 at batches of 64.
+    data: a key of DATA. spread: of the model. options: of the objective. Batches, steps and Adam's rate are those of
+    DEFT, so that a table compares objectives; the papers' own numbers of steps lie between 70,000 and 300,000 at
+    batches of 64.
     """
     return _training(
         data or "dsprites",
         {"name": objective, **options},
         {"betas": (beta,), "steps": (total_steps,)},
-        {"latents": 10, "groups": (10,), "width": 32, "hidden": 256},
+        {"latents": 10, "groups": (10,), "width": 32, "hidden": 256, "spread": spread},
         {
             "learning_rate": learning_rate,
             "decoder_learning_rate": learning_rate,

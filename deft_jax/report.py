@@ -6,12 +6,11 @@ curves, how information moves between latents, its latents as sliders that move 
 projections; an annealing test its freezing points; several trainings are compared by the scores of their results.json.
 """
 
-import argparse
 import pathlib
-import sys
 from collections.abc import Sequence
 from html import escape
 
+from deft_jax import commands
 from deft_jax.logs import read_records, write_atomically
 from deft_jax.pages.annealed import annealing_sections
 from deft_jax.pages.elements import contents, page, section
@@ -32,9 +31,14 @@ def report(workdirs: Sequence[str | pathlib.Path], out: str | pathlib.Path) -> p
     Raises ValueError in one line where a folder holds no run, or a training no checkpoint; nothing is written then.
     """
     out = pathlib.Path(out)
+    if not all(map(str, workdirs)):
+        raise ValueError("the name of a workdir is empty; give the workdir of a run")
     if out.is_dir():
         raise ValueError(f"{out} is a folder; give the name of the page to write")
-    runs = titled([read_run(workdir) for workdir in workdirs])
+    try:
+        runs = titled([read_run(workdir) for workdir in workdirs])
+    except OSError as error:
+        raise ValueError(f"cannot read {error.filename}: {error.strerror or error}") from None
     entries, parts = [], []
     for index, run in enumerate(runs):
         anchor = f"run-{index}"
@@ -53,7 +57,10 @@ def report(workdirs: Sequence[str | pathlib.Path], out: str | pathlib.Path) -> p
         parts.insert(0, f'<article id="scores"><h2>Scores</h2>{comparison(trainings, steps)}</article>')
         entries.insert(0, ("scores", "Scores", []))
     title = runs[0].title if len(runs) == 1 else f"{len(runs)} runs"
-    write_atomically(out, page(f"DEFT: {title}", contents(entries), parts))
+    try:
+        write_atomically(out, page(f"DEFT: {title}", contents(entries), parts))
+    except OSError as error:
+        raise ValueError(f"cannot write {out}: {error.strerror or error}") from None
     return out
 
 
@@ -63,19 +70,17 @@ def _last_step(run: Run) -> int | None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command. Bad input ends in one line and status 1."""
-    parser = argparse.ArgumentParser(prog="deft_jax.report", description="One HTML page of one or more runs.")
+    """The command. Bad input ends in one line and status 2."""
+    parser = commands.Parser("deft_jax.report", __doc__)
     parser.add_argument("workdirs", nargs="+", metavar="DIR", help="workdir of a training or of an annealing test")
     parser.add_argument("--out", help="page to write (default: report.html, in DIR where there is one, else here)")
     given = parser.parse_args(arguments)
     out = given.out or (pathlib.Path(given.workdirs[0]) if len(given.workdirs) == 1 else pathlib.Path()) / "report.html"
-    try:
+    with commands.ending("deft_jax.report"):
         import logging
 
         logging.getLogger("absl").setLevel(logging.WARNING)
         written = report(given.workdirs, out)
-    except (ValueError, OSError) as error:
-        sys.exit(f"deft_jax.report: {' '.join(str(error).split())}")
     print(f"{written} ({written.stat().st_size / 1e6:.1f} MB)")
 
 

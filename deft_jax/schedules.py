@@ -8,6 +8,7 @@ and a compiled program never has to look for them.
 import dataclasses
 import itertools
 import math
+import numbers
 from collections.abc import Callable, Sequence
 
 import jax.numpy as jnp
@@ -79,7 +80,7 @@ def linear_fall(start: float, end: float, total_steps: int) -> Schedule:
 
 
 def _check_betas(betas: Sequence[float], name: str) -> None:
-    if not betas:
+    if not len(betas):
         raise ValueError(f"{name} is empty; give one value a stage, from high to low")
     if any(not math.isfinite(beta) or beta < 0 for beta in betas):
         raise ValueError(f"{name} must be finite and not negative, got {tuple(betas)}")
@@ -96,13 +97,13 @@ def fixed_stages(betas: Sequence[float], steps: int | Sequence[int], total_steps
     Raises ValueError where betas do not fall, or where total_steps ends before the last stage starts.
     """
     _check_betas(betas, "stages.betas")
-    lengths = [steps] if isinstance(steps, int) else list(steps)
+    lengths = [steps] if isinstance(steps, numbers.Integral) else list(steps)
     lengths = lengths * len(betas) if len(lengths) == 1 else lengths
     if len(lengths) != len(betas):
         raise ValueError(f"stages.steps has {len(lengths)} lengths for {len(betas)} betas; one each, or one for all")
     if any(length < 1 for length in lengths):
         raise ValueError(f"stages.steps must be at least 1, got {tuple(lengths)}")
-    starts = tuple(int(start) for start in np.cumsum([0, *lengths[:-1]]))
+    starts = tuple(itertools.accumulate(lengths[:-1], initial=0))
     _check_total(starts, total_steps)
     return Stages(piecewise(betas, starts), starts, total_steps)
 
@@ -120,7 +121,7 @@ def exponential_stages(
             f"an exponential fall of beta needs start > 0, end >= 0 and rate > 0, got {start}, {end}, {rate}"
         )
     starts = [0]
-    if thresholds:
+    if len(thresholds):
         _check_betas(thresholds, "stages.thresholds")
         if thresholds[0] >= start + end:
             raise ValueError(
@@ -130,7 +131,10 @@ def exponential_stages(
         last = start * math.exp(-rate) + end
         if threshold <= last:
             raise ValueError(f"beta ends at {last:g} and never passes the threshold {threshold:g}")
-        starts.append(math.ceil(total_steps / rate * math.log(start / (threshold - end))))
+        above = start / (threshold - end)
+        if not math.isfinite(above):
+            raise ValueError(f"the threshold {threshold:g} lies too close to stages.end = {end:g}")
+        starts.append(math.ceil(total_steps / rate * math.log(above)))
     _check_total(starts, total_steps)
     return Stages(exponential_fall(start, end, rate, total_steps), tuple(starts), total_steps)
 

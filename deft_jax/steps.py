@@ -145,6 +145,8 @@ def _finite_by_replica(tree, axes: int):
 class Runner:
     """Runs an experiment's steps: jit on one device, pmap over several; one state, or several replicas by vmap.
 
+    Where several processes train together, each calls all methods alike; the devices are those of all of them.
+
     One state: each batch is shared by the devices, each of which holds a copy of the state under a leading device axis.
     Replicas: states of other seeds, [replicas, ...] on one device and [devices, replicas / devices, ...] on several;
     each has the whole of its own batch.
@@ -154,12 +156,16 @@ class Runner:
     """
 
     def __init__(self, experiment: Experiment, devices=None, replicas: int | None = None):
-        """replicas: how many, on as many of the devices as divide their number; None: one state.
+        """devices: all that there are unless given. replicas: how many, on as many of the devices as divide their
+        number; None: one state.
 
-        Raises ValueError where the batch of one state does not divide by the number of devices.
+        Raises ValueError where the batch of one state does not divide by the number of devices, or for replicas on
+        devices of several processes.
         """
+        if replicas is not None and jax.process_count() > 1:
+            raise ValueError("num_seeds needs one process; on several hosts, share a study with deft_jax.sweep")
         self.experiment, self.replicas = experiment, replicas
-        self.devices = list(devices or jax.local_devices())
+        self.devices = list(devices or jax.devices())
         if replicas is not None:
             self.devices = self.devices[: max(k for k in range(1, len(self.devices) + 1) if replicas % k == 0)]
         self._pmapped = len(self.devices) > 1
@@ -194,7 +200,8 @@ class Runner:
 
         def replicate(leaf):
             leaf = np.asarray(leaf)[None]
-            copies = [jax.device_put(leaf, device) for device in self.devices]
+            here = [device for device in self.devices if device.process_index == jax.process_index()]
+            copies = [jax.device_put(leaf, device) for device in here]
             return jax.make_array_from_single_device_arrays((len(self.devices), *leaf.shape[1:]), sharding, copies)
 
         return jax.tree.map(replicate, tree)

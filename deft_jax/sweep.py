@@ -206,7 +206,9 @@ def _worker(config, workdir, cores, queue) -> None:
         queue.put(("interrupted", ""))
     except Exception as error:
         told = " ".join(str(error).split()) or type(error).__name__
-        queue.put(("failed", told if isinstance(error, ValueError) else f"{told}\n{traceback.format_exc()}"))
+        if not isinstance(error, ValueError):
+            traceback.print_exc()
+        queue.put(("failed", told))
 
 
 def _share(cores: Sequence[int], jobs: int) -> list[list[int]]:
@@ -303,7 +305,7 @@ def _run_workers(config, workdir, jobs: int, total: int) -> None:
     failed = [told for kind, told in faults if kind == "failed"]
     died = [process.exitcode for process in processes if process.exitcode]
     if failed or died:
-        raise ValueError(failed[0] if failed else f"a process of the study ended with status {died[0]}")
+        raise ChildProcessError(failed[0] if failed else f"a process of the study ended with status {died[0]}")
 
 
 # ---- what came out ----

@@ -7,9 +7,13 @@ from deft_jax import commands
 
 
 def _load():
-    from deft_jax import loop
+    from deft_jax import loop, processes
 
-    return loop.run
+    def train(config, workdir):
+        processes.join()
+        return loop.run(config, workdir)
+
+    return train
 
 
 if __name__ == "__main__":

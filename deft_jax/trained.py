@@ -1,6 +1,5 @@
 """A trained model from its workdir: encode, decode, config and source."""
 
-import json
 import pathlib
 from collections.abc import Mapping
 
@@ -8,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from deft_jax import evaluation, loop
+from deft_jax import evaluation, loop, options
 from deft_jax.checkpoint import Checkpoints
-from deft_jax.logs import read_records
+from deft_jax.logs import read_object, read_records
 from deft_jax.models import Model
 from deft_jax.source import Source
 from deft_jax.state import Posterior
@@ -76,13 +75,11 @@ def _in_chunks(function, params, values):
 
 def read_config(workdir: str | pathlib.Path) -> dict:
     """The configuration of a workdir of training; raises ValueError in one line where there is none."""
-    path = pathlib.Path(workdir) / "config.json"
-    if not path.exists():
+    if not str(workdir):
+        raise ValueError("--workdir is empty; give the --workdir of a training")
+    config = read_object(pathlib.Path(workdir) / "config.json")
+    if config is None:
         raise ValueError(f"{workdir} holds no run: it has no config.json; give the --workdir of a training")
-    try:
-        config = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"cannot read {path}: {error}") from None
     if "stages" not in config:
         raise ValueError(f"{workdir} is not the workdir of a training: its config.json has no stages")
     return config
@@ -97,6 +94,8 @@ def load(workdir: str | pathlib.Path, step: int | None = None) -> Trained:
     if not (workdir / "checkpoints").is_dir():
         raise ValueError(f"{workdir} has no checkpoint yet; run its training until the first is written")
     built = loop.build(config)
+    options.check_section("checkpoints", config["checkpoints"])
+    options.check_count("checkpoints.keep", config["checkpoints"].get("keep"))
     checkpoints = Checkpoints(workdir / "checkpoints", keep=config["checkpoints"]["keep"])
     try:
         if checkpoints.latest is None:

@@ -231,7 +231,7 @@ def test_the_commands_from_freezing_points_to_a_training_with_their_betas(done, 
     fault = command(
         "deft_jax.annealing", f"--config={tmp_path / 'anneal.py'}", f"--workdir={tmp_path / 'no'}", "--config.seed=x"
     )
-    assert fault.returncode != 0
+    assert fault.returncode == 2
     assert "Traceback" not in fault.stderr
 
     (tmp_path / "train.py").write_text(
@@ -255,7 +255,7 @@ def test_the_commands_from_freezing_points_to_a_training_with_their_betas(done, 
         (f"@{tmp_path / 'train.py'}", "cannot read"),
     ):
         wrong = command("deft_jax.train", *flags[:1], f"--workdir={tmp_path / 'w'}", f"--config.stages.betas={value}")
-        assert wrong.returncode == 1
+        assert wrong.returncode == 2
         [line] = wrong.stderr.splitlines()
         assert fault in line
         assert not (tmp_path / "w").exists()

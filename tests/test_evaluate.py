@@ -166,7 +166,7 @@ def in_a_process(directory, *arguments):
     script.write_text("import tiny\nfrom deft_jax import evaluate\n\nif __name__ == '__main__':\n    evaluate.main()\n")
     command = [sys.executable, str(script), *map(str, arguments)]
     done = subprocess.run(command, env=tiny.ENVIRONMENT, capture_output=True, text=True)
-    assert done.returncode == 1
+    assert done.returncode == 2
     [line] = [line for line in done.stderr.splitlines() if line.startswith("deft_jax.evaluate: ")]
     assert "Traceback" not in done.stderr
     return done.stdout, line
@@ -188,7 +188,9 @@ def test_runs_scored_side_by_side_have_the_scores_of_one_after_the_other(workdir
 
     with pytest.raises(SystemExit) as caught:
         evaluate.main([*arguments, "--jobs", "1"])
-    printed, line, serial = capsys.readouterr().out, str(caught.value), scores()
+    assert caught.value.code == 2
+    told, serial = capsys.readouterr(), scores()
+    printed, line = told.out, told.err.rstrip("\n")
     assert str(tmp_path / "torn") in line
     assert "udr, lasso: first " in printed
     assert serial[0] != serial[1]
@@ -247,7 +249,7 @@ def test_an_archive_of_codes_from_anywhere(tmp_path):
     assert written["scores"]["codes"]["mig"]["mig"] == pytest.approx(1)
     assert written["num_samples"] == 512
     refused = run("--codes", path, "--metrics", "factor_vae")
-    assert refused.returncode == 1
+    assert refused.returncode == 2
     assert refused.stderr == (
         "deft_jax.evaluate: the metric 'factor_vae' needs a model, not an archive of codes: give --workdir\n"
     )
@@ -311,9 +313,10 @@ def test_archives_that_cannot_be_scored_are_refused_and_leave_nothing(tmp_path):
 def test_wrong_flags_end_in_one_line(workdir, capsys, arguments, fault):
     with pytest.raises(SystemExit) as caught:
         evaluate.main(["--workdir", str(workdir), *arguments])
-    assert str(caught.value).startswith("deft_jax.evaluate: ")
-    assert fault in str(caught.value)
-    assert "\n" not in str(caught.value)
+    assert caught.value.code == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("deft_jax.evaluate: ")
+    assert fault in line
 
 
 def test_udr_refuses_runs_on_different_data(workdir, tmp_path):

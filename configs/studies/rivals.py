@@ -32,7 +32,7 @@ RIVALS = {
     "control_vae": {"beta": 1.0, "kl_target": 18.0, "period": 500},
     "dynamic_vae": {"beta": 0.1, "kl_target": 20.0, "period": 500, "ramp_steps": 100},
     "devae": {"beta": 1.0, "betas": (10.0, 40.0)},
-    "qlae": {"beta": 0.41, "num_values": 10, "learning_rate": 1e-3, "weight_decay": 0.1},
+    "qlae": {"beta": 0.41, "num_values": 10, "learning_rate": 1e-3, "weight_decay": 0.1, "spread": 1.0},
 }
 
 

@@ -54,6 +54,7 @@ def get(name, *, only=None, **kw):
     found = re.fullmatch(r"([^()]*)(?:\((.*)\))?", str(name).strip())
     if not found:
         raise ValueError(f"cannot read the data set {name!r}; write NAME or NAME(FACTOR=VALUE, ...)")
+    options.check_section("data.only", only or {})
     only = dict(only or {})
     for item in filter(None, re.split(r"\s*,\s*", (found[2] or "").strip())):
         factor, equals, value = (part.strip() for part in item.partition("="))

@@ -9,6 +9,7 @@ import dataclasses
 import math
 import os
 import struct
+import tokenize
 import warnings
 import zipfile
 import zlib
@@ -243,7 +244,7 @@ def _read(path, images, factors, names, storage):
         return _images(path, pixels, storage), label_names, labels_NxL
 
 
-def archive(path, images=None, factors=None, names=None, storage="auto", likelihood="auto"):
+def archive(path: str | os.PathLike, images=None, factors=None, names=None, storage="auto", likelihood="auto"):
     """A set from an .npz, .h5 or .hdf5 file with images and, perhaps, factors.
 
     Args:
@@ -268,11 +269,13 @@ def archive(path, images=None, factors=None, names=None, storage="auto", likelih
     """
     stored.check_choices(storage, likelihood)
     path = os.fspath(path)
-    damage = (OSError, EOFError, zipfile.BadZipFile, zlib.error, ValueError, RuntimeError, KeyError, struct.error)
+    # The header of a member is read by Python's tokenizer and parser, which have faults of their own.
+    damage = (OSError, EOFError, zipfile.BadZipFile, zlib.error, ValueError, RuntimeError, KeyError, struct.error,
+              TypeError, OverflowError, MemoryError, SyntaxError, tokenize.TokenError)  # fmt: skip
     try:
         pixels, label_names, labels_NxL = _read(path, images, factors, names, storage)
     except damage as error:
-        raise ValueError(f"cannot read the archive {path!r}: {' '.join(str(error).split())}") from error
+        raise ValueError(f"cannot read the archive {path!r}: {' '.join(str(error).split())[:200]}") from error
     try:
         return stored.from_labels(pixels, label_names, labels_NxL, likelihood=likelihood, storage=storage)
     except ValueError as error:

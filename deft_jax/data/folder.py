@@ -103,7 +103,7 @@ def _cached(cache, record, shape, fill):
     return np.load(cache, mmap_mode="r", allow_pickle=False)
 
 
-def folder(path, size=64, channels=3, crop=None, storage="auto", cache=None):
+def folder(path: str | os.PathLike, size=64, channels=3, crop=None, storage="auto", cache=None):
     """A set of the png, jpg, jpeg, webp and bmp files in a folder and the folders in it, sorted by name.
 
     Args:

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from deft_jax.logs import read_object
 from deft_jax.pages.elements import facts, figure, note, side_by_side, table
-from deft_jax.pages.runs import Run, read_json
+from deft_jax.pages.runs import Run
 from deft_jax.pages.training import configuration, options
 
 
@@ -189,7 +190,7 @@ def annealing_sections(anchor: str, run: Run) -> list[tuple[str, str]]:
         "Machine": ", ".join(f"{devices.count(name)} × {name}" for name in dict.fromkeys(devices)),
         "Time": f"{seconds:,.0f} s",
     })
-    betas = read_json(run.workdir / "betas.json")
+    betas = read_object(run.workdir / "betas.json")
     result = results.get("trials")
     rows = result["rows"] if result else read_trials(run.workdir)
     threshold = config.get("trials", {}).get("threshold", 0.1)

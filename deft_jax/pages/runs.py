@@ -1,8 +1,9 @@
 """A workdir as its small files tell it."""
 
-import json
 import pathlib
 from typing import NamedTuple
+
+from deft_jax.logs import read_object
 
 
 class Run(NamedTuple):
@@ -20,29 +21,16 @@ def read_run(workdir: str | pathlib.Path) -> Run:
     workdir = pathlib.Path(workdir)
     if not workdir.is_dir():
         raise ValueError(f"{workdir} is {'no folder' if workdir.exists() else 'not there'}; give the workdir of a run")
-    config = read_json(workdir / "config.json")
+    config = read_object(workdir / "config.json")
     if config is None:
         what = "holds no run: it has no config.json" if any(workdir.iterdir()) else "is empty"
         raise ValueError(f"{workdir} {what}; give the --workdir of a training or of an annealing test")
     title = workdir.resolve().name
     if "stages" in config:
-        return Run(title, workdir, "training", config, read_json(workdir / "results.json") or {})
+        return Run(title, workdir, "training", config, read_object(workdir / "results.json") or {})
     if "instruments" not in config:
         raise ValueError(f"{workdir} is no run: its config.json has neither stages nor instruments")
-    results = read_json(workdir / "freezing.json")
+    results = read_object(workdir / "freezing.json")
     if results is None:
         raise ValueError(f"{workdir} has no freezing.json yet; run its annealing test until an instrument is done")
     return Run(title, workdir, "annealing", config, results)
-
-
-def read_json(path: pathlib.Path) -> dict | None:
-    """The object in a JSON file, None where there is no file."""
-    if not path.exists():
-        return None
-    try:
-        held = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"cannot read {path}: {error}") from None
-    if not isinstance(held, dict):
-        raise ValueError(f"cannot read {path}: it holds no JSON object")
-    return held
