@@ -1,38 +1,84 @@
 #!/usr/bin/env bash
-# Train on one node of a SLURM cluster. Submit from the root of the checkout, with deft_jax installed in .venv:
+# Submit training to SLURM. Paths are taken from the root of the checkout.
 #
-#   sbatch launch/slurm.sh configs/dsprites_deft.py runs/dsprites_deft [--config.field=value ...]
+#   launch/slurm.sh [options] train CONFIG WORKDIR [--config.field=value ...]
+#       one run; with --nodes above 1 its nodes share each batch, one process a node
+#   launch/slurm.sh [options] grid CONFIG[,CONFIG...] WORKDIR [--config.field=value ...]
+#       an array: every config with every seed of --seeds, each run in WORKDIR/NAME/seed_S
+#   launch/slurm.sh [options] sweep STUDY WORKDIR [--jobs N] [--config.field=value ...]
+#       an array of --tasks equal workers on one study; WORKDIR is shared, and each run is done by one of them
 #
-# Two minutes before its time limit the job receives SIGTERM, saves, and puts itself back into the queue; it then goes
-# on from the step it saved. All GPUs of the node share each batch.
-#SBATCH --job-name=deft_jax
-#SBATCH --nodes=1
-#SBATCH --gpus-per-node=1
-#SBATCH --cpus-per-task=4
-#SBATCH --time=04:00:00
-#SBATCH --requeue
-#SBATCH --open-mode=append
-#SBATCH --signal=B:TERM@120
+# Before its time limit, and when it is preempted, a job is sent SIGTERM, saves, and goes back into the queue; it then
+# resumes from what it saved. WORKDIR must be seen by all nodes.
+#
+#   --nodes N       nodes of a run (1)
+#   --gpus N        GPUs of each node (1; 0 for none)
+#   --cpus N        cores of each node (4)
+#   --time LIMIT    as SLURM writes it (04:00:00)
+#   --seeds LIST    of a grid, such as 0-4 or 0,3,8-9 (0)
+#   --tasks N       workers of a sweep (4)
+#   --at-most N     tasks of the array that run at the same time (all)
+#   --sbatch FLAG   one more flag for sbatch, such as --sbatch --partition=gpu; may be repeated
+#   --python PATH   the interpreter (.venv/bin/python of the checkout if there is one, else python)
+#   --dry-run       print the command and run none
+#   --help
 set -euo pipefail
-if [ $# -lt 2 ]; then
-  echo "usage: sbatch launch/slurm.sh CONFIG WORKDIR [--config.field=value ...]" >&2
-  exit 2
-fi
-config=$1 workdir=$2
-shift 2
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=launch/dry_run.sh
+source "$here/dry_run.sh"
 
-.venv/bin/python -m deft_jax.train --config "$config" --workdir "$workdir" "$@" &
-training=$!
-trap 'kill -TERM "$training"' TERM
-# The first wait returns as soon as the signal comes, the second when the training has saved.
-status=0
-wait "$training" || status=$?
-if kill -0 "$training" 2>/dev/null; then
-  status=0
-  wait "$training" || status=$?
-fi
-if [ "$status" -eq 143 ] && [ -n "${SLURM_JOB_ID:-}" ]; then
-  scontrol requeue "$SLURM_JOB_ID"
-  exit 0
-fi
-exit "$status"
+nodes=1 gpus=1 cpus=4 time=04:00:00 seeds=0 tasks=4 at_most='' python='' more=()
+while [ $# -gt 0 ]; do
+  case $1 in
+    --help) show_usage; exit 0 ;;
+    --dry-run) dry_run=true; shift ;;
+    --nodes) need_value "$1" $#; whole_number "$1" "$2" 1; nodes=$2; shift 2 ;;
+    --gpus) need_value "$1" $#; whole_number "$1" "$2"; gpus=$2; shift 2 ;;
+    --cpus) need_value "$1" $#; whole_number "$1" "$2" 1; cpus=$2; shift 2 ;;
+    --time) need_value "$1" $#; time=$2; shift 2 ;;
+    --seeds) need_value "$1" $#; seeds=$2; shift 2 ;;
+    --tasks) need_value "$1" $#; whole_number "$1" "$2" 1; tasks=$2; shift 2 ;;
+    --at-most) need_value "$1" $#; whole_number "$1" "$2" 1; at_most=%$2; shift 2 ;;
+    --sbatch) need_value "$1" $#; more+=("$2"); shift 2 ;;
+    --python) need_value "$1" $#; python=$2; shift 2 ;;
+    -*) fail "unknown option '$1' before the verb; see --help" ;;
+    *) break ;;
+  esac
+done
+[ $# -ge 1 ] || fail "what to submit? train, grid or sweep; see --help"
+verb=$1
+case $verb in
+  train | grid | sweep) ;;
+  *) fail "unknown verb '$verb'; known: train, grid, sweep" ;;
+esac
+[ $# -ge 3 ] || fail "$verb needs a config and a workdir"
+config=$2 workdir=$3
+shift 3
+[ -n "$python" ] || python=$(default_python "$(dirname "$here")")
+
+# count_of LIST: how many numbers 0,3,8-9 stands for.
+count_of() {
+  local part count=0 parts
+  [[ $1 =~ ^[0-9]{1,9}(-[0-9]{1,9})?(,[0-9]{1,9}(-[0-9]{1,9})?)*$ ]] || fail "--seeds must look like 0-4 or 0,3,8-9, got '$1'"
+  IFS=, read -ra parts <<<"$1"
+  for part in "${parts[@]}"; do
+    [ "$((10#${part%-*}))" -le "$((10#${part#*-}))" ] || fail "--seeds: $part runs backwards"
+    count=$((count + 10#${part#*-} - 10#${part%-*} + 1))
+  done
+  echo "$count"
+}
+
+flags=(--job-name "deft_jax-$verb" --nodes "$nodes" --cpus-per-task "$cpus" --time "$time")
+[ "$gpus" -eq 0 ] || flags+=(--gpus-per-node "$gpus")
+job=(--python "$python")
+case $verb in
+  grid)
+    number=$(count_of "$seeds")
+    IFS=, read -ra configs <<<"$config"
+    flags+=(--array "0-$((${#configs[@]} * number - 1))$at_most")
+    job+=(--seeds "$seeds")
+    ;;
+  sweep) flags+=(--array "0-$((tasks - 1))$at_most") ;;
+esac
+perform sbatch "${flags[@]}" "${more[@]}" --chdir "$(dirname "$here")" "$here/slurm_job.sh" \
+  "${job[@]}" "$verb" "$config" "$workdir" "$@"

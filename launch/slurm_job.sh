@@ -1,0 +1,105 @@
+#!/usr/bin/env bash
+# What a SLURM job of deft_jax runs. launch/slurm.sh submits it; by hand, from the root of the checkout:
+#
+#   sbatch [flags of sbatch] launch/slurm_job.sh train CONFIG WORKDIR [--config.field=value ...]
+#   sbatch --array=0-5 launch/slurm_job.sh --seeds 0-2 grid CONFIG,CONFIG WORKDIR [--config.field=value ...]
+#   sbatch --array=0-3 launch/slurm_job.sh sweep STUDY WORKDIR [--jobs N] [--config.field=value ...]
+#
+#   --seeds LIST    of a grid, such as 0-4 or 0,3,8-9 (0); the array counts through them, config by config
+#   --python PATH   the interpreter (.venv/bin/python if there is one, else python)
+#   --dry-run       print the command of this task and run none
+#   --help
+#
+# SIGTERM (120 s before the time limit, or at a preemption) makes the training save and end with status 143; the job
+# then goes back into the queue, unless it was cancelled, and the same command resumes.
+
+#SBATCH --nodes=1
+#SBATCH --ntasks-per-node=1
+#SBATCH --cpus-per-task=4
+#SBATCH --time=04:00:00
+#SBATCH --requeue
+#SBATCH --open-mode=append
+#SBATCH --signal=TERM@120
+set -euo pipefail
+# SLURM runs a copy of this file from a folder of its own, so that nothing beside it can be read.
+fail() {
+  echo "slurm_job.sh: $*" >&2
+  exit 2
+}
+
+dry_run=false seeds=0 python=python
+[ ! -x .venv/bin/python ] || python=.venv/bin/python
+while [ $# -gt 0 ]; do
+  case $1 in
+    --help) sed -n '2,${/^#/!q;s/^# \{0,1\}//p;}' "$0"; exit 0 ;;
+    --dry-run) dry_run=true; shift ;;
+    --seeds) [ $# -ge 2 ] || fail "$1 needs a value"; seeds=$2; shift 2 ;;
+    --python) [ $# -ge 2 ] || fail "$1 needs a value"; python=$2; shift 2 ;;
+    -*) fail "unknown option '$1' before the verb; see --help" ;;
+    *) break ;;
+  esac
+done
+[ $# -ge 1 ] || fail "what to run? train, grid or sweep; see --help"
+verb=$1
+[ $# -ge 3 ] || fail "$verb needs a config and a workdir"
+config=$2 workdir=$3
+shift 3
+
+nodes=${SLURM_JOB_NUM_NODES:-1}
+# A step does not take the cores over from the job by itself. After the first process has ended the others have two
+# minutes to save; they are not ended at once where the first ended with a status other than 0.
+step=(srun --nodes "$nodes" --ntasks-per-node 1 --cpus-per-task "${SLURM_CPUS_PER_TASK:-4}" --wait 120 --kill-on-bad-exit=0)
+case $verb in
+  train) work=(deft_jax.train --config "$config" --workdir "$workdir") ;;
+  sweep) work=(deft_jax.sweep --config "$config" --workdir "$workdir") ;;
+  grid)
+    [[ ${SLURM_ARRAY_TASK_ID:-} =~ ^[0-9]+$ ]] || fail "grid runs as an array: SLURM_ARRAY_TASK_ID is not set"
+    IFS=, read -ra configs <<<"$config"
+    numbers=()
+    IFS=, read -ra parts <<<"$seeds"
+    for part in "${parts[@]}"; do
+      mapfile -t -O "${#numbers[@]}" numbers < <(seq "${part%-*}" "${part#*-}")
+    done
+    [ "${#numbers[@]}" -gt 0 ] || fail "no seeds in '$seeds'"
+    [ "$SLURM_ARRAY_TASK_ID" -lt $((${#configs[@]} * ${#numbers[@]})) ] ||
+      fail "task $SLURM_ARRAY_TASK_ID of a grid of ${#configs[@]} x ${#numbers[@]}"
+    config=${configs[SLURM_ARRAY_TASK_ID / ${#numbers[@]}]}
+    seed=${numbers[SLURM_ARRAY_TASK_ID % ${#numbers[@]}]}
+    name=${config##*/}
+    work=(deft_jax.train --config "$config" --workdir "$workdir/${name%.py}/seed_$seed" "--config.seed=$seed")
+    ;;
+  *) fail "unknown verb '$verb'; known: train, grid, sweep" ;;
+esac
+if [ "$verb" != sweep ] && [ "$nodes" -gt 1 ]; then
+  step+=(env DEFT_JAX_DISTRIBUTED=auto)
+  # Under SLURM, JAX takes one process for each GPU for granted; here one process has all GPUs of its node.
+  [ "${SLURM_GPUS_ON_NODE:-0}" -eq 0 ] || step+=("JAX_LOCAL_DEVICE_IDS=$(seq -s , 0 $((SLURM_GPUS_ON_NODE - 1)))")
+fi
+step+=("$python" -m "${work[@]}" "$@")
+if $dry_run; then
+  echo "${step[*]@Q}"
+  exit 0
+fi
+
+"${step[@]}" &
+running=$!
+# SLURM signals the processes of the step itself; this is for those who signal the batch script alone.
+trap 'kill -TERM "$running"' TERM
+status=0
+wait "$running" || status=$?
+# A wait returns as soon as a signal comes; the next one returns when the step has ended.
+while kill -0 "$running" 2>/dev/null; do
+  status=0
+  wait "$running" || status=$?
+done
+if [ "$status" -eq 143 ] && [ -n "${SLURM_JOB_ID:-}" ]; then
+  id=$SLURM_JOB_ID
+  [ -z "${SLURM_ARRAY_JOB_ID:-}" ] || id=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID
+  # scancel sends SIGTERM as well: a job that somebody cancelled is no longer RUNNING, and is not to come back.
+  shown=$(scontrol show job "$id" || true)
+  if [[ $shown == *JobState=RUNNING* ]]; then
+    scontrol requeue "$id" && exit 0
+    echo "slurm_job.sh: cannot requeue $id; submit the same command again to resume" >&2
+  fi
+fi
+exit "$status"
