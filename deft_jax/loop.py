@@ -89,6 +89,7 @@ def run(config, workdir: str | pathlib.Path, devices=None) -> dict:
         with Signals() as signals:
             training.train(signals)
         results = training.finish()
+        processes.any_of(False)  # the others wait for what process 0 still scores and draws
     finally:
         for record in records:
             record.close()
@@ -260,8 +261,10 @@ class _Training:
     def check(self, stage: int, steps: int, metrics) -> None:
         """Notes the beta of each run, and which of them are no longer finite; raises FloatingPointError if all are."""
         finite = self.runner.finite(self.device_state)
-        if not (self.records or finite.all()):
-            raise FloatingPointError(f"loss or parameters are not finite at step {self.step}, see process 0")
+        if not self.records:
+            if not (finite.all() and np.isfinite(metrics[0]["loss"])):
+                raise FloatingPointError(f"loss or parameters are not finite at step {self.step}, see process 0")
+            return
         for record, found, whole in zip(self.records, metrics, finite, strict=True):
             if record.diverged is not None:
                 continue
@@ -276,15 +279,12 @@ class _Training:
                     raise FloatingPointError(told)
                 record.diverge(told)
                 self.progress.say(f"{record.workdir.name}: {told}")
-        if self.records and all(record.diverged is not None for record in self.records):
+        if all(record.diverged is not None for record in self.records):
             raise FloatingPointError(f"all {len(self.records)} seeds have diverged; {self.records[0].diverged}")
 
     def open_stage(self, stage: int) -> None:
         """Notes the stage in the state and compiles its program."""
-        zero = np.asarray(self.device_state.stage)
-        self.device_state = self.device_state.replace(
-            stage=jax.device_put(np.full_like(zero, stage), self.device_state.stage.sharding)
-        )
+        self.device_state = self.runner.at_stage(self.device_state, stage)
         begin = time.perf_counter()
         self.runner.compile(stage, self.device_state)
         seconds = time.perf_counter() - begin

@@ -235,6 +235,15 @@ class Runner:
             return np.asarray(all_finite(self.one(state).params)).reshape(1)
         return np.asarray(_finite_by_replica(state.params, 1 + self._pmapped)).reshape(-1)
 
+    def at_stage(self, state, stage: int):
+        """The state on the devices with its stage set."""
+        held = state.stage
+        shards = [
+            jax.device_put(np.full(shard.data.shape, stage, np.int32), shard.device, may_alias=False)
+            for shard in held.addressable_shards
+        ]
+        return state.replace(stage=jax.make_array_from_single_device_arrays(held.shape, held.sharding, shards))
+
     def compile(self, stage: int, state) -> None:
         """Compiles the program of `stage`, unless that is done; `state` (on the devices) gives the shapes."""
         if stage in self._programs:
