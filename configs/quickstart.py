@@ -9,12 +9,13 @@ first two latents, which takes updates, not images), and narrow convolutions. Wh
 smoothly, the first group keeps its full learning rate (gamma = 1), and all rates end at zero.
 """
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, config_dict
 
 
 def get_config():
     config = ConfigDict()
     config.seed = 0
+    config.num_seeds = config_dict.placeholder(int)  # as many runs in one program, from that seed on
     config.batch_size = 16
     config.total_steps = 60_000
 

@@ -6,7 +6,7 @@ command line, for example --config.batch_size=64.
 
 from collections.abc import Sequence
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, config_dict
 
 # What each set is trained on, as deft_jax.data.get takes it. The last ones are read from files of yours.
 DATA = {
@@ -34,6 +34,7 @@ def _training(
     return ConfigDict(
         {
             "seed": 0,
+            "num_seeds": config_dict.placeholder(int),
             "batch_size": batch_size,
             "total_steps": total_steps,
             "data": dict(DATA[data]),
