@@ -70,6 +70,7 @@ def run(config, workdir: str | pathlib.Path, devices=None) -> dict:
     """
     config = plain(config.to_dict() if hasattr(config, "to_dict") else config)
     built = build(config)
+    _check_counts(config)
     _check_evals(config.get("evals") or {}, built.source)
     seeds = _seeds(config)
     runner = Runner(built, devices, replicas=None if seeds is None else len(seeds))

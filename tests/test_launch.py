@@ -605,7 +605,12 @@ def test_local_kills_what_does_not_end(local):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_local_passes_signals_on(local, number):
     words = ["bash", str(local.checkout / "launch/local.sh"), "2", *TRAINING]
-    process = subprocess.Popen(words, env=local.environment | {"WAITS": "1"}, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        words,
+        env=local.environment | {"WAITS": "1"},
+        stdout=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # under nohup it would come in ignored, and stay so
+    )
     wait_for(local.folder / "ready_0", local.folder / "ready_1")
     os.kill(process.pid, number)
     assert process.wait(15) == 143

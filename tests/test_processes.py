@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tiny
 
+import deft_jax
 from deft_jax import loop, processes
 from deft_jax.logs import read_records
 
@@ -83,13 +84,19 @@ def test_a_signal_to_one_stops_all_with_the_state_saved_and_the_same_start_goes_
     started[1].send_signal(signal.SIGTERM)
     ended = end(started)
     assert [status for status, _, _ in ended] == [143, 143], ended[0][2]
-    saved = max(int(path.name) for path in (tmp_path / "run" / "checkpoints").iterdir() if path.name.isdigit())
+    saved = max(checkpoints(tmp_path / "run"))
     again = start(tmp_path, tmp_path / "run", *long)
     wait_for_records(tmp_path / "run", again, after=saved)
     again[0].send_signal(signal.SIGTERM)
     ended = end(again)
     assert [status for status, _, _ in ended] == [143, 143]
     assert f"resuming at step {saved}" in ended[0][2]
+
+
+def checkpoints(workdir):
+    """The steps that are saved in full."""
+    folder = workdir / "checkpoints"
+    return [int(path.name) for path in folder.iterdir() if path.name.isdigit()] if folder.is_dir() else []
 
 
 def wait_for_records(workdir, started, after=0, seconds=200):
@@ -109,13 +116,20 @@ def test_a_killed_process_ends_the_others_within_a_bounded_time(tmp_path):
     started = start(tmp_path, tmp_path / "run", "--config.total_steps=10000000", "--config.log_every=50",
                     "--config.evaluation.every=10000000", "--config.checkpoints.every=50")  # fmt: skip
     wait_for_records(tmp_path / "run", started)
+    deadline = time.monotonic() + 60
+    while not checkpoints(tmp_path / "run") and time.monotonic() < deadline:
+        time.sleep(0.2)
+    saved = checkpoints(tmp_path / "run")
     started[1].kill()
     begin = time.monotonic()
     (status, _, err), _ = end(started, timeout=150)
     assert status != 0
     assert time.monotonic() - begin < 120
     assert err.strip()
-    assert any(path.name.isdigit() for path in (tmp_path / "run" / "checkpoints").iterdir())
+    # What was saved is there, and a single process goes on with it.
+    assert saved
+    assert max(checkpoints(tmp_path / "run")) >= max(saved)
+    assert deft_jax.load(tmp_path / "run").step == max(checkpoints(tmp_path / "run"))
 
 
 @pytest.mark.parametrize(
