@@ -360,7 +360,8 @@ def test_metrics_of_evals_are_scored_on_the_way_and_change_nothing(whole, no_fig
     ("evals", "fault"),
     [
         ({"migg": {"every": 4}}, "unknown metric in evals 'migg'; known: "),
-        ({"sap": {}}, r"evals.sap.every, steps between two evaluations, must be at least 1"),
+        ({"sap": {}}, r"evals.sap lacks the field 'every', steps between two evaluations"),
+        ({"sap": {"every": 0}}, r"evals.sap.every must be at least 1, got 0"),
         ({"sap": {"every": 4, "bins": 3}}, "evals.sap has no field 'bins'"),
         ({"udr": {"every": 4}}, "evals.udr compares several runs"),
     ],
