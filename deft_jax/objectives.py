@@ -429,7 +429,7 @@ def factor_vae(
 
 
 def devae(beta: Schedule, latents: int, *, betas: Sequence[float] = (10.0, 40.0)) -> Objective:
-    """Hierarchical latent spaces under one encoder: DeVAE (Wu and Zheng 2023, arXiv 2303.12959).
+    """Hierarchical latent spaces under one encoder: DeVAE (Wu et al. 2023, arXiv 2303.12959).
 
     The first space is the encoder's posterior, under the pressure beta(step), 1 in the paper. Each further space k is
     made from it by a disentanglement-invariant transformation, which acts on every latent alone and so cannot mix
