@@ -50,6 +50,8 @@ def cells(config: Mapping) -> dict[str, dict]:
     made = {}
     for name, run in config["runs"].items():
         scaled = copy.deepcopy(dict(run))
+        if scaled.get("num_seeds") is not None:
+            raise ValueError(f"the run {name!r} sets num_seeds; a study has its seeds in `seeds`")
         for field, value in config["scales"][config["scale"]].items():
             _set(scaled, field, value, name)
         for seed in seeds:

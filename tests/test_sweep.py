@@ -60,6 +60,7 @@ def test_a_scale_sets_multiplies_and_leaves_out():
         ({"seeds": ()}, "at least one run and one seed"),
         ({"seeds": (1, 1)}, "each seed once"),
         ({"runs": {}}, "at least one run"),
+        ({"runs": {"a": tiny.config(num_seeds=2)}}, "the run 'a' sets num_seeds; a study has its seeds in `seeds`"),
         ({"scales": {"full": {"model/depth": 3}}}, "sets 'model/depth', which the run 'squares/b"),
         ({"scales": {"full": {"model/width": "*x"}}}, "which is no number"),
         ({"metrics": ("mgi",)}, "unknown metric 'mgi'"),
