@@ -1,6 +1,6 @@
 """Seconds a trial of the annealing test: all trials in one program, against PyTorch, one trial after another.
 
-    python benchmarks/annealing.py [--num_trials 20] [--steps 200] [--repeats 5] [--compile_limit 60]
+    python -m benchmarks.annealing [--num_trials 20] [--steps 200] [--repeats 5] [--compile_limit 60]
 
 The trials are those of configs/ifp_dsprites.py. Methods:
   JAX, all trials in one program    what the annealing test runs,
@@ -17,29 +17,20 @@ Repeats of all methods are interleaved, and medians are printed; compiling is ti
 import argparse
 import dataclasses
 import importlib.util
-import os
 import pathlib
-import signal
 import statistics
 import time
 
 import jax
-import machine
 import numpy as np
 
+from benchmarks import machine, suite
 from deft_jax import annealing, data, trials
 
 B1, B2 = 0.9, 0.99  # of Adam, as in trials.py
 TOLERANCE = 1e-4  # of the largest entry of each gradient
-
-
-def _torch():
-    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # else a compilation given up lives on in workers
-    try:
-        import torch
-    except ImportError:
-        raise SystemExit("this benchmark compares with PyTorch, which is missing: pip install torch") from None
-    return torch
+TOGETHER, ALONE = "JAX, all trials in one program", "JAX, one trial after another"
+EAGER, COMPILED = "PyTorch", "PyTorch with torch.compile"
 
 
 def load(num_trials):
@@ -67,16 +58,17 @@ class JaxTrials:
         self.runner = trials.TrialRunner(settings, source, buckets, jax.local_devices()[:1])
         self.state, self.times = self.runner.init(), []
         jax.block_until_ready(self.state)
-        self.compile_seconds = self._run(0)
+        self.compile_seconds = self.run(0)
 
-    def _run(self, steps):
+    def run(self, steps):
+        """Seconds of as many updates of every trial."""
         start = time.perf_counter()
         self.state = self.runner.run(self.state, steps)
         jax.block_until_ready(self.state)
         return time.perf_counter() - start
 
     def time(self, steps):
-        self.times.append(self._run(steps) / steps)
+        self.times.append(self.run(steps) / steps)
 
 
 def torch_layout(tree, pixels):
@@ -215,26 +207,67 @@ def choose_threads(torch, made):
     return f"PyTorch threads: {torch.get_num_threads()} ({told})"
 
 
-def compile_all(made, limit):
-    """Seconds to compile the PyTorch trials, or None, with a line that says why, where it fails or takes too long."""
-    if not limit:
-        print("torch.compile left out: --compile_limit is 0")
-        return None
+def prepare(num_trials, compile_limit, torch, notes):
+    """(settings, counts of trials, columns) of the comparison; adds to `notes` how the methods were made alike.
 
-    def late(signum, frame):
-        raise TimeoutError(f"not done within {limit} s")
+    columns: name -> (cases, weight of each in a sum of trial-steps, seconds to compile all), or why there are none.
+    Raises ValueError where the gradients of JAX and PyTorch differ.
+    """
+    settings, source, buckets, _ = load(num_trials)
+    if source.likelihood != "bernoulli" or settings.fall != "geometric" or any(b.images is None for b in buckets):
+        raise ValueError("the PyTorch trial is written for Bernoulli pixels, a geometric fall and images without noise")
+    counts = [len(bucket) for bucket in buckets]
+    singles = [one_trial(bucket) for bucket in buckets]
+    columns = {}
+    if torch is None:
+        columns[EAGER] = columns[COMPILED] = "PyTorch is not installed"
+    else:
+        weights = []
+        for bucket in singles:
+            params = trials.init_state(settings, source.likelihood, (bucket,)).params[0]
+            weights.append(torch_layout(params, int(bucket.mask.sum())))
 
-    before = signal.signal(signal.SIGALRM, late)
-    signal.alarm(limit)
-    try:
-        return sum(trial.compile() for trial in made)
-    except Exception as error:  # whatever the compiler behind it raises: the other rows stand without it
-        lines = str(error).strip().splitlines() or [""]
-        print(f"torch.compile left out: {type(error).__name__}: {lines[0]}")
-        return None
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+        def make_torch():
+            cases = enumerate(zip(singles, weights, strict=True))
+            return [TorchTrial(torch, settings, bucket, start, seed) for seed, (bucket, start) in cases]
+
+        eager, compiled = make_torch(), make_torch()
+        pairs = zip(singles, eager, strict=True)
+        apart = max(disagreement(settings, source, bucket, trial) for bucket, trial in pairs)
+        notes.append(f"gradients of JAX and PyTorch agree to {apart:.1e}")
+        if not apart <= TOLERANCE:
+            raise ValueError(f"{notes[-1]}, not to {TOLERANCE:g}: they would not be the same computation")
+        notes.append(choose_threads(torch, eager))
+        columns[EAGER] = eager, counts, 0.0
+        begin = time.perf_counter()
+        failed = suite.compiled_or_reason(lambda: [trial.compile() for trial in compiled], compile_limit)
+        columns[COMPILED] = failed or (compiled, counts, time.perf_counter() - begin)
+    together = JaxTrials(settings, source, buckets)
+    alone = [JaxTrials(settings, source, (bucket,)) for bucket in singles]
+    columns[TOGETHER] = [together], [1], together.compile_seconds
+    columns[ALONE] = alone, counts, sum(case.compile_seconds for case in alone)
+    return settings, singles, counts, columns
+
+
+def rows(options, notes):
+    """Rows of the suite: all trials in one program, and one after another, beside PyTorch. A unit is a trial-step."""
+    torch, _ = suite.torch_or_reason()
+    _, _, counts, columns = prepare(2 if options.quick else 0, options.compile_limit, torch, notes)
+    notes.append("one trial after another: timed on the first of each bucket, which is weighed by its trials")
+    timed = {}
+    for name, column in columns.items():
+        if isinstance(column, str):
+            timed[name] = column
+            continue
+        cases, weights, _ = column
+        timed[name] = tuple(
+            suite.Timed(case.run, weight / sum(counts)) for case, weight in zip(cases, weights, strict=True)
+        )
+    title = f"{sum(counts)} trials"
+    return [
+        suite.Row(f"{title}, one program", "trial-step", EAGER, timed[TOGETHER], timed[EAGER], timed[COMPILED]),
+        suite.Row(f"{title}, one after another", "trial-step", EAGER, timed[ALONE], timed[EAGER], timed[COMPILED]),
+    ]
 
 
 def main():
@@ -246,42 +279,17 @@ def main():
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--compile_limit", type=int, default=60, help="seconds for torch.compile; 0: leave it out")
     args = parser.parse_args()
-    torch = _torch()
-    settings, source, buckets, full = load(args.num_trials)
-    if source.likelihood != "bernoulli" or settings.fall != "geometric" or any(b.images is None for b in buckets):
-        raise SystemExit("the PyTorch trial is written for Bernoulli pixels, a geometric fall and images without noise")
-    counts = [len(bucket) for bucket in buckets]
-    singles = [one_trial(bucket) for bucket in buckets]
-
-    def make_torch():
-        made = []
-        for seed, bucket in enumerate(singles):
-            params = trials.init_state(settings, source.likelihood, (bucket,)).params[0]
-            weights = torch_layout(params, int(bucket.mask.sum()))
-            made.append(TorchTrial(torch, settings, bucket, weights, seed))
-        return made
-
-    eager, compiled = make_torch(), make_torch()
-    print(f"{machine.describe()}, torch {torch.__version__} on {eager[0].device.type}")
+    torch, reason = suite.torch_or_reason()
+    if torch is None:
+        raise SystemExit(f"this benchmark compares with PyTorch: {reason}")
+    notes = []
+    settings, singles, counts, columns = prepare(args.num_trials, args.compile_limit, torch, notes)
+    full = load(0)[-1]
+    print(machine.describe())
     print(f"{sum(counts)} trials, batch {settings.batch_size}, {args.repeats} timings of {args.steps} steps each\n")
-    pairs = zip(singles, eager, strict=True)
-    apart = max(disagreement(settings, source, bucket, trial) for bucket, trial in pairs)
-    print(f"gradients agree to {apart:.1e}", flush=True)
-    if not apart <= TOLERANCE:
-        raise SystemExit(f"they should agree to {TOLERANCE:g}: the two methods would not be the same computation")
-
-    print(choose_threads(torch, eager))
-
-    together = JaxTrials(settings, source, buckets)
-    alone = [JaxTrials(settings, source, (bucket,)) for bucket in singles]
-    compile_seconds = compile_all(compiled, args.compile_limit)
-    methods = {  # name -> (cases, weight of each, seconds to compile all)
-        "JAX, all trials in one program": ([together], [1], together.compile_seconds),
-        "JAX, one trial after another": (alone, counts, sum(case.compile_seconds for case in alone)),
-        "PyTorch": (eager, counts, 0.0),
-    }
-    if compile_seconds is not None:
-        methods["PyTorch with torch.compile"] = (compiled, counts, compile_seconds)
+    print("\n".join([*notes, *(f"{name} left out: {why}" for name, why in columns.items() if isinstance(why, str))]))
+    methods = {name: columns[name] for name in (TOGETHER, ALONE, EAGER, COMPILED)}
+    methods = {name: column for name, column in methods.items() if not isinstance(column, str)}
     for cases, _, _ in methods.values():
         for case in cases:  # the first steps pay for fresh memory
             case.time(10)
@@ -303,7 +311,7 @@ def main():
         trial = settings.steps * step
         print(f"| {name} | {1 / step:,.0f} | {trial:.2f} | {full * trial:,.0f} | {seconds['PyTorch'] / step:.2f} | "
               f"{compiling:.1f} |")
-    one_by_one = [name for name, (cases, _, _) in methods.items() if cases != [together]]
+    one_by_one = [name for name in methods if name != TOGETHER]
     print("\nms a step of the one trial of each bucket:\n\n| pixels | padded to | trials | "
           + " | ".join(one_by_one) + " |\n|---:|---:|---:|" + "---:|" * len(one_by_one))
     for index, bucket in enumerate(singles):

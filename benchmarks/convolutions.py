@@ -1,6 +1,6 @@
 """Time of one training step with convolutions as matrix products and as lax convolutions, on this machine.
 
-    python benchmarks/convolutions.py
+    python -m benchmarks.convolutions [--repeats 5] [--seconds 0.5]
 
 Two steps, each with Adam inside lax.fori_loop, on 64x64 images and batch 64:
   beta-VAE   one encoder of width 32 with 10 latents,
@@ -9,19 +9,16 @@ Two steps, each with Adam inside lax.fori_loop, on 64x64 images and batch 64:
 machine meets both alike.
 """
 
-import argparse
 import math
-import statistics
-import time
 from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
-import machine
 import numpy as np
 import optax
 from jax import lax
 
+from benchmarks import suite
 from deft_jax.convolutions import METHODS, conv_down, conv_up, dense
 
 BATCH, SIZE = 64, 64
@@ -92,45 +89,30 @@ def make_steps(method, images_CxHxWxN, optimiser):
     return jax.jit(lambda params, moments, n: lax.fori_loop(0, n, step, (params, moments)))
 
 
-def measure(sizes, repeats, seconds):
-    """Median milliseconds a step by each method; a timing takes whole steps, about `seconds` of them."""
-    params = init(*sizes)
+def _timed(method, params, images, optimiser):
+    """Timed of a step by a method; compiles it."""
+    steps = make_steps(method, images, optimiser)
+    moments = optimiser.init(params)
+
+    def run(count):
+        jax.block_until_ready(steps(params, moments, count))
+
+    run(0)  # compiles
+    return suite.Timed(run)
+
+
+def rows(options, notes):
+    """A row for each of STEPS; of the second alone in the quick form."""
     random = np.random.default_rng(1)
     images = jnp.asarray(random.random((1, SIZE, SIZE, 512)) < 0.1, jnp.float32)
     optimiser = optax.adam(1e-4)
-    moments = optimiser.init(params)
-
-    def timed(run, steps):
-        start = time.perf_counter()
-        jax.block_until_ready(run(params, moments, steps))
-        return (time.perf_counter() - start) / steps
-
-    runs = {m: make_steps(m, images, optimiser) for m in METHODS}
-    for run in runs.values():
-        jax.block_until_ready(run(params, moments, 0))  # compiles
-    times = {m: [timed(run, 1) * 1e3] for m, run in runs.items()}
-    steps = {m: max(1, round(1e3 * seconds / times[m][0])) for m in METHODS}
-    # A step alone pays for fresh memory, which many steps in one dispatch share: it counts only where every
-    # timing is one step.
-    times = {m: t if steps[m] == 1 else [] for m, t in times.items()}
-    for _ in range(repeats):
-        for m, run in runs.items():
-            times[m].append(timed(run, steps[m]) * 1e3)
-    return {m: statistics.median(t) for m, t in times.items()}
-
-
-def main():
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
-    parser.add_argument("--repeats", type=int, default=1, help="timings of each method, after a first one")
-    parser.add_argument("--seconds", type=float, default=1.5, help="length of a timing, at least one step")
-    args = parser.parse_args()
-    print(machine.describe() + "\n")
-    print("| step | matmul, ms | lax, ms | lax / matmul |\n|---|---:|---:|---:|")
-    for name, sizes in STEPS.items():
-        t = measure(sizes, args.repeats, args.seconds)
-        print(f"| {name} | {t['matmul']:.1f} | {t['lax']:.1f} | {t['lax'] / t['matmul']:.2f} |", flush=True)
+    found = []
+    for name in ("DEFT-like",) if options.quick else STEPS:
+        params = init(*STEPS[name])
+        matmul, lax_s = (_timed(method, params, images, optimiser) for method in METHODS)
+        found.append(suite.Row(f"{name}, batch {BATCH}, matmul", "step", "lax", matmul, lax_s))
+    return found
 
 
 if __name__ == "__main__":
-    main()
+    suite.main("convolutions", rows)

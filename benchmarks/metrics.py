@@ -1,26 +1,22 @@
-"""Seconds of each metric at the sizes of the field: dSprites' factors, 10 latents, 10,000 samples.
+"""Seconds of the metrics at the sizes of the field, beside how older libraries compute them.
 
-    python benchmarks/metrics.py [--repeats 3] [--slow]
+    python -m benchmarks.metrics [--repeats 5] [--slow]
 
-Codes are a fixed mixture of the factors with noise, so that every metric has something to do. A metric that draws its
-own images is given codes that are looked up. Below, once, the FactorVAE score with the quickstart's encoder, compiling
-included, as `python -m deft_jax.evaluate` computes it, and how many images it encodes. --slow adds DCI with boosted
-trees.
+Codes are a fixed mixture of dSprites' factors with noise, 10 latents of 10,000 samples, so that every metric has
+something to do. A metric that draws its own images is given codes that are looked up, so the row is its own cost; the
+row with the quickstart's encoder is the FactorVAE score as `python -m deft_jax.evaluate` computes it, compiling
+included. Beside it: the images of each batch of 64 indexed in an array and encoded by PyTorch, batch by batch, timed on
+a part and multiplied. Beside MIG: np.histogram and scikit-learn's mutual_info_score for each pair.
 """
 
-import argparse
-import importlib.util
-import pathlib
-import statistics
-import time
-
-import machine
 import numpy as np
 
-from deft_jax import evaluate, evaluation, experiment, factors, loop, metrics
-from deft_jax.steps import init_state
+from benchmarks import rendering, suite, training
+from deft_jax import evaluate, evaluation, factors, loop, metrics
 
 SIZES, LATENTS, SAMPLES = (3, 6, 40, 32, 32), 10, 10_000
+SLOW = ("sap", "modularity_explicitness", "infomec")  # seconds each: left out of the quick form
+VOTES = {"num_train": 10_000, "num_eval": 5_000, "num_variance": 10_000}
 
 
 def mixture():
@@ -36,54 +32,106 @@ def mixture():
     return encode
 
 
-def factor_vae_of_a_model():
-    """The FactorVAE score with the quickstart's encoder: (images encoded, seconds)."""
-    path = pathlib.Path(__file__).parent.parent / "configs" / "quickstart.py"
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    built: experiment.Experiment = loop.build(module.get_config())
-    params = init_state(built).params
-    begin = time.perf_counter()
-    table = evaluation.Table(built, params, len(built.model.sizes) - 1)
-    # An untrained encoder's latents vary less than a collapsed one's: none may be left out, or there are no votes.
-    metrics.get("factor_vae")(
-        lambda drawn: table(drawn).mean, built.source.factor_sizes, variance_threshold=0, chunk=evaluate.AT_ONCE
+def plain_mig(codes, drawn, num_bins=20):
+    """MIG with a pass of scikit-learn for each pair of a latent and a factor."""
+    from sklearn.metrics import mutual_info_score
+
+    binned = [np.digitize(column, np.histogram(column, num_bins)[1][:-1]) for column in codes.T]
+    gaps = []
+    for factor in drawn.T:
+        told = sorted(mutual_info_score(factor, latent) for latent in binned)
+        gaps.append((told[-1] - told[-2]) / mutual_info_score(factor, factor))
+    return float(np.mean(gaps))
+
+
+def times(function):
+    """run(n) of a function without arguments."""
+
+    def run(count):
+        for _ in range(count):
+            function()
+
+    return run
+
+
+def _factor_vae_of_a_model(options, notes):
+    """The row of the FactorVAE score with the quickstart's encoder."""
+    share = 50 if options.quick else 1
+    votes = {name: count // share for name, count in VOTES.items()}
+    config = training.load("quickstart")
+    built = loop.build(config)
+    params = training.start(built).params
+    stage = len(built.model.sizes) - 1
+
+    def ours():
+        table = evaluation.Table(built, params, stage)
+        # An untrained encoder's latents vary less than a collapsed one's: none may be left out, or no one votes.
+        metrics.get("factor_vae")(
+            lambda drawn: table(drawn).mean,
+            built.source.factor_sizes,
+            variance_threshold=0,
+            chunk=evaluate.AT_ONCE,
+            **votes,
+        )
+        encoded.append(table.num_encoded)
+
+    encoded = []
+    torch, reason = suite.torch_or_reason()
+    beside = reason
+    if torch is not None:
+        beside = _torch_votes(torch, config, built, stage, params, votes)
+    drawn = sum(votes.values()) - votes["num_variance"]
+    notes.append(
+        f"FactorVAE score of a model: {drawn:,} votes of 64 images, each image encoded once, timed once; "
+        "PyTorch's time is that of some batches times their number"
     )
-    return table.num_encoded, time.perf_counter() - begin
+    title = f"FactorVAE score with the quickstart's encoder, {drawn:,} votes"
+    return suite.Row(title, "score", "PyTorch, batches of 64", suite.Timed(times(ours), once=True), beside)
 
 
-def main():
-    """Prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--slow", action="store_true")
-    args = parser.parse_args()
-    print(machine.describe() + "\n")
-    encode, drawn = mixture(), factors.draw(0, SAMPLES, SIZES)
+def _torch_votes(torch, config, built, stage, params, votes):
+    """Timed of encoding a batch of 64 and its variances, weighed by the batches of a whole score."""
+    images = rendering.part_of_the_set(20_480)
+    model, device = training.torch_training(config, built, stage, params)
+    rng = np.random.default_rng(0)
+
+    def vote():
+        batch = torch.from_numpy(images[rng.integers(len(images), size=64)]).float().unsqueeze(1)
+        with torch.no_grad():
+            codes = model.vae.encode(batch.to(device), stage)[0].cpu().numpy()
+        return np.argmin(codes.var(axis=0, ddof=1))
+
+    batches = votes["num_train"] + votes["num_eval"] + votes["num_variance"] / 64
+    return suite.Timed(times(vote), weight=batches)
+
+
+def rows(options, notes):
+    """Rows of all metrics of one model; DCI with trees if `slow`, fewer of them and fewer samples if `quick`."""
+    samples = 2_000 if options.quick else SAMPLES
+    encode, drawn = mixture(), factors.draw(0, samples, SIZES)
     codes = encode(drawn)
-    cases = {
-        name: (lambda name=name: metrics.compute(name, codes, drawn))
-        for name, kind in metrics.REGISTRY.items()
-        if kind in ("samples", "codes") and name != "dci"
-    }
-    cases["dci, linear"] = lambda: metrics.compute("dci", codes, drawn, model="linear")
+    apart = abs(plain_mig(codes, drawn) - metrics.compute("mig", codes, drawn)["mig"])
+    notes.append(f"{samples:,} samples of {LATENTS} latents; the two MIGs differ by {apart:.1e}")
+
+    def timed(name, once=False, **chosen):
+        return suite.Timed(times(lambda: metrics.compute(name, codes, drawn, **chosen)), once=once)
+
+    plain = suite.Timed(times(lambda: plain_mig(codes, drawn)))
+    found = [suite.Row("MIG", "score", "scikit-learn, pair by pair", timed("mig"), plain)]
+    for name, kind in metrics.REGISTRY.items():
+        slow = name in SLOW
+        if kind in ("samples", "codes") and name not in ("mig", "dci") and not (slow and options.quick):
+            found.append(suite.Row(name, "score", "", timed(name, once=slow)))
     for name in ("factor_vae", "beta_vae"):
-        cases[f"{name}, codes looked up"] = lambda name=name: metrics.get(name)(encode, SIZES)
-    if args.slow:
-        cases["dci, trees"] = lambda: metrics.compute("dci", codes, drawn)
-    times = {name: [] for name in cases}
-    for _ in range(args.repeats):
-        for name, case in cases.items():
-            begin = time.perf_counter()
-            case()
-            times[name].append(time.perf_counter() - begin)
-    print("| metric | seconds |\n|---|---:|")
-    for name, found in times.items():
-        print(f"| {name} | {statistics.median(found):.2f} |")
-    images, seconds = factor_vae_of_a_model()
-    print(f"| factor_vae of a model, {images:,} images encoded | {seconds:.1f} |")
+        case = suite.Timed(times(lambda name=name: metrics.get(name)(encode, SIZES)))
+        found.append(suite.Row(f"{name}, codes looked up", "score", "", case))
+    found.append(suite.Row("DCI, linear", "score", "", timed("dci", once=True, model="linear")))
+    if options.slow:
+        found.append(suite.Row("DCI, trees", "score", "", timed("dci", once=True)))
+    notes.append("metrics of seconds (SAP, modularity, InfoMEC, DCI) are timed once")
+    found.append(_factor_vae_of_a_model(options, notes))
+    return found
 
 
 if __name__ == "__main__":
-    main()
+    suite.main("metrics", rows)

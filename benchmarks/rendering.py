@@ -1,23 +1,22 @@
-"""Speed of the two dSprites storages: drawing in the compiled step against looking up in a packed table.
+"""dSprites drawn in the compiled step, beside indexing an array and torch.from_numpy, as older libraries load a batch.
 
-    python benchmarks/rendering.py [--repeats 9] [--steps 200]
+    python -m benchmarks.rendering [--repeats 5] [--seconds 0.5]
 
-A batch is timed inside a jitted fori_loop that draws its factors from a key, as a training loop does; the
-row 'neither' is that loop with blank images: what a row takes beyond it is the storage itself. Repeats of
-all rows are interleaved, so that a busy machine disturbs them alike; medians are printed, and ratios of
-medians.
+Ours is timed inside a jitted fori_loop that draws its factors from a key, as a training loop does. 'Neither' is that
+loop with blank images: what a row takes beyond it is the storage itself. The array beside it holds one shape alone, a
+third of the set (1.0 GB of uint8), from which random rows are taken, turned to float32 and handed to PyTorch.
 """
 
-import argparse
-import statistics
 import time
 
 import jax
 import jax.numpy as jnp
-import machine
 import numpy as np
 
+from benchmarks import suite
 from deft_jax.data import sprites
+
+_CHUNK = 4096
 
 
 def _blank(arrays, factors_NxF, key):
@@ -25,11 +24,11 @@ def _blank(arrays, factors_NxF, key):
     return jnp.broadcast_to(factors_NxF[:, :1, None, None].astype(jnp.float32), (len(factors_NxF), 64, 64, 1))
 
 
-def _loop(render, batch, steps):
-    """Compiled (arrays, seed) -> a number that depends on every step's batch."""
+def _loop(render, arrays, batch):
+    """Timed of drawing a batch as often as asked, in one dispatch."""
 
     @jax.jit
-    def run(arrays, seed):
+    def program(arrays, seed, count):
         key = jax.random.key(seed)
 
         def step(i, total):
@@ -39,57 +38,69 @@ def _loop(render, batch, steps):
             images = jax.lax.optimization_barrier(render(arrays, drawn, key))
             return total + images[i % batch, 32, 32, 0]
 
-        return jax.lax.fori_loop(0, steps, step, 0.0)
+        return jax.lax.fori_loop(0, count, step, 0.0)
 
-    return run
+    def run(count):
+        jax.block_until_ready(program(arrays, 0, count))
+
+    run(0)  # compiles
+    return suite.Timed(run)
 
 
-def _seconds(function, *args):
+def part_of_the_set(num_images):
+    """The first images of the set, as the published file orders them: uint8 [num_images, 64, 64], values 0 and 1."""
+    source = sprites.dsprites("rendered")
+    render = jax.jit(lambda arrays, drawn: source.render(arrays, drawn, None)[..., 0].astype(jnp.uint8))
+    images = np.zeros((num_images, 64, 64), np.uint8)
+    for start in range(0, num_images, _CHUNK):
+        index = np.arange(start, start + _CHUNK) % source.num_images
+        drawn = np.stack(np.unravel_index(index, sprites.SIZES), axis=1)
+        found = np.asarray(render(source.arrays, drawn))
+        images[start : start + _CHUNK] = found[: num_images - start]
+    return images
+
+
+def _looked_up(torch, images, batch):
+    """Timed of a batch from an array, as a float32 tensor [B, 1, 64, 64]."""
+    rng = np.random.default_rng(0)
+
+    def run(count):
+        for _ in range(count):
+            rows = rng.integers(len(images), size=batch)
+            torch.from_numpy(images[rows]).float().unsqueeze(1)
+
+    return suite.Timed(run)
+
+
+def _build_seconds(storage):
     start = time.perf_counter()
-    jax.block_until_ready(function(*args))
+    jax.block_until_ready(sprites.dsprites(storage).arrays)
     return time.perf_counter() - start
 
 
-def measure(repeats, steps):
-    """Seconds: (build of each storage, {batch: {row: median per step}})."""
-    rows = {name: sprites.dsprites(name) for name in ("rendered", "packed")}
+def rows(options, notes):
+    """Rows of each storage, in batches of 64 and 256."""
+    storages = ("rendered", "packed")
+    sources = {name: sprites.dsprites(name) for name in storages}
     # Built a second time for the clock, so that compiling is not counted; the first must be over by then.
-    jax.block_until_ready([source.arrays for source in rows.values()])
-    build = {name: _seconds(lambda name=name: sprites.dsprites(name).arrays) for name in rows}
-    per_step = {}
+    jax.block_until_ready([source.arrays for source in sources.values()])
+    notes.append("seconds to build: " + ", ".join(f"{name} {_build_seconds(name):.2f}" for name in storages))
+    torch, reason = suite.torch_or_reason()
+    if torch is not None:
+        share = 36 if options.quick else 3
+        images = part_of_the_set(737_280 // share)
+        megabytes = images.nbytes / 1e6
+        notes.append(f"the array beside holds {len(images):,} images, {megabytes:,.0f} MB, in place of 737,280")
+    found = []
     for batch in (64, 256):
-        runs = {name: (_loop(source.render, batch, steps), source.arrays) for name, source in rows.items()}
-        runs["neither"] = _loop(_blank, batch, steps), None
-        for function, arrays in runs.values():
-            _seconds(function, arrays, 0)
-        times = {name: [] for name in runs}
-        for seed in range(repeats):
-            for name, (function, arrays) in runs.items():
-                times[name].append(_seconds(function, arrays, seed) / steps)
-        per_step[batch] = {name: statistics.median(values) for name, values in times.items()}
-    return build, per_step
-
-
-def main():
-    """Prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repeats", type=int, default=9)
-    parser.add_argument("--steps", type=int, default=200)
-    args = parser.parse_args()
-    print(machine.describe())
-    build, per_step = measure(args.repeats, args.steps)
-    rows = per_step.values()
-    print(f"{'storage':20} {'build, s':>9}" + "".join(f"{f'batch {batch}, ms':>16}" for batch in per_step))
-    for name in ("rendered", "packed", "neither"):
-        built = f"{build[name]:.2f}" if name in build else ""
-        print(f"{name:20} {built:>9}" + "".join(f"{1e3 * row[name]:16.3f}" for row in rows))
-    print(f"{'rendered / packed':30}" + "".join(f"{row['rendered'] / row['packed']:16.2f}" for row in rows))
-    for batch, row in per_step.items():
-        gain = row["rendered"] - row["packed"]
-        if gain > 0:
-            even = (build["packed"] - build["rendered"]) / gain
-            print(f"batch {batch}: packed saves {1e3 * gain:.3f} ms a step, its build in {even:,.0f} steps")
+        beside = reason if torch is None else _looked_up(torch, images, batch)
+        cases = {f"dSprites, {name}": (source.render, source.arrays) for name, source in sources.items()}
+        cases["the loop alone"] = _blank, None
+        for name, case in cases.items():
+            compared = ("array and from_numpy", beside) if case[1] is not None else ("",)
+            found.append(suite.Row(f"{name}, batch {batch}", "batch", compared[0], _loop(*case, batch), *compared[1:]))
+    return found
 
 
 if __name__ == "__main__":
-    main()
+    suite.main("rendering", rows)

@@ -1,74 +1,155 @@
-"""Speed of training: steps and images a second of the configs, in every stage.
+"""The training step of the configs, in every stage: beside PyTorch, and beside the floor of its arithmetic.
 
-    python benchmarks/training.py [--repeats 5] [--seconds 2]
+    python -m benchmarks.training [--repeats 5] [--seconds 0.5]
 
-A timing is one dispatch of as many steps as take about `seconds`; drawing the batch is part of a step. Timings of all
-configs and stages are interleaved, and medians are printed.
+Ours draws its batch inside the step; PyTorch's step is given one batch that lies ready in memory. Both start from the
+same parameters.
 """
 
-import argparse
+import functools
 import importlib.util
+import math
 import pathlib
-import statistics
-import time
 
 import jax
-import machine
+import numpy as np
 
-from deft_jax import loop
+from benchmarks import flops, suite
+from deft_jax import evaluation, loop
 from deft_jax.steps import Runner, init_state
 
-CONFIGS = ("quickstart", "dsprites_deft", "beta_vae")
+CONFIGS = ("dsprites_deft", "beta_vae", "beta_tcvae", "factor_vae")
 
 
-def load(name):
-    """The experiment of a file in configs/."""
+def load(name, **changes):
+    """The configuration of a file in configs/, with some of its fields changed; 'model__width' is that of a section."""
     path = pathlib.Path(__file__).parent.parent / "configs" / f"{name}.py"
     spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return loop.build(module.get_config())
+    config = module.get_config().to_dict()
+    for field, value in changes.items():
+        section, _, last = field.rpartition("__")
+        (config[section] if section else config)[last] = value
+    return config
 
 
-class Case:
-    """One stage of one config: its state, and the steps of a timing."""
+def start(built):
+    """A state to time from, with weights drawn here: to compile init_state takes longer than all that is timed."""
+    rng = np.random.default_rng(0)
+    shapes = jax.eval_shape(functools.partial(init_state, built))
 
-    def __init__(self, name, experiment, runner, stage, seconds):
-        self.name, self.stage, self.batch = name, stage, experiment.batch_size
-        self.runner, self.state, self.times = runner, runner.put(init_state(experiment)), []
-        self.runner.compile(stage, self.state)
-        self.seconds(1)
-        self.steps = max(1, round(seconds / self.seconds(3)))
+    def draw(leaf):
+        fan_in = math.prod(leaf.shape[:-1])
+        return (rng.standard_normal(leaf.shape) / fan_in**0.5 * (leaf.ndim > 1)).astype(leaf.dtype)
 
-    def seconds(self, steps):
-        """Seconds a step, over `steps` steps in one dispatch."""
-        start = time.perf_counter()
-        self.state, metrics = self.runner.run(self.stage, self.state, steps)
+    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+    return zeros.replace(params=jax.tree.map(draw, shapes.params))
+
+
+def ours(runner, stage, states):
+    """The steps of a Runner in `stage`; states: one, or a list of one a replica. A unit is a step of one of them."""
+    held = [runner.put(states)]
+    runner.compile(stage, held[0])
+
+    def run(count):
+        held[0], metrics = runner.run(stage, held[0], count)
         jax.block_until_ready(metrics)
-        return (time.perf_counter() - start) / steps
+
+    return suite.Timed(run, weight=1 / (runner.replicas or 1))
 
 
-def main():
-    """Prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=2.0)
-    args = parser.parse_args()
-    print(machine.describe() + "\n")
-    cases = []
-    for name in CONFIGS:
-        experiment = load(name)
-        runner = Runner(experiment)
-        cases += [Case(name, experiment, runner, stage, args.seconds) for stage in range(len(experiment.stages))]
-    for _ in range(args.repeats):
-        for case in cases:
-            case.times.append(case.seconds(case.steps))
-    print("| config | stage | batch | ms a step | steps a second | images a second |\n|---|---:|---:|---:|---:|---:|")
-    for case in cases:
-        step = statistics.median(case.times)
-        rate = f"{1e3 * step:.1f} | {1 / step:.1f} | {case.batch / step:,.0f}"
-        print(f"| {case.name} | {case.stage} | {case.batch} | {rate} |")
+def torch_training(config, built, stage, params):
+    """(PyTorch's training of an experiment in `stage` with these parameters, its device)."""
+    import torch
+
+    from benchmarks import torch_models
+
+    on_gpu = jax.default_backend() == "gpu" and torch.cuda.is_available()
+    device = torch.device("cuda" if on_gpu else "cpu")
+    model, objective, rates = built.model, config["objective"], config["optimizer"]
+    encoder, decoder = model.encoder, model.decoder
+    vae = torch_models.VAE(
+        decoder.image_shape, encoder.sizes, encoder.widths, encoder.hidden, decoder.width, decoder.hidden
+    )
+    kind = "beta_vae" if objective["name"] == "deft" else objective["name"]
+    critic = torch_models.Discriminator(model.num_latents) if kind == "factor_vae" else None
+    torch_models.copy_parameters(params, vae, critic)
+    learning_rate = rates["learning_rate"]
+    training = torch_models.Training(
+        vae.to(device),
+        kind,
+        beta=float(built.stages.beta(built.stages.starts[stage])),
+        stage=stage,
+        rates=[rates["gamma"] * learning_rate] * stage + [learning_rate, rates["decoder_learning_rate"]],
+        likelihood=built.source.likelihood,
+        num_images=built.source.num_images,
+        gamma=objective.get("gamma", 0.0),
+        critic=None if critic is None else critic.to(device),
+    )
+    return training, device
+
+
+def _torch_columns(options, config, built, stage, params):
+    """(eager, compiled): Timed, or why not."""
+    torch, reason = suite.torch_or_reason()
+    if torch is None:
+        return reason, reason
+    drawn = evaluation.draw_factors(built.source, built.batch_size, 0)
+    images = np.asarray(jax.jit(built.source.render)(built.source.arrays, drawn, jax.random.key(0)))
+
+    def timed(compile_it):
+        training, device = torch_training(config, built, stage, params)
+        x = torch.tensor(np.ascontiguousarray(images.transpose(0, 3, 1, 2)), device=device)
+        if compile_it:
+            training.compile()
+            failed = suite.compiled_or_reason(lambda: training.step(x), options.compile_limit)
+            if failed:
+                return failed
+
+        def run(count):
+            for _ in range(count):
+                training.step(x)
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+
+        return suite.Timed(run)
+
+    return timed(False), timed(True)
+
+
+def _case(name, batch_size, stages, options):
+    """Rows of the chosen stages of a config."""
+    config = load(name, batch_size=batch_size)
+    built = loop.build(config)
+    runner, state = Runner(built), start(built)
+    is_factor = config["objective"]["name"] == "factor_vae"
+    critic_layers = flops.critic(built.model.num_latents) if is_factor else ()
+    rows = []
+    for stage in range(len(built.stages)) if stages is None else stages:
+        suite.say(f"{name}, stage {stage}, batch {batch_size}")
+        eager, compiled = _torch_columns(options, config, built, stage, state.params)
+        at = f", stage {stage}" if len(built.stages) > 1 else ""
+        operations = flops.train_step(built.model, stage, batch_size, critic_layers)
+        rows.append(
+            suite.Row(
+                f"{name}{at}, batch {batch_size}", "step", "PyTorch",
+                ours(runner, stage, state), eager, compiled, operations,
+            )
+        )  # fmt: skip
+    return rows
+
+
+def rows(options, notes):
+    """Rows of all configs, stages and batches; the last stage alone in the quick form, in batches of 64."""
+    notes.append("our step draws its batch; PyTorch's is given one that lies ready in memory")
+    found = _case("quickstart", 16, (1,) if options.quick else None, options)
+    for batch_size in (64,) if options.quick else (64, 256):
+        for name in CONFIGS:
+            stages = (3,) if options.quick and name == "dsprites_deft" else None
+            found += _case(name, batch_size, stages, options)
+    return found
 
 
 if __name__ == "__main__":
-    main()
+    suite.main("training", rows)

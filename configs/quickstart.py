@@ -29,6 +29,7 @@ def get_config():
             "decoder_width": 8,
             "decoder_hidden": 128,
             "calibrate": False,
+            "dtype": "float32",
         }
     )
     config.objective = ConfigDict({"name": "beta_vae"})

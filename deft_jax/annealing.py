@@ -31,6 +31,7 @@ from deft_jax.freezing import Point
 from deft_jax.interruption import Signals
 from deft_jax.logs import Progress, claim, plain, read_records, write_atomically
 from deft_jax.source import Source
+from deft_jax.workdir import lock
 
 INSTRUMENTS = ("spectrum", "trials", "whole")
 HEADROOM = 1.15  # a sweep starts this far above the freezing spectrum
@@ -65,8 +66,13 @@ def run(config, workdir: str | pathlib.Path, devices=None) -> dict:
         raise ValueError(f"betas.source is {config['betas']['source']!r}, but the instruments are {instruments}")
     source = data.get(config["data"]["name"], **_without(config["data"], "name"))
     runs = [_INSTRUMENTS[name](config, source) for name in INSTRUMENTS if name in instruments]
-    claim(workdir, config)
+    with lock(workdir):
+        claim(workdir, config)
+        return _measure(config, source, runs, workdir, devices)
 
+
+def _measure(config, source, runs, workdir: pathlib.Path, devices) -> dict:
+    """Runs the instruments in a workdir that is this process's own."""
     results = {
         "factor_names": source.factor_names,
         "seed": config["seed"],

@@ -156,14 +156,26 @@ class _ConfigFile(flags.ArgumentParser):
         return made.lock()
 
 
+def _place(path: str) -> pathlib.Path:
+    """The file of this path; for a path configs/... that is none, the file of this name that came with the package."""
+    package = pathlib.Path(__file__).parent
+    if pathlib.PurePath(path).parts[:1] == ("configs",) and not pathlib.Path(path).exists():
+        # A wheel holds them inside the package, a checkout beside it.
+        for folder in (package, package.parent):
+            if (folder / "configs").is_dir():
+                return folder / path if (folder / path).is_file() else pathlib.Path(path)
+    return pathlib.Path(path)
+
+
 def _loaded(path: str) -> dict:
     """What a Python file defines."""
     try:
-        text = pathlib.Path(path).read_bytes()
+        place = _place(path)
+        text = place.read_bytes()
     except (OSError, ValueError) as error:
         raise _Refused(f"cannot read the config {path}: {getattr(error, 'strerror', None) or error}") from None
     module = types.ModuleType("deft_jax_config")
-    module.__file__ = path
+    module.__file__ = str(place)
     sys.modules[module.__name__] = module  # where a dataclass in the file looks for its own module
     with _naming(path):
         exec(compile(text, path, "exec"), module.__dict__)

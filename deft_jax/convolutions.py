@@ -230,7 +230,7 @@ def _column(bias_O, ndim):
 
 @jax.custom_vjp
 def _bias_relu(y, bias_O):
-    return jnp.maximum(y + _column(bias_O, y.ndim), 0)
+    return jnp.maximum(y + _column(bias_O, y.ndim), 0).astype(y.dtype)
 
 
 def _bias_relu_forward(y, bias_O):
@@ -241,7 +241,7 @@ def _bias_relu_forward(y, bias_O):
 def _bias_relu_backward(out, g):
     # The output's sign says where the gradient passes, so the sum before the maximum need not be kept.
     g = jnp.where(out > 0, g, 0)
-    return g, g.reshape(g.shape[0], -1).sum(1)
+    return g, g.reshape(g.shape[0], -1).sum(1, dtype=jnp.promote_types(g.dtype, jnp.float32))
 
 
 _bias_relu.defvjp(_bias_relu_forward, _bias_relu_backward)

@@ -22,8 +22,10 @@ import pathlib
 import queue
 import sys
 import time
+from collections.abc import Mapping
 
 from deft_jax import commands
+from deft_jax.options import check
 
 DEFAULT = ("mig", "nmi", "sap", "dci", "modularity_explicitness", "infomec", "irs", "gaussian_total_correlation",
            "factor_vae")  # fmt: skip
@@ -34,7 +36,8 @@ VARIANTS = ("mean", "mean_active", "sampled", "sampled_active")
 def evaluate(workdir, names=None, *, step=None, num_samples=10_000, seed=0, variants=VARIANTS) -> dict:
     """Scores the model of a workdir and adds them to its results.json.
 
-    names: of metrics, those of DEFAULT that the data set allows unless told. step: of the checkpoint, the newest unless
+    names: of metrics, or a mapping of each to fields of its own, {'dci': {'model': 'linear'}}; those of DEFAULT that
+    the data set allows unless told. step: of the checkpoint, the newest unless
     told. num_samples: images drawn. variants: of the codes, see VARIANTS.
     Returns what the entry 'evaluation' of results.json holds: 'scores', variant -> metric -> its dict, and how they
     were obtained. Raises ValueError in one line where the workdir holds no model, a name is unknown, or a metric needs
@@ -50,6 +53,9 @@ def evaluate(workdir, names=None, *, step=None, num_samples=10_000, seed=0, vari
     if pathlib.Path(workdir).exists():
         _check_target(target)
     model = trained.load(workdir, step)
+    chosen = {name: dict(fields) for name, fields in names.items()} if isinstance(names, Mapping) else {}
+    for name, fields in chosen.items():
+        check(metrics.get(name), fields, name, ("encode", "factor_sizes", "codes", "factors"))
     names = _fitting(names, model.source)
     factors = evaluation.draw_factors(model.source, num_samples, seed)
     posterior = model.encode_factors(factors)
@@ -84,11 +90,12 @@ def evaluate(workdir, names=None, *, step=None, num_samples=10_000, seed=0, vari
             continue
         scores[variant] = {}
         for name in names:
-            if metrics.REGISTRY[name] == "runs" or not len(kept):
+            if metrics.kind(name) == "runs" or not len(kept):
                 continue
             begin = time.perf_counter()
             taken = inspect.signature(metrics.get(name)).parameters
             options = {option: value for option, value in (("seed", seed), ("chunk", AT_ONCE)) if option in taken}
+            options |= chosen.get(name, {})
             scores[variant][name] = evaluation.metric(
                 name, encode(kind, kept), codes[kind][:, kept], truth, model.source, **options
             )
@@ -100,6 +107,7 @@ def evaluate(workdir, names=None, *, step=None, num_samples=10_000, seed=0, vari
         "active": np.flatnonzero(latents["active"]),
         "mixed": np.flatnonzero(latents["mixed"]),
         "passive": np.flatnonzero(latents["passive"]),
+        "options": {name: fields for name, fields in chosen.items() if fields},
         **_obtained(num_samples, seed, seconds),
     }
     _write(target, result)
@@ -130,10 +138,10 @@ def evaluate_codes(path, names=None) -> dict:
 
     from deft_jax import information, metrics
 
-    names = [name for name in DEFAULT if metrics.REGISTRY[name] != "sampler"] if names is None else names
+    names = [name for name in DEFAULT if metrics.kind(name) != "sampler"] if names is None else names
     _check(names, 1, VARIANTS)
     for name in names:
-        if metrics.REGISTRY[name] in ("sampler", "runs"):
+        if metrics.kind(name) in ("sampler", "runs"):
             raise ValueError(f"the metric {name!r} needs a model, not an archive of codes: give --workdir")
     path = pathlib.Path(path)
     codes, factors = information.check_samples(*_read_codes(path))
@@ -191,7 +199,7 @@ def _check(names, num_samples, variants, seed=0) -> None:
     from deft_jax import metrics, options
 
     for name in names:
-        options.choose(metrics.REGISTRY, name, "metric")
+        metrics.kind(name)
     for variant in variants:
         options.choose(dict.fromkeys(VARIANTS), variant, "variant")
     if not names or not variants or num_samples < 1:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from deft_jax import factors, gaussian, metrics, options
+from deft_jax import factors, gaussian, metrics
 from deft_jax import information as info
 from deft_jax.models import Model
 from deft_jax.source import Source
@@ -141,7 +141,7 @@ def information(posterior: Posterior, num_images: int, seed: int, num_samples: i
 
 def check_metric(name: str, source: Source) -> None:
     """Raises ValueError in one line where the metric of this name cannot be computed on this source."""
-    takes = options.choose(metrics.REGISTRY, name, "metric")
+    takes = metrics.kind(name)
     if takes == "sampler" and not source.is_grid:
         raise ValueError(f"the metric {name!r} needs a set that holds every combination of its factors")
     if takes == "samples" and not source.ground_truth_names:
@@ -156,7 +156,7 @@ def metric(name: str, encode: Callable, codes: np.ndarray, factors_NxF: np.ndarr
     metric itself.
     """
     check_metric(name, source)
-    if metrics.REGISTRY.get(name) == "sampler":
+    if metrics.kind(name) == "sampler":
         return metrics.get(name)(encode, source.factor_sizes, **kwargs)
     return metrics.compute(name, codes, factors_NxF, **kwargs)
 

@@ -1,20 +1,36 @@
 """What a run writes while it trains: config.json, metrics.jsonl, TensorBoard events, lines or a bar on the terminal."""
 
+import contextlib
 import json
 import os
 import pathlib
 import sys
+import time
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from deft_jax.workdir import CannotWrite, writing
+
 
 def write_atomically(path: pathlib.Path, content: str | bytes) -> None:
-    """Writes a file so that a reader sees the old one or the new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Writes a file so that a reader sees the old one or the new one, never a part, also after a power failure.
+
+    Raises CannotWrite, an OSError that names the file; the old one is there then, and nothing beside it.
+    """
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-    os.replace(temporary, path)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("wb") as file:
+                file.write(content.encode() if isinstance(content, str) else content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
 
 
 def plain(value):
@@ -32,11 +48,21 @@ def claim(workdir: pathlib.Path, config, free: Sequence[str] = ()) -> None:
     """Writes config.json, or checks that the one there is of the same run; fields in `free` may differ.
 
     config: a ConfigDict or a mapping. Raises ValueError that names what is different, or why the workdir cannot be
-    read or written to.
+    read or written to; CannotWrite on a full disk.
     """
+    wanted = check_claim(workdir, config, free)
+    try:
+        write_atomically(workdir / "config.json", json.dumps(wanted, indent=2) + "\n")
+    except CannotWrite as error:
+        if error.is_full:
+            raise
+        raise ValueError(f"cannot write into the workdir {workdir}: {error.strerror}") from None
+
+
+def check_claim(workdir: pathlib.Path, config, free: Sequence[str] = ()) -> dict:
+    """What `claim` would write; raises ValueError as it does, and changes nothing."""
     wanted = json.loads(json.dumps(plain(config.to_dict() if hasattr(config, "to_dict") else config)))
-    path = workdir / "config.json"
-    held = read_object(path)
+    held = read_object(workdir / "config.json")
     if held is not None:
         different = sorted(_differences(held, wanted, free))
         if different:
@@ -44,10 +70,7 @@ def claim(workdir: pathlib.Path, config, free: Sequence[str] = ()) -> None:
                 f"{workdir} holds a run of another configuration ({'; '.join(different)}); "
                 "choose another workdir, or the configuration in its config.json"
             )
-    try:
-        write_atomically(path, json.dumps(wanted, indent=2) + "\n")
-    except OSError as error:
-        raise ValueError(f"cannot write into the workdir {workdir}: {error.strerror or error}") from None
+    return wanted
 
 
 def read_object(path: pathlib.Path) -> dict | None:
@@ -101,32 +124,82 @@ class MetricsLog:
 
     def __init__(self, workdir: pathlib.Path, step: int):
         """step: where the run stands; records of later steps, from an interrupted run, are dropped."""
-        from tensorboardX import SummaryWriter
-
         self.path = workdir / "metrics.jsonl"
         self.records = [record for record in read_records(self.path) if record["step"] <= step]
         write_atomically(self.path, "".join(json.dumps(record) + "\n" for record in self.records))
-        self._file = self.path.open("a")
-        self._writer = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1 if step else None)
+        with writing(self.path):
+            self._file = self.path.open("a")
+        self._events = Events(workdir / "tensorboard", step)
 
     def write(self, kind: str, step: int, stage: int, values: Mapping) -> None:
-        """Adds one record; `values` are numbers and arrays by name."""
+        """Adds one record; `values` are numbers and arrays by name. Raises CannotWrite."""
         record = {"kind": kind, "step": step, "stage": stage, **plain(values)}
         self.records.append(record)
-        self._file.write(json.dumps(record) + "\n")
-        self._file.flush()
+        with writing(self.path):
+            self._file.write(json.dumps(record) + "\n")
+            self._file.flush()
+        scalars = {}
         for name, value in values.items():
             value = np.asarray(value)
             if value.ndim == 0:
-                self._writer.add_scalar(f"{kind}/{name}", float(value), step)
+                scalars[f"{kind}/{name}"] = float(value)
             elif value.ndim == 1:
-                for index, entry in enumerate(value):
-                    self._writer.add_scalar(f"{kind}/{name}/{index}", float(entry), step)
+                scalars |= {f"{kind}/{name}/{index}": float(entry) for index, entry in enumerate(value)}
+        self._events.write(step, scalars)
+
+    def sync(self) -> None:
+        """Has the records on the disk: a checkpoint that outlives a power failure is not to be ahead of them."""
+        with writing(self.path):
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """Writes out what is buffered."""
-        self._file.close()
-        self._writer.close()
+        """Writes out what is buffered. Raises CannotWrite."""
+        try:
+            with writing(self.path):
+                self._file.close()
+        finally:
+            self._events.close()
+
+
+class Events:
+    """A TensorBoard file of scalars, written at once.
+
+    tensorboardX's SummaryWriter writes in a thread, which would die of a full disk unseen and leave the run waiting.
+    """
+
+    def __init__(self, folder: pathlib.Path, step: int):
+        """step: where the run stands; what earlier files hold of later steps is not shown any more."""
+        from tensorboardX.event_file_writer import EventsWriter
+
+        self._folder = folder
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            # The name has the second in it; a run that was interrupted and resumed within one has another step.
+            taken = len(list(folder.iterdir()))
+            self._writer = EventsWriter(str(folder / "events"), f".{taken}")
+        if step:
+            self._write(step=step + 1, session_log=True)
+
+    def write(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Adds numbers by tag. Raises CannotWrite."""
+        self._write(step=step, scalars=scalars)
+
+    def _write(self, step, scalars=None, session_log=False):
+        from tensorboardX.proto import event_pb2, summary_pb2
+
+        event = event_pb2.Event(wall_time=time.time(), step=step)
+        if session_log:
+            event.session_log.status = event_pb2.SessionLog.START
+        for tag, value in (scalars or {}).items():
+            event.summary.value.append(summary_pb2.Summary.Value(tag=tag, simple_value=value))
+        with writing(self._folder):
+            self._writer.write_event(event)
+            self._writer.flush()
+
+    def close(self) -> None:
+        """Raises CannotWrite."""
+        with writing(self._folder):
+            self._writer.close()
 
 
 class Progress:

@@ -4,26 +4,31 @@ The loop only decides where the next stop is: a log line, an evaluation, a check
 arithmetic happens between two stops, in one dispatch of a compiled program (steps.py).
 """
 
+import contextlib
 import dataclasses
+import inspect
 import io
 import json
 import pathlib
 import statistics
 import time
+from collections.abc import Mapping
 
 import jax
 import numpy as np
 
 from deft_jax import evaluation, experiment, metrics, options, processes
 from deft_jax.interruption import Signals
-from deft_jax.logs import Progress, claim, plain, write_atomically
-from deft_jax.record import Record, latest_common
+from deft_jax.logs import Progress, check_claim, claim, plain, write_atomically
+from deft_jax.record import Record, resume
 from deft_jax.steps import Experiment, Runner, init_state
+from deft_jax.workdir import lock
 
 # What a resumed run may set anew: it changes what is written down, not what is learned.
 _FREE = ("log_every", "checkpoints", "evaluation", "evals")
 _FIELDS = ("seed", "batch_size", "total_steps", "data", "model", "objective", "stages", "optimizer",
            "log_every", "checkpoints", "evaluation")  # fmt: skip
+_OPTIONAL = ("evals", "num_seeds")
 _SHOWN = ("beta", "loss", "reconstruction", "kl")
 _COUNTS = ("log_every", "evaluation.every", "evaluation.num_samples", "checkpoints.every", "checkpoints.keep")
 
@@ -48,6 +53,14 @@ def build(config) -> Experiment:
     )
 
 
+def check_fields(config) -> None:
+    """Raises ValueError in one line where a configuration has a field that nothing reads."""
+    unknown = sorted(set(config) - {*_FIELDS, *_OPTIONAL})
+    if unknown:
+        listed = ", ".join(map(options.shown, unknown))
+        raise ValueError(f"the configuration has no field {listed}; known: {', '.join(_FIELDS + _OPTIONAL)}")
+
+
 def run(config, workdir: str | pathlib.Path, devices=None) -> dict:
     """Trains to the end of the configuration, from where the workdir stands; returns what results.json holds.
 
@@ -57,8 +70,9 @@ def run(config, workdir: str | pathlib.Path, devices=None) -> dict:
 
     devices: to share each batch; all there are unless given, those of other processes too (processes.py). Process 0
     alone writes, and returns something else than {}.
-    Raises ValueError where the configuration does not fit, or is not that of the workdir; FloatingPointError where
-    the loss is no longer finite, with the last good checkpoint kept.
+    Raises ValueError where the configuration does not fit, is not that of the workdir, another run writes there, or no
+    checkpoint there can be read; FloatingPointError where the loss is no longer finite, with the last good checkpoint
+    kept; CannotWrite, an OSError, on a full disk: when there is space again, the same call goes on.
 
     config.evals, if given, names metrics to compute on the way: {'dci': {'every': 10_000, 'model': 'linear'}}; the
     other fields are the metric's own. Their records in metrics.jsonl have the kind 'score'.
@@ -69,48 +83,123 @@ def run(config, workdir: str | pathlib.Path, devices=None) -> dict:
     deviation.
     """
     config = plain(config.to_dict() if hasattr(config, "to_dict") else config)
+    built = _checked(config)
+    seeds = _seeds(config)
+    workdir = pathlib.Path(workdir)
+    if seeds is None:
+        runner, runs = Runner(built, devices), {workdir: config}
+        with _claimed(runs):
+            records, results = _train(built, runner, config, runs)
+            return _tell_one(records[0], results[0]) if records else {}
+    runs = _alone(config, {seed: workdir / f"seed_{seed}" for seed in seeds})
+    runner = Runner(built, devices, replicas=len(seeds))
+    with _claimed({workdir: config} | runs):
+        return _tell_several(workdir, seeds, *_train(built, runner, config, runs))
+
+
+def _checked(config: Mapping) -> Experiment:
+    """The experiment of a configuration of which everything has been looked at."""
+    check_fields(config)
     built = build(config)
     _check_counts(config)
-    _check_evals(config.get("evals") or {}, built.source)
-    seeds = _seeds(config)
-    runner = Runner(built, devices, replicas=None if seeds is None else len(seeds))
-    workdir = pathlib.Path(workdir)
-    _claim(workdir, config)
+    _check_evals(config.get("evals") or {}, built.source, config["evaluation"]["num_samples"])
+    return built
+
+
+def run_together(config, workdirs: Mapping[int, str | pathlib.Path], devices=None) -> dict[int, dict]:
+    """Trains the runs of several seeds in one program, as `run` does with num_seeds, each in a workdir of its own.
+
+    config: of any of them; its seed and num_seeds are not looked at. workdirs: seed -> workdir.
+    Returns seed -> what its results.json holds, or {'diverged': why}. Raises what `run` raises, but FloatingPointError.
+    """
+    config = plain(config.to_dict() if hasattr(config, "to_dict") else config)
+    if not workdirs:
+        raise ValueError("there must be one seed at least")
+    runs = _alone(config, workdirs)
+    built = _checked(next(iter(runs.values())))
+    for seed in workdirs:
+        options.check_count("seed", seed, least=0)
+    runner = Runner(built, devices, replicas=len(runs))
+    with _claimed(runs):
+        records, results = _train(built, runner, config, runs, all_may_diverge=True)
+    return {
+        seed: {"diverged": record.diverged} if record.diverged is not None else found
+        for seed, record, found in zip(workdirs, records, results, strict=True)
+    }
+
+
+def _alone(config: Mapping, workdirs: Mapping[int, str | pathlib.Path]) -> dict[pathlib.Path, dict]:
+    """workdir -> the configuration of that seed alone."""
+    shared = {name: value for name, value in config.items() if name != "num_seeds"}
+    return {pathlib.Path(workdir): shared | {"seed": seed} for seed, workdir in workdirs.items()}
+
+
+def _train(built: Experiment, runner: Runner, config, runs: Mapping[pathlib.Path, dict], all_may_diverge=False):
+    """Trains in workdirs that are claimed: the records of the runs, and their results.
+
+    all_may_diverge: whether that is no fault; each record says why, and all results are None.
+    """
     encoder = evaluation.Encoder(built)
-    records = []
-    try:
-        if seeds is None and processes.is_first():
-            records.append(Record(config, workdir, built, encoder))
-        for seed in seeds or ():
-            alone = {name: value for name, value in config.items() if name != "num_seeds"} | {"seed": seed}
-            claim(workdir / f"seed_{seed}", alone, _FREE)
-            again = dataclasses.replace(built, seed=seed)
-            records.append(Record(alone, workdir / f"seed_{seed}", again, encoder))
+    records: list[Record] = []
+    with _closing(records):
+        for workdir, alone in runs.items() if processes.is_first() else ():
+            own = built if alone["seed"] == built.seed else dataclasses.replace(built, seed=alone["seed"])
+            records.append(Record(alone, workdir, own, encoder))
         training = _Training(config, built, runner, records)
-        with Signals() as signals:
-            training.train(signals)
+        try:
+            with Signals() as signals:
+                training.train(signals)
+        except FloatingPointError:
+            if not all_may_diverge or any(record.diverged is None for record in records):
+                raise
+            return records, [None] * len(records)
         results = training.finish()
         processes.any_of(False)  # the others wait for what process 0 still scores and draws
-    finally:
-        for record in records:
+    return records, results
+
+
+@contextlib.contextmanager
+def _closing(records: list[Record]):
+    """Closes all records at the end. Of all that fails, what failed first is raised."""
+    failed = None
+    try:
+        yield
+    except BaseException as error:
+        failed = error
+    for record in records:
+        try:
             record.close()
-    if not records:
-        return {}
-    if seeds is None:
-        return _tell_one(records[0], results[0])
-    return _tell_several(workdir, seeds, records, results)
+        except Exception as error:
+            failed = failed or error
+    if failed is not None:
+        raise failed
 
 
-def _claim(workdir: pathlib.Path, config) -> None:
-    """`claim` by process 0; all processes raise ValueError where it is refused."""
-    refused = None
+@contextlib.contextmanager
+def _claimed(runs: dict):
+    """Within it, process 0 alone writes to these workdirs, each of which holds the configuration of its run.
+
+    All processes raise what process 0 does: ValueError for a workdir of another run, or of one that is under way, or
+    that cannot be written to, CannotWrite for a full disk. Nothing has changed then.
+    """
+    refused, locks = None, []
     try:
         if processes.is_first():
-            claim(workdir, config, _FREE)
+            for workdir, config in runs.items():
+                check_claim(workdir, config, _FREE)
+            for workdir in runs:
+                locks.append(lock(workdir))
+            for workdir, config in runs.items():
+                claim(workdir, config, _FREE)
     except (ValueError, OSError) as error:
         refused = error
-    if processes.any_of(refused is not None):
-        raise refused or ValueError("process 0 has refused the workdir")
+    try:
+        if processes.any_of(refused is not None):
+            raise refused or ValueError("process 0 has refused the workdir")
+        yield
+    finally:
+        for held in reversed(locks):
+            held.release()
 
 
 def _seeds(config) -> list[int] | None:
@@ -160,11 +249,11 @@ def _check_counts(config) -> None:
     options.check_count("evaluation.seed", config["evaluation"]["seed"], least=0)
 
 
-def _check_evals(evals, source) -> None:
+def _check_evals(evals, source, num_samples: int = 10_000) -> None:
     options.check_section("evals", evals)
     for name, section in evals.items():
         options.check_section(f"evals.{name}", section)
-        if options.choose(metrics.REGISTRY, name, "metric in evals") == "runs":
+        if metrics.kind(name, "metric in evals") == "runs":
             raise ValueError(f"evals.{name} compares several runs: score them with deft_jax.evaluate")
         evaluation.check_metric(name, source)
         if "every" not in section:
@@ -172,6 +261,55 @@ def _check_evals(evals, source) -> None:
         options.check_count(f"evals.{name}.every", section["every"])
         chosen = {key: value for key, value in section.items() if key != "every"}
         options.check(metrics.get(name), chosen, f"evals.{name}", ("encode", "factor_sizes", "codes", "factors"))
+        _try_metric(name, chosen, len(source.ground_truth_names), num_samples)
+
+
+_FEW = 100  # samples, or training points, of a trial
+_OF_SAMPLES = ("num_train", "num_neighbors")  # what must be below the number of samples
+_OF_SAMPLERS = ("num_train", "num_eval", "num_variance", "batch_size", "chunk")  # what takes long if there are many
+
+
+def _try_metric(name: str, chosen: dict, num_factors: int, num_samples: int) -> None:
+    """Raises ValueError for values that the metric refuses, before anything is trained.
+
+    It is called on a few made-up codes that know their factors, with what counts samples cut down to them; a fault that
+    it also finds with its own defaults is one of the trial.
+    """
+    takes = metrics.kind(name)
+    for field in _OF_SAMPLES if takes == "samples" else ():
+        if (chosen.get(field) or 0) >= num_samples:
+            told = f"must be below evaluation.num_samples = {num_samples}, got {chosen[field]}"
+            raise ValueError(f"evals.{name}.{field} {told}")
+    if not chosen:
+        return
+    parameters = inspect.signature(metrics.get(name)).parameters
+    rng = np.random.default_rng(0)
+    samples = min(_FEW, num_samples)
+    sizes = (3,) * max(2, num_factors)
+    factors_NxF = rng.integers(0, 3, (samples, num_factors or 2))
+    codes = factors_NxF + 0.1 * rng.standard_normal(factors_NxF.shape)
+
+    def fault(given: dict) -> str | None:
+        few = dict(given)
+        if takes == "sampler":
+            few = {field: _FEW // 2 for field in _OF_SAMPLERS if field in parameters} | few
+        for field in _OF_SAMPLERS if takes == "sampler" else _OF_SAMPLES:
+            if isinstance(few.get(field), int):
+                few[field] = min(few[field], (_FEW if takes == "sampler" else samples) // 2)
+        try:
+            if takes == "sampler":
+                metrics.get(name)(lambda factors: np.asarray(factors, np.float32), sizes, **few)
+            else:
+                metrics.compute(name, codes, factors_NxF, **few)
+        except ValueError as error:
+            return " ".join(str(error).split())
+        return None
+
+    told = fault(chosen)
+    if told is None or fault({}) is not None:
+        return
+    guilty = [field for field, value in chosen.items() if fault({field: value}) is not None]
+    raise ValueError(f"evals.{name}{'.' + guilty[0] if len(guilty) == 1 else ''}: {told}")
 
 
 class _Training:
@@ -181,16 +319,7 @@ class _Training:
         self.config, self.built, self.runner, self.records = config, built, runner, records
         self.stages = built.stages
         self.evals = dict(config.get("evals") or {})
-        latest = latest_common(records)
-        states = [init_state(record.built) for record in records] or [init_state(built)]
-        if latest is not None:
-            # A run that has diverged has no such checkpoint: what goes on in its place is not looked at.
-            states = [
-                record.checkpoints.restore(state, latest)
-                if record.diverged is None
-                else state.replace(step=np.int32(latest))
-                for record, state in zip(records, states, strict=True)
-            ]
+        states = self._resumed([init_state(record.built) for record in records] or [init_state(built)])
         # Only process 0 has checkpoints; the others get from it what it goes on with.
         states = [processes.from_first(state) for state in states]
         self.step = int(states[0].step)
@@ -198,6 +327,23 @@ class _Training:
             record.open(self.step)
         self.progress = Progress(self.stages.total_steps, self.step, stream=None if records else io.StringIO())
         self.device_state = runner.put(states if runner.replicas else states[0])
+
+    def _resumed(self, states) -> list:
+        """The states that the runs go on with; all processes raise ValueError where process 0 cannot read its own."""
+        refused = None
+        try:
+            if self.records:
+                latest, states = resume(self.records, states)
+                # A run that has diverged has no such checkpoint: what goes on in its place is not looked at.
+                states = [
+                    state if latest is None or record.diverged is None else state.replace(step=np.int32(latest))
+                    for record, state in zip(self.records, states, strict=True)
+                ]
+        except ValueError as error:
+            refused = error
+        if processes.any_of(refused is not None):
+            raise refused or ValueError("process 0 cannot read its checkpoints")
+        return states
 
     def alive(self):
         """(record, its state) of the runs that have not diverged; none in a process that does not write."""
@@ -242,6 +388,8 @@ class _Training:
             window_seconds += time.perf_counter() - begin
             window_steps += steps
             self.step += steps
+            for record in self.records:
+                record.checkpoints.check()  # what is written in the background
             self.check(stage, steps, metrics)
             stage_ends = self.step == self.stages.end(stage)
             if self.step % self.config["log_every"] == 0 or stage_ends:
@@ -255,7 +403,7 @@ class _Training:
                     record.evaluate(self.step, stage, state, stage_ends)
                 record.score(self.step, stage, state)
                 if saves or stops:
-                    record.checkpoints.save(state)
+                    record.save(state)
             if stops:
                 raise signals.interrupted(self.step, total)
 
@@ -271,10 +419,12 @@ class _Training:
                 continue
             record.beta = float(found["beta"])
             if not (np.isfinite(found["loss"]) and whole):
+                latest = record.checkpoints.latest
+                kept = f"the last good checkpoint is that of step {latest}"
+                kept = "there is no checkpoint" if latest is None else kept
                 told = (
                     f"loss or parameters are not finite (loss {found['loss']}) between steps {self.step - steps} "
-                    f"and {self.step}, in stage {stage}; the last good checkpoint is that of step "
-                    f"{record.checkpoints.latest}"
+                    f"and {self.step}, in stage {stage}; {kept}"
                 )
                 if self.runner.replicas is None:
                     raise FloatingPointError(told)

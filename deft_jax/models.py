@@ -19,12 +19,17 @@ from deft_jax.state import Posterior
 
 _DOWNSAMPLING = 16  # four layers of stride 2
 _MOST_LATENTS = 10_000
+_DTYPES = ("float32", "bfloat16")
 
 _he = nn.initializers.variance_scaling(2.0, "fan_in", "truncated_normal")
 # A stride-2 transposed convolution reaches each output pixel with a quarter of its taps: (4, 4, out, in) kernels.
 _he_up = nn.initializers.variance_scaling(8.0, "fan_in", "truncated_normal", in_axis=-1, out_axis=-2)
 _lecun = nn.initializers.lecun_normal()
 _zeros = nn.initializers.zeros_init()
+
+
+# Layers compute in the type of what they are given. Their parameters are float32, and so is the sum with a bias: the
+# gradient of a bias is a sum over many positions, which would not fit into fewer bits.
 
 
 class ConvDown(nn.Module):
@@ -36,7 +41,7 @@ class ConvDown(nn.Module):
     def __call__(self, x_CxHxWxB):
         kernel = self.param("kernel", _he, (4, 4, x_CxHxWxB.shape[0], self.features))
         bias = self.param("bias", _zeros, (self.features,))
-        return conv_down(x_CxHxWxB, kernel, bias, relu=True)
+        return conv_down(x_CxHxWxB, kernel.astype(x_CxHxWxB.dtype), bias, relu=True)
 
 
 class ConvUp(nn.Module):
@@ -49,7 +54,7 @@ class ConvUp(nn.Module):
     def __call__(self, x_CxHxWxB):
         kernel = self.param("kernel", _he_up, (4, 4, self.features, x_CxHxWxB.shape[0]))
         bias = self.param("bias", _zeros, (self.features,))
-        return conv_up(x_CxHxWxB, kernel, bias, relu=self.relu)
+        return conv_up(x_CxHxWxB, kernel.astype(x_CxHxWxB.dtype), bias, relu=self.relu)
 
 
 class Dense(nn.Module):
@@ -63,7 +68,7 @@ class Dense(nn.Module):
     def __call__(self, x_IxB):
         kernel = self.param("kernel", self.kernel_init, (x_IxB.shape[0], self.features))
         bias = self.param("bias", _zeros, (self.features,))
-        return dense(x_IxB, kernel, bias, relu=self.relu)
+        return dense(x_IxB, kernel.astype(x_IxB.dtype), bias, relu=self.relu)
 
 
 class Encoder(nn.Module):
@@ -72,21 +77,23 @@ class Encoder(nn.Module):
     width: channels of the first two convolutions, half those of the last two.
     hidden: units of the dense layer.
     spread: initial variance of mean and logvar, relative to that of the dense layer.
+    dtype: what all layers but the last compute in.
     """
 
     latents: int
     width: int
     hidden: int
     spread: float = 0.01
+    dtype: str = "float32"
 
     @nn.compact
     def __call__(self, images) -> Posterior:
-        x = images.transpose(3, 1, 2, 0)
+        x = images.transpose(3, 1, 2, 0).astype(self.dtype)
         for features in (self.width, self.width, 2 * self.width, 2 * self.width):
             x = ConvDown(features)(x)
         x = Dense(self.hidden)(x.reshape(-1, x.shape[-1]))
         head = nn.initializers.variance_scaling(self.spread, "fan_in", "truncated_normal")
-        x = Dense(2 * self.latents, relu=False, kernel_init=head)(x)
+        x = Dense(2 * self.latents, relu=False, kernel_init=head)(x.astype(jnp.float32))
         return Posterior(x[: self.latents].T, x[self.latents :].T)
 
 
@@ -106,6 +113,7 @@ class GroupedEncoder(nn.Module):
     freeze: bool = False
     calibrate: bool = False
     spread: float = 0.01
+    dtype: str = "float32"
 
     @nn.compact
     def __call__(self, images, stage: int) -> Posterior:
@@ -115,7 +123,7 @@ class GroupedEncoder(nn.Module):
                 means.append(jnp.zeros((images.shape[0], size)))
                 logvars.append(jnp.zeros((images.shape[0], size)))
                 continue
-            mean, logvar = Encoder(size, width, hidden, self.spread, name=f"group_{group}")(images)
+            mean, logvar = Encoder(size, width, hidden, self.spread, self.dtype, name=f"group_{group}")(images)
             if self.freeze and group < stage:
                 mean, logvar = jax.lax.stop_gradient((mean, logvar))
             if self.calibrate:
@@ -132,22 +140,24 @@ class Decoder(nn.Module):
     """Decoder: z [B, D] -> [B, H, W, C], logits of a Bernoulli or means of a Gaussian likelihood.
 
     width: channels of the last hidden layers, half those of the first ones; hidden: units of the dense layer.
+    dtype: what the layers compute in; the output is float32.
     """
 
     image_shape: Sequence[int]
     width: int
     hidden: int
+    dtype: str = "float32"
 
     @nn.compact
     def __call__(self, z):
         height, width, channels = self.image_shape
         rows, columns = height // _DOWNSAMPLING, width // _DOWNSAMPLING
-        x = Dense(self.hidden)(z.T)
+        x = Dense(self.hidden)(z.T.astype(self.dtype))
         x = Dense(2 * self.width * rows * columns)(x)
         x = x.reshape(2 * self.width, rows, columns, x.shape[-1])
         for features in (2 * self.width, self.width, self.width):
             x = ConvUp(features)(x)
-        return ConvUp(channels, relu=False)(x).transpose(3, 1, 2, 0)
+        return ConvUp(channels, relu=False)(x).transpose(3, 1, 2, 0).astype(jnp.float32)
 
 
 class Discriminator(nn.Module):
@@ -241,6 +251,7 @@ def build(
     freeze: bool = False,
     calibrate: bool = False,
     spread: float = 0.01,
+    dtype: str = "float32",
 ) -> Model:
     """The model of these sizes.
 
@@ -249,6 +260,8 @@ def build(
     spread: initial variance of the posteriors' means and logvars, relative to that of the layer below. At 0.01 they
       start near the prior, so that a group which opens late does not disturb what the decoder has learned; quantised
       latents need it near 1, or all codes start on one value and stay there.
+    dtype: 'float32', or 'bfloat16' to compute the layers in half the bits; parameters, posteriors, outputs, losses and
+      the optimiser are float32 with either.
     Raises ValueError where sizes do not fit each other, or where an image side does not divide by 16.
     """
     sizes = group_sizes(latents, groups)
@@ -258,6 +271,8 @@ def build(
         raise ValueError("a learned scale and shift belong to frozen groups; set gamma = 0 or calibrate = False")
     if not (math.isfinite(spread) and spread > 0):
         raise ValueError(f"spread must be above 0, got {spread}")
+    if dtype not in _DTYPES:
+        raise ValueError(f"dtype must be one of {', '.join(_DTYPES)}, got {dtype!r}")
     _one_each(decoder_width, 1, "decoder_width")
     _one_each(decoder_hidden, 1, "decoder_hidden")
     encoder = GroupedEncoder(
@@ -267,5 +282,6 @@ def build(
         freeze=freeze,
         calibrate=calibrate,
         spread=spread,
+        dtype=dtype,
     )
-    return Model(encoder, Decoder(tuple(image_shape), decoder_width, decoder_hidden))
+    return Model(encoder, Decoder(tuple(image_shape), decoder_width, decoder_hidden, dtype))

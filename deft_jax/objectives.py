@@ -544,9 +544,11 @@ OBJECTIVES = {
 def get(name: str, beta: Schedule, *, latents: int, num_images: int, **kwargs) -> Objective:
     """The objective called `name` under the pressure `beta`, for D = `latents` and a set of `num_images` images.
 
+    name: a key of OBJECTIVES, or 'module:function' of a function of your own which takes beta, and latents or
+      num_images where it needs them, and returns an Objective.
     Raises ValueError with the known names, or with the field that the objective does not have.
     """
-    function = options.choose(OBJECTIVES, name, "objective")
+    function = options.own(name, "objective") or options.choose(OBJECTIVES, name, "objective")
     given = {"beta": beta, "latents": latents, "num_images": num_images}
     taken = inspect.signature(function).parameters
     return options.call(function, kwargs, "objective", **{key: given[key] for key in given if key in taken})

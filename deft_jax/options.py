@@ -1,5 +1,6 @@
 """Calls with options from a configuration: what is unknown, missing or of another type is named in one line."""
 
+import importlib
 import inspect
 import numbers
 import os
@@ -163,3 +164,20 @@ def _numbers(value):
             yield from _numbers(held)
     elif isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_)):
         yield value
+
+
+def own(name, what: str) -> Callable | None:
+    """The function that 'module:function' names, of a module of the user's; None of a name without a colon.
+
+    what: what it makes, for the message. Raises ValueError where there is no such function.
+    """
+    if not (isinstance(name, str) and ":" in name):
+        return None
+    module, _, function = name.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise ValueError(f"cannot find the {what} {name!r}, a function of a module of yours: {error}") from None
+    if not callable(found):
+        raise ValueError(f"the {what} {name!r} is no function but {shown(found)}")
+    return found

@@ -4,7 +4,7 @@ A preset is a whole configuration of a training (ml_collections.ConfigDict); wha
 command line, for example --config.batch_size=64.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ml_collections import ConfigDict, config_dict
 
@@ -38,7 +38,7 @@ def _training(
             "batch_size": batch_size,
             "total_steps": total_steps,
             "data": dict(DATA[data]),
-            "model": {"decoder_width": 32, "decoder_hidden": 256, "calibrate": False} | model,
+            "model": {"decoder_width": 32, "decoder_hidden": 256, "calibrate": False, "dtype": "float32"} | model,
             "objective": objective,
             "stages": {"rule": "steps"} | stages,
             "optimizer": {"decay": "constant", "weight_decay": 0.0} | optimizer,
@@ -107,6 +107,25 @@ def rival(
     )
 
 
+# The rivals of DEFT and their settings on dSprites in the literature: arguments of `rival`.
+RIVALS = {
+    "beta_vae": {"beta": 4.0},
+    "annealed_vae": {"beta": 100.0, "capacity": 25.0, "ramp_steps": 30_000},
+    "factor_vae": {"beta": 1.0, "gamma": 10.0, "width": 1_000, "discriminator_learning_rate": 1e-4},
+    "beta_tcvae": {"beta": 6.0},
+    "dip_vae_i": {"beta": 1.0, "lambda_od": 10.0, "lambda_d": 100.0},
+    "dip_vae_ii": {"beta": 1.0, "lambda_od": 10.0, "lambda_d": 10.0},
+    "cascade_vae_c": {"beta": 1.0, "beta_high": 10.0, "period": 6_000},
+    "control_vae": {"beta": 1.0, "kl_target": 18.0, "period": 500},
+    "dynamic_vae": {"beta": 0.1, "kl_target": 20.0, "period": 500, "ramp_steps": 100},
+    "devae": {"beta": 1.0, "betas": (10.0, 40.0)},
+    "qlae": {"beta": 0.41, "num_values": 10, "learning_rate": 1e-3, "weight_decay": 0.1, "spread": 1.0},
+}
+
+
+COMPARED = ("beta_vae", "beta_tcvae", "factor_vae", "annealed_vae", "cascade_vae_c", "control_vae", "dynamic_vae",
+            "devae")  # fmt: skip
+
 # Fields of a study's runs that make them short: 3 % of the steps, of an eighth of the images, on a quarter of the
 # width, at four times the rate.
 SHORT = {
@@ -128,3 +147,63 @@ SHORT = {
     "checkpoints/every": 1_000,
     "log_every": 500,
 }
+
+# The scores of a comparison: all of them with the metrics' defaults, which are those of disentanglement_lib.
+METRICS = ("mig", "nmi", "sap", "dci", "factor_vae")
+
+# Fields of a study's runs, and scores, that two CPU cores manage in the time of a lunch: batches of 16 as in
+# configs/quickstart.py, where updates count more than images, a quarter of the decoder, three eighths of the encoders, and rates
+# four times as high that end at zero.
+SMALL = {
+    "study/seeds": (0, 1, 2),
+    "study/num_samples": 10_000,
+    "study/metrics": {
+        "mig": {},
+        "nmi": {},
+        "sap": {},
+        "dci": {"model": "linear", "num_train": 2_000},
+        "factor_vae": {"num_train": 2_000, "num_eval": 1_000},
+    },
+    "total_steps": "*0.2",
+    "stages/steps?": "*0.2",
+    "objective/ramp_steps?": "*0.2",
+    "objective/period?": "*0.2",
+    "objective/width?": "*0.1",
+    "objective/discriminator_learning_rate?": "*4",
+    "optimizer/decay": "cosine",
+    "optimizer/learning_rate": "*4",
+    "optimizer/decoder_learning_rate": "*4",
+    "batch_size": 16,
+    "model/width": "*0.375",
+    "model/hidden": "*0.375",
+    "model/decoder_width": "*0.25",
+    "model/decoder_hidden": "*0.5",
+    "evaluation/every": 100_000,  # but for the end of each stage
+    "evaluation/num_samples": 2_000,
+    "checkpoints/every": 2_000,
+    "log_every": 1_000,
+}
+FULL = {"study/seeds": tuple(range(10)), "study/num_samples": 10_000, "study/metrics": METRICS}
+
+
+def study(runs: Mapping[str, ConfigDict]) -> ConfigDict:
+    """A study of these runs, as deft_jax.sweep takes it: 10 seeds of the whole thing, or --config.scale=small."""
+    return ConfigDict(
+        {
+            "runs": dict(runs),
+            "seeds": config_dict.placeholder(tuple),  # None: as the scale says
+            "metrics": config_dict.placeholder(tuple),
+            "num_samples": config_dict.placeholder(int),
+            "pack": config_dict.placeholder(int),
+            "scale": "full",
+            "scales": {"full": dict(FULL), "small": dict(SMALL)},
+        }
+    )
+
+
+def comparison(data: str, betas: Sequence[float], **deft_options) -> ConfigDict:
+    """A study of DEFT with these betas and of its rivals on one set. deft_options: of `deft`."""
+    runs = {"deft": deft(data, betas, **deft_options)}
+    for objective in COMPARED:
+        runs[objective] = rival(objective, data, **RIVALS[objective])
+    return study(runs)

@@ -8,10 +8,11 @@ from collections.abc import Mapping
 import jax
 
 from deft_jax import evaluation
-from deft_jax.checkpoint import Checkpoints
+from deft_jax.checkpoint import Checkpoints, Damaged, none_readable
 from deft_jax.logs import MetricsLog, plain, write_atomically
 from deft_jax.state import TrainState
 from deft_jax.steps import Experiment
+from deft_jax.workdir import warn, writing
 
 _USED = 0.1  # nats of KL from which on a latent counts as used
 
@@ -43,10 +44,17 @@ class Record:
         self.beta = told[-1] if told else float("nan")  # of the last step; a controller sets its own
 
     def close(self) -> None:
-        """Waits for what is being written."""
-        if self.log is not None:
-            self.log.close()
-        self.checkpoints.close()
+        """Waits for what is being written. Raises CannotWrite where that fails."""
+        try:
+            if self.log is not None:
+                self.log.close()
+        finally:
+            self.checkpoints.close()
+
+    def save(self, state: TrainState) -> None:
+        """Starts writing a checkpoint, when the records up to it are on the disk."""
+        self.log.sync()
+        self.checkpoints.save(state)
 
     def diverge(self, told: str) -> None:
         """Notes that the run is over: nothing more is written of it, its last good checkpoint stays."""
@@ -96,7 +104,11 @@ class Record:
             reach=self.built.objective.reach,
             title=f"step {step}, beta {self.beta:.3g}: {self.reached()}",
         )
-        evaluation.save_figures(made, self.workdir / "figures", suffix)
+        self._save(made, suffix)
+
+    def _save(self, made, suffix: str = "") -> None:
+        with writing(self.workdir / "figures"):
+            evaluation.save_figures(made, self.workdir / "figures", suffix)
 
     def reached(self) -> str:
         """The newest MIG; where there are no labels, the share of the latents in use is all that can be told."""
@@ -116,7 +128,7 @@ class Record:
         history = evaluation.history_figures(
             self.log.records, factor_names=source.ground_truth_names, group_of_latent=model.group_of_latent, **marks
         )
-        evaluation.save_figures(history, self.workdir / "figures")
+        self._save(history)
         order = []
         if source.ground_truth_names:
             order = evaluation.freezing_order(self.evaluations(), source.ground_truth_names, model.group_of_latent)
@@ -144,8 +156,28 @@ class Record:
         return evaluation.freezing_table(order, [ends[stage] for stage in sorted(ends)])
 
 
-def latest_common(records) -> int | None:
-    """The newest step that all of these runs which have not diverged have a checkpoint of; None without any."""
-    steps = [set(record.checkpoints.steps) for record in records if record.diverged is None]
-    return max(set.intersection(*steps), default=None) if steps else None
+def resume(records, states) -> tuple[int | None, list]:
+    """The newest step of which all runs that have not diverged can read their checkpoint, None without any; states.
 
+    states: before the first step; returned as they are of a run that has diverged, or if there is no checkpoint.
+    Newer checkpoints that cannot be read are passed over with a warning, and left as they are.
+    Raises ValueError where there are checkpoints, and none can be read.
+    """
+    going = [index for index, record in enumerate(records) if record.diverged is None]
+    steps = [set(records[index].checkpoints.steps) for index in going]
+    common = sorted(set.intersection(*steps), reverse=True) if steps else []
+    faults = []
+    for step in common:
+        found = list(states)
+        try:
+            for index in going:
+                found[index] = records[index].checkpoints.restore(states[index], step)
+        except Damaged as error:
+            faults.append(str(error))
+            continue
+        for fault in faults:
+            warn(f"{fault}; going back to step {step}")
+        return step, found
+    if faults:
+        raise ValueError(none_readable("the workdir", faults))
+    return None, list(states)

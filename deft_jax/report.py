@@ -4,6 +4,8 @@ One HTML page of one or more workdirs, of trainings (deft_jax.train) and of anne
 holds everything itself, images included: it opens without a network and can be sent to somebody. A training shows its
 curves, how information moves between latents, its latents as sliders that move a decoded image, reconstructions and
 projections; an annealing test its freezing points; several trainings are compared by the scores of their results.json.
+DIR may also be the folder of a study (deft_jax.sweep) or of several seeds: all of its finished runs are compared, and
+one of each configuration is shown.
 """
 
 import pathlib
@@ -14,8 +16,8 @@ from deft_jax import commands
 from deft_jax.logs import read_records, write_atomically
 from deft_jax.pages.annealed import annealing_sections
 from deft_jax.pages.elements import contents, page, section
-from deft_jax.pages.runs import Run, read_run
-from deft_jax.pages.scores import comparison
+from deft_jax.pages.runs import Run, read_runs
+from deft_jax.pages.scores import comparison, groups_of
 from deft_jax.pages.training import training_sections
 
 
@@ -36,11 +38,12 @@ def report(workdirs: Sequence[str | pathlib.Path], out: str | pathlib.Path) -> p
     if out.is_dir():
         raise ValueError(f"{out} is a folder; give the name of the page to write")
     try:
-        runs = titled([read_run(workdir) for workdir in workdirs])
+        told = [read_runs(workdir) for workdir in workdirs]
     except OSError as error:
         raise ValueError(f"cannot read {error.filename}: {error.strerror or error}") from None
+    shown = titled([run for runs in told for run in _one_each(runs)])
     entries, parts = [], []
-    for index, run in enumerate(runs):
+    for index, run in enumerate(shown):
         anchor = f"run-{index}"
         make = training_sections if run.kind == "training" else annealing_sections
         try:
@@ -51,17 +54,23 @@ def report(workdirs: Sequence[str | pathlib.Path], out: str | pathlib.Path) -> p
         kind = "training" if run.kind == "training" else "annealing test"
         parts.append(f'<article id="{anchor}"><h2>{escape(run.title)} <small>{kind}</small></h2>{body}</article>')
         entries.append((anchor, run.title, [heading for heading, _ in sections]))
-    trainings = [run for run in runs if run.kind == "training"]
+    everything = titled([run for runs in told for run in runs])
+    trainings = [run for run in everything if run.kind == "training"]
     if len(trainings) > 1:
         steps = [run.results.get("step") or _last_step(run) for run in trainings]
         parts.insert(0, f'<article id="scores"><h2>Scores</h2>{comparison(trainings, steps)}</article>')
         entries.insert(0, ("scores", "Scores", []))
-    title = runs[0].title if len(runs) == 1 else f"{len(runs)} runs"
+    title = everything[0].title if len(everything) == 1 else f"{len(everything)} runs"
     try:
         write_atomically(out, page(f"DEFT: {title}", contents(entries), parts))
     except OSError as error:
         raise ValueError(f"cannot write {out}: {error.strerror or error}") from None
     return out
+
+
+def _one_each(runs: Sequence[Run]) -> list[Run]:
+    """The first run of each configuration; runs that differ in the seed alone share one."""
+    return [runs[group[0]] for group in groups_of([run.config for run in runs])]
 
 
 def _last_step(run: Run) -> int | None:
@@ -72,7 +81,7 @@ def _last_step(run: Run) -> int | None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command. Bad input ends in one line and status 2."""
     parser = commands.Parser("deft_jax.report", __doc__)
-    parser.add_argument("workdirs", nargs="+", metavar="DIR", help="workdir of a training or of an annealing test")
+    parser.add_argument("workdirs", nargs="+", metavar="DIR", help="workdir of a training, an annealing test, a study")
     parser.add_argument("--out", help="page to write (default: report.html, in DIR where there is one, else here)")
     given = parser.parse_args(arguments)
     out = given.out or (pathlib.Path(given.workdirs[0]) if len(given.workdirs) == 1 else pathlib.Path()) / "report.html"

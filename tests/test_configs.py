@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tiny  # noqa: F401  the compilation cache
 
-from deft_jax import data, loop, objectives, presets, sweep
+from deft_jax import data, loop, objectives, presets, study
 from deft_jax.steps import Runner, init_state
 
 CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
@@ -93,9 +93,9 @@ def test_the_presets_name_sets_that_there_are():
 
 @pytest.mark.parametrize("name", STUDIES)
 def test_every_run_of_every_study_builds_at_every_scale(name):
-    study = load(CONFIGS / "studies" / f"{name}.py")
-    for scale in study["scales"]:
-        made = sweep.cells(study | {"scale": scale, "seeds": study["seeds"][:1]})
+    described = load(CONFIGS / "studies" / f"{name}.py")
+    for scale in described["scales"]:
+        made = study.cells(described | {"scale": scale, "seeds": (0,)})
         for config in made.values():
             built = loop.build(drawn(config))
             assert len(built.stages) <= len(built.model.sizes)

@@ -32,7 +32,9 @@ def compiled_once(monkeypatch):
 
     monkeypatch.setattr(loop, "build", lambda config: runner_of(config).experiment)
     monkeypatch.setattr(
-        loop, "Runner", lambda built, devices, replicas: next(r for r in _RUNNERS.values() if r.experiment is built)
+        loop,
+        "Runner",
+        lambda built, devices, replicas=None: next(r for r in _RUNNERS.values() if r.experiment is built),
     )
 
 

@@ -211,3 +211,40 @@ def test_sizes_that_do_not_fit_are_refused(changes, fault):
 def test_image_sides_that_do_not_halve_four_times_are_refused(shape):
     with pytest.raises(ValueError, match="multiples of 16"):
         models.build(shape, **OPTIONS, **DECODER)
+
+
+def test_bfloat16_computes_in_half_the_bits_and_gives_float32():
+    """Near float32, within what eight bits of mantissa allow, outputs and gradients alike."""
+    whole, half = (build(width=8, hidden=32, decoder_width=8, spread=1.0, dtype=t) for t in ("float32", "bfloat16"))
+    params = jax.jit(whole.init)(jax.random.key(1))
+    assert jax.tree.map(jnp.shape, jax.eval_shape(half.init, jax.random.key(1))) == jax.tree.map(jnp.shape, params)
+
+    def outputs(params, model):
+        posterior = model.encode(params, IMAGES, 2)
+        return posterior, model.decode(params, posterior.mean)
+
+    def loss(params, model):
+        posterior, logits = outputs(params, model)
+        return jnp.mean(logits**2) + jnp.mean(posterior.logvar**2)
+
+    for function in (outputs, jax.grad(loss)):
+        found, wanted = (jax.jit(function, static_argnums=1)(params, model) for model in (half, whole))
+        assert {leaf.dtype for leaf in jax.tree.leaves(found)} == {jnp.dtype("float32")}
+        x, y = (np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)]) for tree in (found, wanted))
+        assert 1e-5 < np.linalg.norm(x - y) / np.linalg.norm(y) < 0.1
+
+
+def test_in_bfloat16_the_gradient_of_a_bias_sums_up_in_float32():
+    """A sum over 16,384 positions: in eight bits it would stop growing after some hundred."""
+    x = jnp.zeros((1, 64, 64, 16), jnp.bfloat16)
+    for layer in (models.ConvUp(1, relu=False), models.ConvDown(1)):
+        params = jax.tree.map(jnp.ones_like, jax.jit(layer.init)(jax.random.key(0), x))
+        total = lambda params, layer=layer: jnp.sum(layer.apply(params, x).astype(jnp.float32))  # noqa: E731
+        slope = jax.jit(jax.grad(total))(params)
+        positions = 16 * (128**2 if isinstance(layer, models.ConvUp) else 32**2)
+        np.testing.assert_allclose(slope["params"]["bias"], positions, rtol=1e-3)
+
+
+def test_an_unknown_type_is_refused():
+    with pytest.raises(ValueError, match="dtype must be one of float32, bfloat16, got 'float16'"):
+        build(dtype="float16")

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import tiny
 
-from deft_jax import interruption, loop, sweep
+from deft_jax import interruption, loop, study, sweep
 
 SHARED = {"metrics": ("mig", "gaussian_total_correlation"), "num_samples": 64}
 
 
-def study(runs=None, seeds=(0,), scale="full", scales=None, **changes):
+def described(runs=None, seeds=(0,), scale="full", scales=None, **changes):
     runs = {"squares/beta_vae": tiny.config(total_steps=4, stages=ONE)} if runs is None else runs
     return {"runs": runs, "seeds": seeds, "scale": scale, "scales": scales or {"full": {}}} | SHARED | changes
 
@@ -28,7 +28,7 @@ ONE = {"rule": "steps", "betas": (4.0,), "steps": 4}
 
 
 def test_cells_are_runs_times_seeds():
-    made = sweep.cells(study({"a/x": tiny.config(), "a/y": tiny.config(batch_size=4)}, seeds=(0, 7)))
+    made = study.cells(described({"a/x": tiny.config(), "a/y": tiny.config(batch_size=4)}, seeds=(0, 7)))
     assert list(made) == ["a/x/seed_0", "a/x/seed_7", "a/y/seed_0", "a/y/seed_7"]
     assert made["a/x/seed_7"] == tiny.config(seed=7)
     assert made["a/y/seed_0"] == tiny.config(batch_size=4)
@@ -43,7 +43,7 @@ def test_a_scale_sets_multiplies_and_leaves_out():
     }  # fmt: skip
     runs = {"one": tiny.config(stages={"rule": "steps", "betas": (8.0, 2.0), "steps": [4, 6]})}
     runs["two"] = tiny.config(objective={"name": "cascade_vae_c", "period": 9})
-    made = sweep.cells(study(runs, scale="small", scales=scales))
+    made = study.cells(described(runs, scale="small", scales=scales))
     one, two = made["one/seed_0"], made["two/seed_0"]
     assert (one["total_steps"], one["stages"]["steps"], one["model"]["width"]) == (6, [2, 3], 4)
     assert one["optimizer"]["learning_rate"] == pytest.approx(1e-3)
@@ -65,19 +65,55 @@ def test_a_scale_sets_multiplies_and_leaves_out():
         ({"scales": {"full": {"model/width": "*x"}}}, "which is no number"),
         ({"metrics": ("mgi",)}, "unknown metric 'mgi'"),
         ({"metrics": ("udr",)}, "compares several runs"),
+        ({"metrics": {"mig": {"bins": 3}}}, "metrics.mig has no field 'bins'"),
+        ({"pack": 0}, "pack must be at least 1"),
         ({"runs": {"a": tiny.config(objective={"name": "gan"})}}, "a: unknown objective 'gan'"),
         ({"runs": {"a": tiny.config(data={"name": "listed_squares", "labelled": False})}}, "a: the metric 'mig' needs"),
     ],
 )
 def test_a_study_that_does_not_fit_is_refused_before_anything_is_written(changes, told, tmp_path):
     with pytest.raises(ValueError, match=told):
-        sweep.run(study() | changes, tmp_path / "study", jobs=1)
+        sweep.run(described() | changes, tmp_path / "study", jobs=1)
     assert not (tmp_path / "study").exists()
+
+
+def test_what_a_study_leaves_open_comes_from_its_scale():
+    scales = {"small": {"study/seeds": (3, 4), "study/metrics": {"mig": {"num_bins": 5}}, "total_steps": 2}}
+    left_open = described(seeds=None, metrics=None, scale="small", scales=scales)
+    made = study.settled(left_open)
+    assert made["seeds"] == (3, 4)
+    assert study.metric_options(made) == {"mig": {"num_bins": 5}}
+    assert {run["total_steps"] for run in study.cells(left_open).values()} == {2}
+    own = study.settled(described(seeds=(9,), metrics=None, scale="small", scales=scales))
+    assert own["seeds"] == (9,)  # what is told outright holds
+    assert study.settled(made) == made
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"seeds": None}, "neither the study nor its scale 'full' sets seeds"),
+        ({"scales": {"full": {"study/runs": {}}}}, "of the study itself it may set seeds, metrics, num_samples"),
+        ({"sedes": (1,)}, "the study has no field 'sedes'; it has runs, seeds"),
+    ],
+)
+def test_a_study_that_is_not_settled_is_refused(changes, told):
+    with pytest.raises(ValueError, match=told):
+        study.cells(described() | changes)
+
+
+def test_packs_hold_consecutive_seeds_of_one_run():
+    todo = study.cells(described({"a/x": tiny.config(), "a/y": tiny.config()}, seeds=(0, 1, 2, 5, 6)))
+    found = sweep._packs({"pack": 2}, todo)
+    numbers = [[int(name[-1]) for name in names] for names in found]
+    assert numbers == [[0, 1], [2], [5, 6]] * 2
+    assert {name.rpartition("/")[0] for name in found[0]} == {"a/x"}
+    assert [len(names) for names in sweep._packs({}, todo)] == [1] * 10  # on a CPU, unless told
 
 
 def test_missing_fields_are_named():
     with pytest.raises(ValueError, match="the study lacks seeds, scales; it needs runs"):
-        sweep.cells({name: value for name, value in study().items() if name not in ("seeds", "scales")})
+        study.cells({name: value for name, value in described().items() if name not in ("seeds", "scales")})
 
 
 # ---- who does it ----
@@ -132,7 +168,7 @@ def done(tmp_path_factory):
         "squares/beta_vae": tiny.config(total_steps=4, stages=ONE),
         "squares/diverges": tiny.config(total_steps=4, stages=ONE, optimizer={"learning_rate": 1e30}),
     }
-    config = study(runs, seeds=(0, 1))
+    config = described(runs, seeds=(0, 1))
     return config, workdir, work(config, workdir)
 
 
@@ -148,6 +184,30 @@ def test_every_run_is_trained_and_scored_as_alone(done, tmp_path):
     assert cell["scores"]["mig"]["mig"] == held["evaluation"]["scores"]["mean"]["mig"]["mig"]
     assert cell["seconds"]["training"] > 0
     assert "step 4/4" in (workdir / "squares/beta_vae/seed_1/log.txt").read_text()
+
+
+def test_seeds_in_one_program_come_out_as_alone(done, tmp_path):
+    config, alone, _ = done
+    lines = work(config | {"pack": 2}, tmp_path)
+    assert len(lines) == 4
+    for name in study.cells(config):
+        held, wanted = (json.loads((folder / name / "cell.json").read_text()) for folder in (tmp_path, alone))
+        assert ("diverged" in held) == ("diverged" in wanted)
+        for metric, numbers in wanted.get("scores", {}).items():
+            assert held["scores"][metric] == pytest.approx(numbers, abs=1e-3)
+    assert "with squares/beta_vae/seed_0" in (tmp_path / "squares/beta_vae/seed_1/log.txt").read_text()
+    assert work(config, tmp_path) == []  # finished, whoever asks
+
+
+def test_only_seeds_that_stand_at_one_step_go_on_together(tmp_path, monkeypatch):
+    config = described(seeds=(0, 1, 2, 3), pack=4)
+    run = study.cells(config)["squares/beta_vae/seed_1"]
+    loop.run(run, tmp_path / "squares/beta_vae/seed_1/run")  # trained, but not scored
+    together = []
+    train = sweep._train
+    monkeypatch.setattr(sweep, "_train", lambda runs, workdir: together.append(list(runs)) or train(runs, workdir))
+    assert len(work(config, tmp_path)) == 4
+    assert [[int(name[-1]) for name in names] for names in together] == [[0, 2, 3], [1]]
 
 
 def test_a_run_that_diverges_is_said_to_and_stops_no_other(done):
@@ -175,11 +235,11 @@ def test_what_another_has_claimed_is_left_to_it(done, tmp_path):
 
 def test_the_summary_and_the_tables_hold_every_seed(done):
     config, workdir, _ = done
-    summary = sweep.summarise(config, workdir)
+    summary = study.summarise(config, workdir)
     values = summary["runs"]["squares/beta_vae"]["scores"]["mig"]
     assert set(values) == {"0", "1"}
     assert summary["runs"]["squares/diverges"]["diverged"] == ["0", "1"]
-    told = sweep.table(summary)
+    told = study.table(summary)
     spread = np.std(list(values.values()), ddof=1)
     assert f"{np.mean(list(values.values())):.3f} ± {spread:.3f}" in told
     assert "2 diverged" in told
@@ -190,7 +250,7 @@ def test_runs_of_several_sets_make_a_table_of_objectives_by_sets():
     entry = {"scores": {"mig": {"0": 0.25}}, "seconds": {"0": 7.4}, "diverged": [], "missing": []}
     nothing = {"scores": {}, "seconds": {}, "diverged": [], "missing": ["0"]}
     runs = {"one/x": entry, "two/x": entry | {"scores": {"mig": {"0": 0.5}}}, "one/y": nothing}
-    lines = sweep.table({"scale": "full", "seeds": [0], "runs": runs}).splitlines()
+    lines = study.table({"scale": "full", "seeds": [0], "runs": runs}).splitlines()
     assert [cell.strip() for cell in lines[0].strip("|").split("|")] == ["mig", "one", "two"]
     assert [cell.strip() for cell in lines[2].strip("|").split("|")] == ["x", "0.250", "0.500"]
     assert [cell.strip() for cell in lines[3].strip("|").split("|")] == ["y", "-", ""]
@@ -266,4 +326,4 @@ def test_a_study_that_is_interrupted_in_a_worker_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(interruption.Signals, "__enter__", lambda self: setattr(self, "received", 15) or self)
     monkeypatch.setattr(interruption.Signals, "__exit__", lambda self, *_: None)
     with pytest.raises(interruption.Interrupted):
-        work(study(), tmp_path)
+        work(described(), tmp_path)

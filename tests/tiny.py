@@ -25,6 +25,7 @@ _cache = os.environ.get("JAX_COMPILATION_CACHE_DIR")
 if not _cache:
     _cache = tempfile.mkdtemp(prefix="deft_jax_tests_")
     atexit.register(shutil.rmtree, _cache, ignore_errors=True)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache  # which the processes that share the tests inherit
     jax.config.update("jax_compilation_cache_dir", _cache)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)

@@ -21,19 +21,6 @@ BETAS = {  # of DEFT; those of the configs of these sets, in the same five group
     "translation": (120.0, 1.0),
     "xy_squares": (40.0, 1.0),
 }
-RIVALS = {
-    "beta_vae": {"beta": 4.0},
-    "annealed_vae": {"beta": 100.0, "capacity": 25.0, "ramp_steps": 30_000},
-    "factor_vae": {"beta": 1.0, "gamma": 10.0, "width": 1_000, "discriminator_learning_rate": 1e-4},
-    "beta_tcvae": {"beta": 6.0},
-    "dip_vae_i": {"beta": 1.0, "lambda_od": 10.0, "lambda_d": 100.0},
-    "dip_vae_ii": {"beta": 1.0, "lambda_od": 10.0, "lambda_d": 10.0},
-    "cascade_vae_c": {"beta": 1.0, "beta_high": 10.0, "period": 6_000},
-    "control_vae": {"beta": 1.0, "kl_target": 18.0, "period": 500},
-    "dynamic_vae": {"beta": 0.1, "kl_target": 20.0, "period": 500, "ramp_steps": 100},
-    "devae": {"beta": 1.0, "betas": (10.0, 40.0)},
-    "qlae": {"beta": 0.41, "num_values": 10, "learning_rate": 1e-3, "weight_decay": 0.1, "spread": 1.0},
-}
 
 
 def get_config():
@@ -45,7 +32,7 @@ def get_config():
     for name in SETS:
         groups = (2,) * 5 if len(BETAS[name]) > 2 else (5, 5)
         runs[f"{name}/deft"] = presets.deft(name, BETAS[name], groups=groups)
-        for objective, options in RIVALS.items():
+        for objective, options in presets.RIVALS.items():
             runs[f"{name}/{objective}"] = presets.rival(objective, name, **options)
     config.runs = ConfigDict(runs)
     config.scale = "short"

@@ -25,14 +25,11 @@ SOURCES = {
 
 def _function(name):
     """The function that makes the set of this name."""
-    place = name if ":" in name else options.choose(SOURCES, name, "data set")
-    module, _, function = place.partition(":")
-    try:
-        return getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
-        if name in SOURCES:
-            raise
-        raise ValueError(f"cannot find the data set {name!r}, a function of a module of yours: {error}") from None
+    own = options.own(name, "data set")
+    if own is not None:
+        return own
+    module, _, function = options.choose(SOURCES, name, "data set").partition(":")
+    return getattr(importlib.import_module(module), function)
 
 
 def get(name, *, only=None, **kw):

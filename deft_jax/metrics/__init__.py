@@ -4,6 +4,7 @@ A file is imported when its metric is first asked for: what a metric depends on 
 """
 
 import importlib
+import inspect
 
 from deft_jax import options
 
@@ -26,18 +27,39 @@ REGISTRY = {
 def get(name):
     """The function of a metric; raises ValueError with the known names.
 
-    What it takes stands in REGISTRY: 'samples' (codes, factors), 'codes' (codes), 'sampler' (encode, factor_sizes) or
-    'runs' (a list of the codes of several runs). Options follow by name.
+    name: a key of REGISTRY, or 'module:function' of a function of your own. What it takes stands in `kind`: 'samples'
+    (codes, factors), 'codes' (codes), 'sampler' (encode, factor_sizes) or 'runs' (a list of the codes of several
+    runs). Options follow by name.
     """
+    own = options.own(name, "metric")
+    if own is not None:
+        return own
     options.choose(REGISTRY, name, "metric")
     return getattr(importlib.import_module(f"deft_jax.metrics.{name}"), name)
+
+
+def kind(name, what="metric"):
+    """What the metric of this name takes: as in REGISTRY, or as the first arguments of a 'module:function' are called.
+
+    what: what it is called in a message. Raises ValueError for an unknown name, and for a function whose first
+    arguments are neither codes nor encode.
+    """
+    function = options.own(name, what)
+    if function is None:
+        return options.choose(REGISTRY, name, what)
+    first = tuple(inspect.signature(function).parameters)[:2]
+    if first[:1] == ("codes",):
+        return "samples" if "factors" in first else "codes"
+    if first == ("encode", "factor_sizes"):
+        return "sampler"
+    raise ValueError(f"the metric {name!r} must take codes; codes, factors; or encode, factor_sizes; not {first}")
 
 
 def compute(name, codes, factors, **kwargs):
     """Computes the metric `name` from one sample.
 
     Args:
-      name: a key of REGISTRY that takes samples or codes.
+      name: of a metric that takes samples or codes, as in `get`.
       codes: [N, D] finite real numbers.
       factors: [N, F] integers >= 0; not looked at by a metric that takes codes alone.
       **kwargs: passed on to the metric, for example num_bins.
@@ -49,10 +71,10 @@ def compute(name, codes, factors, **kwargs):
       ValueError: the name is unknown (the line lists the known ones), takes something else than a sample, or an
         input does not fit.
     """
-    metric = get(name)
-    if REGISTRY[name] == "codes":
+    metric, takes = get(name), kind(name)
+    if takes == "codes":
         return metric(codes, **kwargs)
-    if REGISTRY[name] != "samples":
-        wanted = {"sampler": "encode and factor_sizes", "runs": "the codes of several runs"}[REGISTRY[name]]
+    if takes != "samples":
+        wanted = {"sampler": "encode and factor_sizes", "runs": "the codes of several runs"}[takes]
         raise ValueError(f"the metric {name!r} takes {wanted}, not a sample: call metrics.get({name!r})")
     return metric(codes, factors, **kwargs)

@@ -34,3 +34,28 @@ def read_run(workdir: str | pathlib.Path) -> Run:
     if results is None:
         raise ValueError(f"{workdir} has no freezing.json yet; run its annealing test until an instrument is done")
     return Run(title, workdir, "annealing", config, results)
+
+
+def read_runs(workdir: str | pathlib.Path) -> list[Run]:
+    """The runs of a workdir: itself, those of its seeds where it holds several, or the finished ones of a study.
+
+    Raises ValueError in one line where there is none.
+    """
+    workdir = pathlib.Path(workdir)
+    config = read_object(workdir / "config.json") if workdir.is_dir() else None
+    if config is None or not ("runs" in config or config.get("num_seeds")):
+        return [read_run(workdir)]
+    found = sorted(workdir.glob("**/results.json" if "runs" in config else "seed_*/results.json"), key=_seed_last)
+    if not found:
+        raise ValueError(f"{workdir} holds no finished run yet")
+    names = [path.parent.relative_to(workdir) for path in found]
+    return [
+        read_run(path.parent)._replace(title=str(name.parent if name.name == "run" else name))
+        for path, name in zip(found, names, strict=True)
+    ]
+
+
+def _seed_last(path: pathlib.Path):
+    """Sorts by names, and by the number of the seed among equal ones."""
+    return [(part.rpartition("_")[0], int(number)) if (number := part.rpartition("_")[2]).isdigit() else (part, 0)
+            for part in path.parts]  # fmt: skip

@@ -1,0 +1,32 @@
+"""The training step in bfloat16 (config.model.dtype) beside float32.
+
+    python -m benchmarks.precision [--repeats 5] [--seconds 0.5]
+"""
+
+import inspect
+
+from benchmarks import suite, training
+from deft_jax import loop, models
+from deft_jax.steps import Runner
+
+
+def rows(options, notes):
+    """Rows of DEFT's last stage and of the beta-VAE; none where the models take no dtype."""
+    if "dtype" not in inspect.signature(models.build).parameters:
+        notes.append("models.build takes no dtype: nothing to compare")
+        return []
+    batch_size = 64 if options.quick else 256
+    found = []
+    for name in ("dsprites_deft", "beta_vae"):
+        columns = {}
+        for dtype in ("bfloat16", "float32"):
+            built = loop.build(training.load(name, batch_size=batch_size, model__dtype=dtype))
+            stage = len(built.stages) - 1
+            columns[dtype] = training.ours(Runner(built), stage, training.start(built))
+        title = f"{name}, last stage, batch {batch_size}, bfloat16"
+        found.append(suite.Row(title, "step", "float32", columns["bfloat16"], columns["float32"]))
+    return found
+
+
+if __name__ == "__main__":
+    suite.main("precision", rows)

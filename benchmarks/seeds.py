@@ -1,0 +1,45 @@
+"""Several seeds in one program (config.num_seeds) beside one run after another: a step of one model.
+
+    python -m benchmarks.seeds [--repeats 5] [--seconds 0.5]
+
+'One run after another' is the single run's program, the same whatever the number of runs: it is timed once a round and
+stands in every row.
+"""
+
+import numpy as np
+
+from benchmarks import suite, training
+from deft_jax import loop
+from deft_jax.steps import Runner
+
+# An eighth of the images on a quarter of the width, as in a study's short runs.
+NARROW = {
+    "batch_size": 32,
+    "model__width": 2,
+    "model__hidden": 16,
+    "model__decoder_width": 8,
+    "model__decoder_hidden": 64,
+}
+
+
+def rows(options, notes):
+    """Rows of 1, 2, 4 and 8 seeds of the quickstart and of a narrow DEFT, in their last stages."""
+    found = []
+    for name, changes in (("quickstart", {}), ("dsprites_deft", NARROW)):
+        built = loop.build(training.load(name, **changes))
+        stage = len(built.stages) - 1
+        state = training.start(built)
+        # Parameters that are equal at first cost the same as others.
+        states = [state.replace(key=state.key + np.uint32(seed)) for seed in range(8)]
+        alone = training.ours(Runner(built), stage, states[0])
+        told = "narrow DEFT" if changes else name
+        for count in (1, 4) if options.quick else (1, 2, 4, 8):
+            suite.say(f"{built.batch_size} images a batch, {count} seeds")
+            together = training.ours(Runner(built, replicas=count), stage, states[:count])
+            title = f"{told}, batch {built.batch_size}, {count} seed{'s' * (count > 1)}"
+            found.append(suite.Row(title, "model-step", "one run after another", together, alone))
+    return found
+
+
+if __name__ == "__main__":
+    suite.main("seeds", rows)

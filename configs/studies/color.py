@@ -1,0 +1,13 @@
+"""DEFT and eight rivals on dSprites whose sprites have random colours, ten seeds each.
+
+    python -m deft_jax.sweep --config configs/studies/color.py --workdir runs/study_color
+    python -m deft_jax.sweep --config configs/studies/color.py --workdir runs/small_color --config.scale=small
+
+The scales are those of configs/studies/dsprites.py.
+"""
+
+from deft_jax import presets
+
+
+def get_config():
+    return presets.comparison("color_dsprites", (160.0, 105.0, 30.0, 1.0))

@@ -1,0 +1,13 @@
+"""DEFT and eight rivals on dSprites before noise, ten seeds each.
+
+    python -m deft_jax.sweep --config configs/studies/noisy.py --workdir runs/study_noisy
+    python -m deft_jax.sweep --config configs/studies/noisy.py --workdir runs/small_noisy --config.scale=small
+
+The scales are those of configs/studies/dsprites.py. The betas are ours (configs/noisy_dsprites_deft.py).
+"""
+
+from deft_jax import presets
+
+
+def get_config():
+    return presets.comparison("noisy_dsprites", (20.0, 9.0, 3.5, 1.0))

@@ -1,0 +1,186 @@
+"""A study: many trainings described at once, and the tables of what came out of them.
+
+A study has `runs`, name -> configuration of a training; `seeds`; `metrics` to score the finished models with, names or
+name -> the metric's own fields, of posterior means of `num_samples` images; and `scales`, name -> what that scale
+changes, of which `scale` chooses one. A scale's fields set something anew in all runs ('total_steps', 'model/width',
+...; to a value, or to a multiple of the one there, '*0.25'; one that ends in '?' only where it is there), or give what
+the study itself leaves open ('study/seeds', 'study/metrics', 'study/num_samples').
+
+Each training of a study has a folder NAME/seed_S: `run`, its workdir; cell.json, its scores; log.txt, what it said.
+"""
+
+import copy
+import json
+import pathlib
+import statistics
+from collections.abc import Mapping, Sequence
+
+_FIELDS = ("runs", "seeds", "metrics", "num_samples", "scale", "scales")
+_OWN = ("seeds", "metrics", "num_samples")
+_OPTIONAL = ("pack",)
+
+def settled(config: Mapping) -> dict:
+    """The study with all that it leaves open, None, taken from its scale. Raises ValueError where it does not fit."""
+    missing = [field for field in _FIELDS if field not in config]
+    unknown = [field for field in config if field not in _FIELDS + _OPTIONAL]
+    if missing or unknown:
+        told = f"lacks {', '.join(missing)}; it needs" if missing else f"has no field {unknown[0]!r}; it has"
+        raise ValueError(f"the study {told} {', '.join(_FIELDS)}")
+    if config["scale"] not in config["scales"]:
+        raise ValueError(f"unknown scale {config['scale']!r}; known: {', '.join(config['scales'])}")
+    made = dict(config)
+    for field, value in config["scales"][config["scale"]].items():
+        section, _, name = field.partition("/")
+        if section == "study" and name not in _OWN:
+            raise ValueError(f"the scale sets {field!r}; of the study itself it may set {', '.join(_OWN)}")
+        if section == "study" and made[name] is None:
+            made[name] = value
+    still = [field for field in _OWN if made[field] is None]
+    if still:
+        raise ValueError(f"neither the study nor its scale {config['scale']!r} sets {', '.join(still)}")
+    return made
+
+
+def metric_options(config: Mapping) -> dict[str, dict]:
+    """Each metric of a study and its own fields."""
+    chosen = config["metrics"]
+    return {name: dict(chosen[name]) if isinstance(chosen, Mapping) else {} for name in chosen}
+
+
+def cells(config: Mapping) -> dict[str, dict]:
+    """Every training of a study: 'NAME/seed_S' -> its configuration. Raises ValueError where the study does not fit."""
+    config = settled(config)
+    seeds = list(config["seeds"])
+    if not config["runs"] or not seeds or len(set(seeds)) < len(seeds):
+        raise ValueError(f"a study needs at least one run and one seed, each seed once, got seeds {tuple(seeds)}")
+    made = {}
+    for name, run in config["runs"].items():
+        scaled = copy.deepcopy(dict(run))
+        if scaled.get("num_seeds") is not None:
+            raise ValueError(f"the run {name!r} sets num_seeds; a study has its seeds in `seeds`")
+        for field, value in config["scales"][config["scale"]].items():
+            if not field.startswith("study/"):
+                _set(scaled, field, value, name)
+        for seed in seeds:
+            made[f"{name}/seed_{seed}"] = copy.deepcopy(scaled) | {"seed": seed}
+    return made
+
+
+def _set(run: dict, field: str, value, name: str) -> None:
+    """Sets a field 'section/name' of a configuration anew; a field that ends in '?' only where it is there."""
+    *sections, last = field.removesuffix("?").split("/")
+    for section in sections:
+        run = run.get(section, {})
+    if last in run:
+        run[last] = _times(run[last], value, field) if isinstance(value, str) and value[:1] == "*" else value
+    elif not field.endswith("?"):
+        raise ValueError(f"the scale sets {field!r}, which the run {name!r} does not have")
+
+
+def _times(held, factor: str, field: str):
+    """A number, or each of a sequence, times '*FACTOR'; integers stay integers, and at least 1."""
+    if isinstance(held, (list, tuple)):
+        return [_times(entry, factor, field) for entry in held]
+    try:
+        number = held * float(factor[1:])
+    except (TypeError, ValueError):
+        raise ValueError(f"the scale sets {field!r} to {factor!r} of {held!r}, which is no number") from None
+    return max(1, round(number)) if isinstance(held, int) else number
+
+
+def finished(directory: pathlib.Path, metrics: Sequence[str]) -> bool:
+    """Whether a run needs nothing more: it has diverged, or is trained and scored."""
+    try:
+        cell = json.loads((directory / "cell.json").read_text())
+    except (OSError, ValueError):
+        return False
+    return "diverged" in cell or set(metrics) <= set(cell.get("scores", {}))
+
+
+def summarise(config: Mapping, workdir: pathlib.Path) -> dict:
+    """{'runs': name -> {'scores': metric.number -> {seed: value}, 'seconds': {seed: s}, 'diverged': [seeds], ...}}."""
+    runs: dict[str, dict] = {}
+    for name in cells(config):
+        run, _, seed = name.rpartition("/seed_")
+        entry = runs.setdefault(run, {"scores": {}, "seconds": {}, "diverged": [], "missing": []})
+        try:
+            cell = json.loads((workdir / name / "cell.json").read_text())
+        except (OSError, ValueError):
+            entry["missing"].append(seed)
+            continue
+        entry["seconds"][seed] = cell["seconds"]["training"]
+        if "diverged" in cell:
+            entry["diverged"].append(seed)
+        elif "scores" not in cell:
+            entry["missing"].append(seed)
+        for found in cell.get("scores", {}).values():
+            for number, value in found.items():
+                entry["scores"].setdefault(number, {})[seed] = value
+    return {"scale": config["scale"], "seeds": list(config["seeds"]), "runs": runs}
+
+
+def _cell(entry: Mapping, number: str) -> str:
+    values = list(entry["scores"].get(number, {}).values())
+    if entry["diverged"]:
+        return f"{len(entry['diverged'])} diverged"
+    if not values:
+        return "-"
+    text = f"{statistics.mean(values):.3f}"
+    return text + (f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else "")
+
+
+def _headline(found: Mapping[str, Mapping]) -> list[str]:
+    """The numbers that a table shows: all but counts and those of training votes."""
+    names = dict.fromkeys(number for entry in found.values() for number in entry["scores"])
+    return [name for name in names if not name.endswith(("_train", "num_active"))]
+
+
+def table(summary: Mapping) -> str:
+    """Markdown tables: means and deviations over seeds, and every seed's value where there are several."""
+    runs, seeds = summary["runs"], summary["seeds"]
+    numbers = _headline(runs)
+    parts = []
+    sets = list(dict.fromkeys(name.partition("/")[0] for name in runs if "/" in name))
+    if sets and all(name.count("/") == 1 for name in runs) and len(sets) > 1:
+        objectives = list(dict.fromkeys(name.partition("/")[2] for name in runs))
+        for number in [*numbers, "seconds"]:
+            rows = [[number, *sets]]
+            for objective in objectives:
+                row = [objective]
+                for name in (f"{one}/{objective}" for one in sets):
+                    entry = runs.get(name)
+                    seconds = list(entry["seconds"].values()) if entry else []
+                    if number == "seconds":
+                        row.append(f"{statistics.mean(seconds):.0f}" if seconds else "-")
+                    else:
+                        row.append(_cell(entry, number) if entry else "")
+                rows.append(row)
+            parts.append(_markdown(rows))
+    else:
+        rows = [["run", *numbers, "seconds"]]
+        for name, entry in runs.items():
+            seconds = list(entry["seconds"].values())
+            told = f"{statistics.mean(seconds):.0f}" if seconds else "-"
+            rows.append([name, *(_cell(entry, number) for number in numbers), told])
+        parts.append(_markdown(rows))
+    if len(seeds) > 1:
+        rows = [["run", "score", *(f"seed {seed}" for seed in seeds)]]
+        for name, entry in runs.items():
+            for number in numbers:
+                values = entry["scores"].get(number, {})
+                rows.append([name, number, *(f"{values[str(s)]:.3f}" if str(s) in values else "-" for s in seeds)])
+        parts.append(_markdown(rows))
+    return "\n\n".join(parts)
+
+
+def _markdown(rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = []
+    for index, row in enumerate(rows):
+        cells_ = [text.ljust(width) if not place else text.rjust(width) for place, (text, width) in
+                  enumerate(zip(row, widths, strict=True))]  # fmt: skip
+        lines.append("| " + " | ".join(cells_) + " |")
+        if not index:
+            lines.append("|" + "|".join("-" * (width + 2) if not place else "-" * (width + 1) + ":"
+                                        for place, width in enumerate(widths)) + "|")  # fmt: skip
+    return "\n".join(lines)

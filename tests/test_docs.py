@@ -1,0 +1,191 @@
+"""What README.md, docs/ and the notebooks tell: links, paths, commands and their flags exist, and the examples run."""
+
+import importlib.util
+import json
+import pathlib
+import re
+
+import jax
+import numpy as np
+import pytest
+import tiny
+
+import deft_jax
+from deft_jax import commands, data, loop, metrics
+from deft_jax.steps import Runner, init_state
+
+ROOT = pathlib.Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md")),
+         *sorted((ROOT / "notebooks").glob("*.ipynb"))]  # fmt: skip
+
+
+def text_of(page):
+    """The text of a page; of a notebook, its markdown."""
+    text = page.read_text()
+    if page.suffix == ".ipynb":
+        cells = json.loads(text)["cells"]
+        text = "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    return text
+
+
+def commands_of(page):
+    """(module, the rest of the line) of every `python -m` on a page; lines that go on are joined."""
+    text = re.sub(r"\\\n\s*", "", text_of(page))
+    if page.suffix == ".ipynb":
+        text = re.sub(r"(?<!\n)\n(?!\n)", " ", text)  # prose is wrapped, commands within it too
+    return re.findall(r"python3? -m ((?:deft_jax|benchmarks)[\w.]*)([^\n`]*)", text)
+
+
+def fields_of(config, prefix=""):
+    """Every field of a config by its dotted name, sections as well."""
+    found = set()
+    for name, value in config.items():
+        found.add(prefix + name)
+        if hasattr(value, "items"):
+            found |= fields_of(value, f"{prefix}{name}.")
+    return found
+
+
+def config_named(argument):
+    return commands._ConfigFile().parse(argument)
+
+
+@pytest.fixture
+def at_root(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_and_images_exist(page):
+    text = text_of(page)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if not re.match(r"https?:|#", target):
+            assert (page.parent / target.partition("#")[0]).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_paths_of_this_repository_exist(page):
+    pattern = r"(?<![\w/.@])((?:deft_jax|configs|docs|launch|benchmarks|notebooks)/[a-z0-9_/]+(?:\.[a-z]+)?)(?![\w<*])"
+    for path in re.findall(pattern, text_of(page)):
+        assert (ROOT / path).exists(), path
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_exist_with_their_flags(page, at_root):
+    shared = (ROOT / "deft_jax" / "commands.py").read_text()
+    for module, rest in commands_of(page):
+        found = importlib.util.find_spec(module)
+        assert found is not None, f"python -m {module}"
+        if found.submodule_search_locations:
+            found = importlib.util.find_spec(f"{module}.__main__")
+            assert found is not None, f"python -m {module}"
+        source = pathlib.Path(found.origin).read_text()
+        for flag in re.findall(r"(?<!\S)--([a-z][\w-]*)(?=[\s=]|$)", rest):
+            assert re.search(rf"[\"'](?:--)?{flag}[\"']", source + shared), f"python -m {module} --{flag}"
+        named = re.search(r"--config[ =](configs/[\w/]+\.py\S*)", rest)
+        if named and not re.search("[A-Z]", named[1]):
+            known = fields_of(config_named(named[1]))
+            for field in re.findall(r"--config\.([a-z_.]+)=", rest):
+                assert field in known, f"{named[1]} has no field {field}"
+
+
+def test_fields_named_alone_are_those_of_some_config(at_root):
+    known = set()
+    for path in sorted((ROOT / "configs").rglob("*.py")):
+        known |= fields_of(config_named(str(path.relative_to(ROOT))))
+    for page in PAGES:
+        for field in re.findall(r"--config\.([a-z_.]+)=", text_of(page)):
+            assert field in known, f"{page.name}: --config.{field}"
+
+
+# ---- the examples of docs/extending.md ----
+
+
+def blocks():
+    """The Python of docs/extending.md: file name -> text; what is no file, under the name ''."""
+    found = {}
+    for text in re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "extending.md").read_text(), re.DOTALL):
+        name = re.match(r'"""(\w+\.py): ', text)
+        found[name[1] if name else ""] = text
+    return found
+
+
+@pytest.fixture
+def examples(tmp_path, monkeypatch):
+    """The files of docs/extending.md in an importable folder."""
+    for name, text in blocks().items():
+        if name:
+            (tmp_path / name).write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+def losses(**changes):
+    built = loop.build(tiny.config(**changes))
+    runner = Runner(built, jax.devices()[:1])
+    state, first = runner.run(0, runner.put(init_state(built)), 2)
+    _, last = runner.run(0, state, 2)
+    return first, last
+
+
+def test_examples_are_short():
+    assert set(blocks()) == {"sparse_vae.py", "linear_fit.py", "discs.py", ""}
+    assert all(len(text.splitlines()) < 30 for text in blocks().values())
+
+
+def test_the_objective_trains(examples):
+    objective = {"name": "sparse_vae:sparse_vae", "weight": 5.0}
+    for found in losses(objective=objective, stages={"rule": "steps", "betas": (2.0, 0.5), "steps": 4}):
+        told = found["reconstruction"] + 2.0 * found["kl"] + 5.0 * found["size"]
+        assert found["size"] > 0
+        np.testing.assert_allclose(found["loss"], told, rtol=1e-5)
+    with pytest.raises(ValueError, match="objective has no field 'wait'"):
+        loop.build(tiny.config(objective={"name": "sparse_vae:sparse_vae", "wait": 1.0}))
+
+
+def test_an_objective_that_is_not_there_is_refused_in_one_line(examples):
+    for name in ("sparse_vae:dense_vae", "no_such_module:vae", ":", "..:x"):
+        with pytest.raises(ValueError, match="cannot find the objective") as caught:
+            loop.build(tiny.config(objective={"name": name}))
+        assert "\n" not in str(caught.value)
+
+
+def test_the_metric_tells_linear_codes_from_noise(examples, trained_once):
+    rng = np.random.default_rng(0)
+    factors = rng.integers(0, (3, 4), (500, 2))
+    codes = factors @ np.array([[1.0, 0.5, 0.0], [-1.0, 1.0, 2.0]])
+    assert metrics.compute("linear_fit:linear_fit", codes, factors)["linear_fit"] > 0.99
+    assert metrics.compute("linear_fit:linear_fit", rng.normal(size=(500, 3)), factors)["linear_fit"] < 0.1
+    assert metrics.kind("linear_fit:linear_fit") == "samples"
+    space = {"WORKDIR": trained_once}
+    exec(blocks()[""], space)
+    assert 0 <= space["scores"]["linear_fit"] <= 1
+
+
+def test_a_metric_that_does_not_fit_is_refused_in_one_line(examples):
+    for name, told in (
+        ("linear_fit:cubic_fit", "cannot find the metric"),
+        ("no_such_module:fit", "cannot find the metric"),
+        ("sparse_vae:sparse_vae", "must take codes"),
+        ("linear_fit", "unknown metric"),
+    ):
+        with pytest.raises(ValueError, match=told) as caught:
+            metrics.compute(name, np.zeros((4, 2)), np.zeros((4, 1), int))
+        assert "\n" not in str(caught.value)
+
+
+def test_the_data_set_trains(examples):
+    source = data.get("discs:discs", side=32, places=5)
+    factors = np.array([[0, 0, 0], [2, 4, 0], [1, 2, 2]])
+    images = np.asarray(jax.jit(source.render)(source.arrays, factors, jax.random.key(0)))
+    assert images.shape == (3, 32, 32, 1)
+    areas = images.sum(axis=(1, 2, 3))
+    assert areas[0] < areas[2] < areas[1]
+    down, across = (np.argwhere(images[1, :, :, 0]) + 0.5).mean(axis=0)
+    assert (across, down) == pytest.approx((0.8 * 32, 0.2 * 32), abs=0.5)
+    first, _ = losses(data={"name": "discs:discs", "side": 16, "places": 4})
+    assert np.isfinite(first["loss"])
+
+
+def test_changelog_and_citation_tell_the_version():
+    assert f"## [{deft_jax.__version__}]" in (ROOT / "CHANGELOG.md").read_text()
+    assert f"\nversion: {deft_jax.__version__}\n" in (ROOT / "CITATION.cff").read_text()

@@ -1,0 +1,69 @@
+"""The notebooks are small and clean, and run from their first cell to their last in a short form."""
+
+import ast
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+import tiny
+
+NOTEBOOKS = sorted((pathlib.Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
+LARGEST = 600_000  # bytes
+
+
+def cells_of(path, kind):
+    cells = json.loads(path.read_text())["cells"]
+    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == kind]
+
+
+def program_of(path):
+    """The code cells as one program, without lines that only a notebook understands."""
+    lines = "\n\n".join(cells_of(path, "code")).splitlines()
+    return "\n".join(line for line in lines if not line.startswith(("%", "!")))
+
+
+def test_there_are_notebooks():
+    assert [path.stem for path in NOTEBOOKS] == ["annealing_test", "comparing_models", "quickstart"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_is_clean(path):
+    notebook = json.loads(path.read_text())
+    assert notebook["nbformat"] == 4
+    assert notebook["metadata"]["kernelspec"]["name"] == "python3"
+    assert set(notebook["metadata"]) == {"kernelspec", "language_info"}
+    assert path.stat().st_size < LARGEST
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1)), "run from top to bottom, once"
+    outputs = [output for cell in code for output in cell["outputs"]]
+    assert not any(output["output_type"] == "error" for output in outputs)
+    assert any("image/png" in output.get("data", {}) for output in outputs), "figures of a real run are stored"
+    assert all(not cell["metadata"] for cell in notebook["cells"])
+    assert "/tmp/" not in path.read_text()
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_opens_with_what_it_shows_and_how_long_it_takes(path):
+    first = cells_of(path, "markdown")[0]
+    assert first.startswith("# ")
+    assert "You will see" in first or "you will see" in first
+    assert "minutes" in first
+    assert "CPU" in first
+    small = [cell for cell in cells_of(path, "code") if "SMALL =" in cell]
+    assert len(small) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_runs(path, tmp_path):
+    program = program_of(path)
+    ast.parse(program)
+    environment = tiny.ENVIRONMENT | {"DEFT_JAX_NOTEBOOK_SMALL": "1", "MPLBACKEND": "agg"}
+    # -c: the processes that a study starts would run a script of their parent again.
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert list(tmp_path.glob("runs/notebook_*"))
