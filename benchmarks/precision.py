@@ -3,18 +3,13 @@
     python -m benchmarks.precision [--repeats 5] [--seconds 0.5]
 """
 
-import inspect
-
 from benchmarks import suite, training
-from deft_jax import loop, models
+from deft_jax import loop
 from deft_jax.steps import Runner
 
 
 def rows(options, notes):
-    """Rows of DEFT's last stage and of the beta-VAE; none where the models take no dtype."""
-    if "dtype" not in inspect.signature(models.build).parameters:
-        notes.append("models.build takes no dtype: nothing to compare")
-        return []
+    """Rows of DEFT's last stage and of the beta-VAE."""
     batch_size = 64 if options.quick else 256
     found = []
     for name in ("dsprites_deft", "beta_vae"):

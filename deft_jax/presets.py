@@ -152,8 +152,8 @@ SHORT = {
 METRICS = ("mig", "nmi", "sap", "dci", "factor_vae")
 
 # Fields of a study's runs, and scores, that two CPU cores manage in the time of a lunch: batches of 16 as in
-# configs/quickstart.py, where updates count more than images, a quarter of the decoder, three eighths of the encoders, and rates
-# four times as high that end at zero.
+# configs/quickstart.py, where updates count more than images, a quarter of the decoder, three eighths of the encoders,
+# and rates four times as high that end at zero.
 SMALL = {
     "study/seeds": (0, 1, 2),
     "study/num_samples": 10_000,

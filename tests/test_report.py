@@ -187,6 +187,22 @@ def test_several_runs_are_compared_by_their_scores(runs, several):
         assert "stages.betas" in next(numbers)
 
 
+def test_a_study_is_compared_in_full_and_one_run_of_each_configuration_is_shown(trained_once, tmp_path):
+    folder = tmp_path / "study"
+    for name, seed, batch_size in (("a/seed_2", 2, 8), ("a/seed_10", 10, 8), ("b/seed_2", 2, 4)):
+        shutil.copytree(trained_once, folder / name / "run")
+        config = json.loads((trained_once / "config.json").read_text()) | {"seed": seed, "batch_size": batch_size}
+        (folder / name / "run" / "config.json").write_text(json.dumps(config))
+    (folder / "config.json").write_text(json.dumps({"runs": {}}))
+    (folder / "a" / "seed_11" / "run").mkdir(parents=True)  # under way
+    page = Page(report.report([folder], tmp_path / "page.html").read_text())
+    assert [found["id"] for found in page.of("article")] == ["scores", "run-0", "run-1"]
+    assert [row[0] for row in page.rows if row and str(row[0]).startswith(("a/", "b/"))] == [
+        "a/seed_2", "a/seed_10", "b/seed_2",
+    ]  # fmt: skip
+    assert [text.strip() for text in page.texts["h2"] if "seed" in text] == ["a/seed_2", "b/seed_2"]
+
+
 def test_groups_share_everything_but_the_seed():
     configs = [{"seed": 0, "a": {"b": 1}}, {"seed": 0, "a": {"b": 2}}, {"a": {"b": 1}, "seed": 5}]
     assert score_page.groups_of(configs) == [[0, 2], [1]]
