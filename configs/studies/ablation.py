@@ -1,0 +1,36 @@
+"""What makes DEFT's score on dSprites: schedule, gamma, width, size of groups, the decoder's rate, one at a time.
+
+    python -m deft_jax.sweep --config configs/studies/ablation.py --workdir runs/study_ablation
+    python -m deft_jax.sweep --config configs/studies/ablation.py --workdir runs/small_ablation --config.scale=small
+
+`base` is DEFT as in configs/dsprites_deft.py; each of the others differs from it in one thing. The scales are those of
+configs/studies/dsprites.py.
+"""
+
+from deft_jax import presets
+
+BETAS = (70.0, 30.0, 12.0, 4.0)
+
+
+def get_config():
+    def deft(**options):
+        return presets.deft("dsprites", BETAS, **options)
+
+    runs = {
+        "base": deft(),
+        "gamma_0": deft(gamma=0.0),
+        "gamma_1": deft(gamma=1.0),
+        "groups_of_1": deft(groups=(1,) * 5),
+        "groups_of_4": deft(groups=(4,) * 5),
+        "wide": deft(),
+        "decoder_slow": deft(),
+        "decoder_fast": deft(),
+        "smooth": deft(),
+    }
+    runs["wide"].model.width, runs["wide"].model.hidden = 16, 128
+    runs["decoder_slow"].optimizer.decoder_learning_rate /= 2
+    runs["decoder_fast"].optimizer.decoder_learning_rate *= 2
+    # From 71 to 4.5 in one curve that passes the betas of the stages where these would begin.
+    fall = {"rule": "exponential", "start": 70.0, "end": 1.0, "rate": 3.0}
+    runs["smooth"].stages = fall | {"thresholds": (30.0, 12.0, 6.0)}
+    return presets.study(runs)
