@@ -105,7 +105,7 @@ WRONG = [
     ({"model": {"depth": 3}}, "model has no field 'depth'; known: latents, groups, width"),
     ({"data": {"name": "mnist"}}, "unknown data set 'mnist'; known: archive, cars3d"),
     ({"data": {"name": "os:getcwd"}}, "makes no Source but '"),
-    ({"data": {"name": "numpy:pi"}}, "data names 3.14"),
+    ({"data": {"name": "numpy:pi"}}, "the data set 'numpy:pi' is no function but 3.14"),
     ({"data": {"side": 3}}, "data has no field 'side'"),
     ({"data": {"name": "correlated(shape=star)"}}, "no factor 'shape' to hold; known: deviation, posX, posY"),
     ({"data": {"name": "dsprites(shape=star)"}}, "shape has no value 'star'; allowed: 0 to 2, or square, ellipse"),
