@@ -199,10 +199,11 @@ def _scores(config: Mapping, directory: pathlib.Path) -> dict[str, dict]:
 
 
 def _numbers(found: Mapping) -> dict[str, float]:
-    """The single numbers of a metric's dict."""
+    """The single numbers of a metric's dict, and the means over factors of NMI1 and NMI2."""
     import numpy as np
 
-    return {name: float(value) for name, value in found.items() if np.ndim(value) == 0}
+    means = {name: float(np.mean(found[name])) for name in ("nmi1", "nmi2") if np.ndim(found.get(name)) == 1}
+    return {name: float(value) for name, value in found.items() if np.ndim(value) == 0} | means
 
 
 def _worker(config, workdir, cores, queue) -> None:

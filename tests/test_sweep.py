@@ -210,6 +210,12 @@ def test_only_seeds_that_stand_at_one_step_go_on_together(tmp_path, monkeypatch)
     assert [[int(name[-1]) for name in names] for names in together] == [[0, 2, 3], [1]]
 
 
+def test_a_cell_holds_single_numbers_and_the_means_of_nmi_over_factors():
+    found = {"nmi": np.ones((2, 3)), "nmi1": np.array([0.5, 0.7, 0.9]), "nmi2": np.zeros(3), "nmi1_latent": np.arange(3)}
+    assert sweep._numbers(found) == pytest.approx({"nmi1": 0.7, "nmi2": 0.0})
+    assert sweep._numbers({"mig": np.float32(0.5), "mig_per_factor": np.ones(3)}) == {"mig": 0.5}
+
+
 def test_a_run_that_diverges_is_said_to_and_stops_no_other(done):
     _, workdir, lines = done
     assert sum("diverged" in line for line in lines) == 2
