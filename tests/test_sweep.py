@@ -211,7 +211,8 @@ def test_only_seeds_that_stand_at_one_step_go_on_together(tmp_path, monkeypatch)
 
 
 def test_a_cell_holds_single_numbers_and_the_means_of_nmi_over_factors():
-    found = {"nmi": np.ones((2, 3)), "nmi1": np.array([0.5, 0.7, 0.9]), "nmi2": np.zeros(3), "nmi1_latent": np.arange(3)}
+    first = np.array([0.5, 0.7, 0.9])
+    found = {"nmi": np.ones((2, 3)), "nmi1": first, "nmi2": np.zeros(3), "nmi1_latent": np.arange(3)}
     assert sweep._numbers(found) == pytest.approx({"nmi1": 0.7, "nmi2": 0.0})
     assert sweep._numbers({"mig": np.float32(0.5), "mig_per_factor": np.ones(3)}) == {"mig": 0.5}
 
