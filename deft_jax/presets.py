@@ -53,20 +53,21 @@ def deft(
     data: str,
     betas: Sequence[float],
     *,
-    steps: int = 15_000,
+    steps: int | Sequence[int] = 15_000,
     total_steps: int = 70_000,
     groups: Sequence[int] = (2, 2, 2, 2, 2),
     gamma: float = 0.1,
 ) -> ConfigDict:
-    """DEFT: a stage a beta, each `steps` long but for the last, and each opening one more encoder of base width 8.
+    """DEFT: a stage a beta, each opening one more encoder of base width 8.
 
+    steps: length of every stage, or of each; the last lasts to total_steps.
     Defaults are those of the author's code (Wu et al. 2022): 5 groups of 2 latents, batches of 256, Adam at 5e-4. A
     group beyond the betas never opens.
     """
     return _training(
         data,
         {"name": "deft"},
-        {"betas": tuple(betas), "steps": (steps,)},
+        {"betas": tuple(betas), "steps": (steps,) if isinstance(steps, int) else tuple(steps)},
         {"latents": sum(groups), "groups": tuple(groups), "width": 8, "hidden": 64},
         {"learning_rate": 5e-4, "decoder_learning_rate": 5e-4, "gamma": gamma},
         256,
@@ -195,6 +196,7 @@ def study(runs: Mapping[str, ConfigDict]) -> ConfigDict:
             "metrics": config_dict.placeholder(tuple),
             "num_samples": config_dict.placeholder(int),
             "pack": config_dict.placeholder(int),
+            "only": config_dict.placeholder(tuple),  # names of runs, all unless given
             "scale": "full",
             "scales": {"full": dict(FULL), "small": dict(SMALL)},
         }

@@ -4,7 +4,8 @@ A study has `runs`, name -> configuration of a training; `seeds`; `metrics` to s
 name -> the metric's own fields, of posterior means of `num_samples` images; and `scales`, name -> what that scale
 changes, of which `scale` chooses one. A scale's fields set something anew in all runs ('total_steps', 'model/width',
 ...; to a value, or to a multiple of the one there, '*0.25'; one that ends in '?' only where it is there), or give what
-the study itself leaves open ('study/seeds', 'study/metrics', 'study/num_samples').
+the study itself leaves open ('study/seeds', 'study/metrics', 'study/num_samples'). `only`, if given, names the runs
+to do and to show.
 
 Each training of a study has a folder NAME/seed_S: `run`, its workdir; cell.json, its scores; log.txt, what it said.
 """
@@ -17,7 +18,7 @@ from collections.abc import Mapping, Sequence
 
 _FIELDS = ("runs", "seeds", "metrics", "num_samples", "scale", "scales")
 _OWN = ("seeds", "metrics", "num_samples")
-_OPTIONAL = ("pack",)
+_OPTIONAL = ("pack", "only")
 
 def settled(config: Mapping) -> dict:
     """The study with all that it leaves open, None, taken from its scale. Raises ValueError where it does not fit."""
@@ -53,8 +54,14 @@ def cells(config: Mapping) -> dict[str, dict]:
     seeds = list(config["seeds"])
     if not config["runs"] or not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"a study needs at least one run and one seed, each seed once, got seeds {tuple(seeds)}")
+    only = config.get("only")
+    unknown = [name for name in only or () if name not in config["runs"]]
+    if unknown:
+        raise ValueError(f"only names {unknown[0]!r}, which is no run of the study; it has {', '.join(config['runs'])}")
     made = {}
     for name, run in config["runs"].items():
+        if only and name not in only:
+            continue
         scaled = copy.deepcopy(dict(run))
         if scaled.get("num_seeds") is not None:
             raise ValueError(f"the run {name!r} sets num_seeds; a study has its seeds in `seeds`")

@@ -256,7 +256,7 @@ def run(config, workdir: str | pathlib.Path, jobs: int | None = None) -> dict:
             except ValueError as error:
                 raise ValueError(f"{name.rpartition('/')[0]}: {error}") from None
     workdir = pathlib.Path(workdir)
-    claim(workdir, config)
+    claim(workdir, config, ("only", "pack"))  # which runs, and how many at once, may change from call to call
 
     left = [name for name in todo if not study.finished(workdir / name, config["metrics"])]
     print(f"{len(todo)} runs, {len(todo) - len(left)} finished", flush=True)

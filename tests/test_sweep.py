@@ -92,6 +92,7 @@ def test_what_a_study_leaves_open_comes_from_its_scale():
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
+        ({"only": ("squares/gan",)}, "only names 'squares/gan', which is no run of the study; it has squares/beta_vae"),
         ({"seeds": None}, "neither the study nor its scale 'full' sets seeds"),
         ({"scales": {"full": {"study/runs": {}}}}, "of the study itself it may set seeds, metrics, num_samples"),
         ({"sedes": (1,)}, "the study has no field 'sedes'; it has runs, seeds"),
@@ -100,6 +101,11 @@ def test_what_a_study_leaves_open_comes_from_its_scale():
 def test_a_study_that_is_not_settled_is_refused(changes, told):
     with pytest.raises(ValueError, match=told):
         study.cells(described() | changes)
+
+
+def test_part_of_a_study():
+    runs = {"a/x": tiny.config(), "a/y": tiny.config(), "b/x": tiny.config()}
+    assert list(study.cells(described(runs, only=("a/y", "b/x")))) == ["a/y/seed_0", "b/x/seed_0"]
 
 
 def test_packs_hold_consecutive_seeds_of_one_run():

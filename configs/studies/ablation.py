@@ -20,6 +20,7 @@ def get_config():
         "base": deft(),
         "gamma_0": deft(gamma=0.0),
         "gamma_1": deft(gamma=1.0),
+        "long_first": deft(steps=(30_000, 15_000, 15_000, 10_000)),
         "groups_of_1": deft(groups=(1,) * 5),
         "groups_of_4": deft(groups=(4,) * 5),
         "wide": deft(),
