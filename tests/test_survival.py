@@ -460,9 +460,7 @@ def test_values_that_a_metric_would_refuse_are_refused_at_once(evals, fault, tmp
     ],
 )
 def test_values_that_a_metric_takes_are_not_refused(name, given):
-    begin = time.monotonic()
-    loop._try_metric(name, given, 3, 64)
-    assert time.monotonic() - begin < 20
+    assert loop._try_metric(name, given, 3, 64) is None
 
 
 def test_a_field_that_nothing_reads_is_refused(tmp_path):
@@ -506,15 +504,15 @@ def test_a_run_that_is_killed_again_and_again_ends_like_the_one_that_was_not(tmp
             time.sleep(0.01)
         time.sleep(rng.uniform(0, 0.3))
         process.send_signal(number)
-        told = process.communicate(timeout=100)[1]
+        told = process.communicate(timeout=300)[1]
         assert process.returncode in (-number, 143, 0), told
         assert "Traceback" not in told
         killed += process.returncode != 0
     assert killed >= 3
     process = start("killed")
-    told = process.communicate(timeout=100)[1]
+    told = process.communicate(timeout=300)[1]
     assert process.returncode == 0, told
-    assert whole.wait(timeout=100) == 0, whole.stderr.read()
+    assert whole.wait(timeout=300) == 0, whole.stderr.read()
     assert state_of(tmp_path / "killed") == state_of(tmp_path / "whole")
     assert records(tmp_path / "killed") == records(tmp_path / "whole")
     assert names(tmp_path / "killed") == names(tmp_path / "whole")
