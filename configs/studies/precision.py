@@ -3,7 +3,7 @@
     python -m deft_jax.sweep --config configs/studies/precision.py --workdir runs/study_precision
     python -m deft_jax.sweep --config configs/studies/precision.py --workdir runs/small_precision --config.scale=small
 
-The scales are those of configs/studies/dsprites.py. On accelerators bfloat16 is quicker, on most CPUs it is slower.
+The scales are those of configs/studies/dsprites.py. `python -m benchmarks --only precision` times the step.
 """
 
 from deft_jax import presets
