@@ -62,8 +62,8 @@ class Table:
         # One compiled loop over small chunks: on a CPU nearly three times as fast an image as a dispatch a chunk. The
         # operations of so small a chunk do not fill the cores, so each core has a thread that runs the loop.
         on_cpu = jax.default_backend() == "cpu"
-        self._chunk, self._threads = (64, len(cores())) if on_cpu else (1024, 1)
-        self._chunks = min(64, -(-self._source.num_images // self._chunk))  # in one dispatch
+        self._chunk, self._threads = (32, len(cores())) if on_cpu else (1024, 1)
+        self._chunks = min(128, -(-self._source.num_images // self._chunk))  # in one dispatch
         self._index, self._held = np.zeros(0, np.int64), None  # sorted; the posteriors in the same order
 
         def look(arrays, index):
