@@ -1,7 +1,6 @@
 """dSprites against the published archive: real frames, pixel counts over all images, and a pinned sample."""
 
 import hashlib
-import os
 import pathlib
 import subprocess
 import sys
@@ -15,9 +14,8 @@ from deft_jax import data, factors
 from deft_jax.data import sprites
 from deft_jax.source import Source
 
-FRAMES = pathlib.Path(os.environ.get(
-    "DEFT_JAX_OFFICIAL_FRAMES",
-    pathlib.Path(__file__).resolve().parents[2] / "shared" / "dsprites" / "official_frames.npz"))
+# Frames that the official repository of dSprites (DeepMind, Apache-2.0) publishes, packed to bits, and their factors.
+FRAMES = pathlib.Path(__file__).with_name("official_frames.npz")
 COUNT = 737_280
 
 
@@ -71,7 +69,6 @@ def test_description(rendered):
     assert rendered.num_images == COUNT
 
 
-@pytest.mark.skipif(not FRAMES.exists(), reason="needs official_frames.npz (DEFT_JAX_OFFICIAL_FRAMES)")
 @pytest.mark.parametrize("storage", ["rendered", "packed"])
 def test_equals_the_published_frames(storage, request):
     with np.load(FRAMES) as frames:
