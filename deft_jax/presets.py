@@ -184,11 +184,15 @@ SMALL = {
     "checkpoints/every": 2_000,
     "log_every": 1_000,
 }
+# The same with three times as many steps.
+MEDIUM = SMALL | {
+    field: "*0.6" for field in ("total_steps", "stages/steps?", "objective/ramp_steps?", "objective/period?")
+}
 FULL = {"study/seeds": tuple(range(10)), "study/num_samples": 10_000, "study/metrics": METRICS}
 
 
 def study(runs: Mapping[str, ConfigDict]) -> ConfigDict:
-    """A study of these runs, as deft_jax.sweep takes it: 10 seeds of the whole thing, or --config.scale=small."""
+    """A study of these runs, as deft_jax.sweep takes it: 10 seeds of the whole thing, or --config.scale=small or medium."""
     return ConfigDict(
         {
             "runs": dict(runs),
@@ -198,7 +202,7 @@ def study(runs: Mapping[str, ConfigDict]) -> ConfigDict:
             "pack": config_dict.placeholder(int),
             "only": config_dict.placeholder(tuple),  # names of runs, all unless given
             "scale": "full",
-            "scales": {"full": dict(FULL), "small": dict(SMALL)},
+            "scales": {"full": dict(FULL), "medium": dict(MEDIUM), "small": dict(SMALL)},
         }
     )
 
