@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from deft_jax.options import shown
 from deft_jax.workdir import CannotWrite, writing
 
 
@@ -96,7 +97,7 @@ def _differences(old, new, free, prefix=""):
         if isinstance(before, dict) and isinstance(after, dict):
             yield from _differences(before, after, free, f"{prefix}{name}.")
         elif before != after:
-            yield f"{prefix}{name} is {before} there and {after} here"
+            yield f"{prefix}{name} is {shown(before)} there and {shown(after)} here"
 
 
 def read_records(path: pathlib.Path) -> list[dict]:

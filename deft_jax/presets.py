@@ -185,14 +185,13 @@ SMALL = {
     "log_every": 1_000,
 }
 # The same with three times as many steps.
-MEDIUM = SMALL | {
-    field: "*0.6" for field in ("total_steps", "stages/steps?", "objective/ramp_steps?", "objective/period?")
-}
+_LASTING = ("total_steps", "stages/steps?", "objective/ramp_steps?", "objective/period?")
+MEDIUM = SMALL | dict.fromkeys(_LASTING, "*0.6")
 FULL = {"study/seeds": tuple(range(10)), "study/num_samples": 10_000, "study/metrics": METRICS}
 
 
 def study(runs: Mapping[str, ConfigDict]) -> ConfigDict:
-    """A study of these runs, as deft_jax.sweep takes it: 10 seeds of the whole thing, or --config.scale=small or medium."""
+    """A study of these runs, as deft_jax.sweep takes it: 10 seeds of the whole thing, or 3 at --config.scale=small."""
     return ConfigDict(
         {
             "runs": dict(runs),

@@ -256,7 +256,9 @@ def run(config, workdir: str | pathlib.Path, jobs: int | None = None) -> dict:
             except ValueError as error:
                 raise ValueError(f"{name.rpartition('/')[0]}: {error}") from None
     workdir = pathlib.Path(workdir)
-    claim(workdir, config, ("only", "pack"))  # which runs, and how many at once, may change from call to call
+    # Which runs, which seeds and how many at once may change from call to call, and so may scales that are not used.
+    unused = [f"scales.{scale}" for scale in config["scales"] if scale != config["scale"]]
+    claim(workdir, config, ("only", "pack", "seeds", *unused))
 
     left = [name for name in todo if not study.finished(workdir / name, config["metrics"])]
     print(f"{len(todo)} runs, {len(todo) - len(left)} finished", flush=True)

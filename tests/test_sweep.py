@@ -236,6 +236,17 @@ def test_what_is_finished_is_not_done_again(done):
     assert {path: path.stat().st_mtime_ns for path in workdir.rglob("cell.json")} == before
 
 
+def test_a_study_grows_by_seeds_and_scales_but_not_into_another(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(sweep, "_run_workers", lambda config, workdir, jobs, total: work(config, workdir))
+    run = {"squares/beta_vae": tiny.config(total_steps=4, stages=ONE)}
+    sweep.run(described(run), tmp_path)
+    grown = described(run, seeds=(0, 1), scales={"full": {}, "small": {"total_steps": 2}})
+    assert sweep.run(grown, tmp_path)["seeds"] == [0, 1]
+    assert "2 runs, 1 finished" in capsys.readouterr().out
+    with pytest.raises(ValueError, match=r"scales\.full\.total_steps is None there and 3 here"):
+        sweep.run(grown | {"scales": {"full": {"total_steps": 3}}}, tmp_path)
+
+
 def test_what_another_has_claimed_is_left_to_it(done, tmp_path):
     config, _, _ = done
     other = sweep.Claim(tmp_path / "squares/beta_vae/seed_0")
