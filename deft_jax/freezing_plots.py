@@ -84,7 +84,11 @@ def densities(betas_T, factor_of_trial_T, bounds_T):
         raise ValueError(f"{len(betas)} freezing points, {len(bounds)} bounds and {len(factor_of_trial_T)} factors")
     names, of_trial = list(dict.fromkeys(factor_of_trial_T)), np.array(factor_of_trial_T)
     colours = _colours(names)
-    names.sort(key=lambda name: np.median(betas[of_trial == name]), reverse=True)
+
+    def median(of_all, name):
+        return np.quantile(of_all[of_trial == name], 0.5, method="inverted_cdf")  # a trial, as in freezing.summarise
+
+    names.sort(key=lambda name: median(betas, name), reverse=True)
     high, low = 1.25 * max(betas.max(), bounds.max()), betas.min() / 1.4
     grid = np.linspace(np.log(low), np.log(high), 400)
     figure = Figure(figsize=(5.5, 0.6 + 0.55 * len(names)), layout="constrained")
@@ -98,12 +102,11 @@ def densities(betas_T, factor_of_trial_T, bounds_T):
         density *= 0.8 / density.max()
         axes.fill_between(np.exp(grid), base, base + density, color=colours[name], alpha=0.3, lw=0)
         axes.plot(np.exp(logs), np.full(len(logs), base - 0.07), "|", color=colours[name], markersize=4, mew=0.8)
-        axes.vlines(np.exp(np.median(logs)), base, base + 0.8, color=colours[name], linewidth=LINE)
-        middle = np.median(bounds[of_trial == name])
+        found, middle = median(betas, name), median(bounds, name)
+        axes.vlines(found, base, base + 0.8, color=colours[name], linewidth=LINE)
         axes.plot(middle, base + 0.12, "v", color=colours[name], markersize=4.5, markerfacecolor="white", mew=0.9)
         axes.text(middle, base + 0.3, f"{middle:.3g}", fontsize=SMALL - 1, color=FAINT, ha="center")
-        label = f"{np.exp(np.median(logs)):.3g}"
-        axes.text(np.exp(np.median(logs)) / 1.03, base + 0.62, label, fontsize=SMALL, color=INK, ha="left")
+        axes.text(found / 1.03, base + 0.62, f"{found:.3g}", fontsize=SMALL, color=INK, ha="left")
     _beta_axis(axes, high, low)
     axes.set_ylim(-0.2, len(names) - 0.1)
     axes.set_yticks(range(len(names)), names[::-1])

@@ -20,13 +20,15 @@ _FIELDS = ("runs", "seeds", "metrics", "num_samples", "scale", "scales")
 _OWN = ("seeds", "metrics", "num_samples")
 _OPTIONAL = ("pack", "only")
 
+
 def settled(config: Mapping) -> dict:
     """The study with all that it leaves open, None, taken from its scale. Raises ValueError where it does not fit."""
     missing = [field for field in _FIELDS if field not in config]
     unknown = [field for field in config if field not in _FIELDS + _OPTIONAL]
-    if missing or unknown:
-        told = f"lacks {', '.join(missing)}; it needs" if missing else f"has no field {unknown[0]!r}; it has"
-        raise ValueError(f"the study {told} {', '.join(_FIELDS)}")
+    if missing:
+        raise ValueError(f"the study lacks {', '.join(missing)}; it needs {', '.join(_FIELDS)}")
+    if unknown:
+        raise ValueError(f"the study has no field {unknown[0]!r}; it has {', '.join(_FIELDS + _OPTIONAL)}")
     if config["scale"] not in config["scales"]:
         raise ValueError(f"unknown scale {config['scale']!r}; known: {', '.join(config['scales'])}")
     made = dict(config)
