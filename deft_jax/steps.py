@@ -45,9 +45,19 @@ class Experiment:
         return self.objective.represent(params["objective"], self.model.encode(params, images, stage))
 
 
-@functools.partial(jax.jit, static_argnums=0)
 def init_state(experiment: Experiment) -> TrainState:
     """The state before the first step, a function of the seed alone."""
+    return _initial(jax.default_backend())(experiment)
+
+
+@functools.cache
+def _initial(backend):
+    # Many small draws, made once: on a CPU, to optimise them fully takes four times as long and changes no bit.
+    quickly = {"xla_backend_optimization_level": "1"} if backend == "cpu" else None
+    return jax.jit(_init_state, static_argnums=0, compiler_options=quickly)
+
+
+def _init_state(experiment):
     key = jax.random.key(experiment.seed)
     key_model, key_objective, key_run = jax.random.split(key, 3)
     objective_params, memory = experiment.objective.init(key_objective)

@@ -100,7 +100,7 @@ def load(workdir: str | pathlib.Path, step: int | None = None) -> Trained:
     try:
         if checkpoints.latest is None:
             raise ValueError(f"{workdir} has no checkpoint yet; run its training until the first is written")
-        state = checkpoints.restore(init_state(built), step)
+        state = checkpoints.restore(jax.eval_shape(lambda: init_state(built)), step)
     finally:
         checkpoints.close()
     records = [record for record in read_records(workdir / "metrics.jsonl") if record["step"] <= int(state.step)]
