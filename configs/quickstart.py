@@ -28,6 +28,7 @@ def get_config():
             "hidden": 64,
             "decoder_width": 8,
             "decoder_hidden": 128,
+            "spread": 0.01,
             "calibrate": False,
             "dtype": "float32",
         }

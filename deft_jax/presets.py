@@ -38,7 +38,8 @@ def _training(
             "batch_size": batch_size,
             "total_steps": total_steps,
             "data": dict(DATA[data]),
-            "model": {"decoder_width": 32, "decoder_hidden": 256, "calibrate": False, "dtype": "float32"} | model,
+            "model": {"decoder_width": 32, "decoder_hidden": 256, "spread": 0.01, "calibrate": False, "dtype": "float32"}
+            | model,
             "objective": objective,
             "stages": {"rule": "steps"} | stages,
             "optimizer": {"decay": "constant", "weight_decay": 0.0} | optimizer,
