@@ -29,7 +29,7 @@ from benchmarks import machine
 from deft_jax import loop
 from deft_jax.checkpoint import Checkpoints
 from deft_jax.logs import read_object, read_records
-from deft_jax.steps import init_state
+from deft_jax.steps import state_shapes
 
 ROOT = pathlib.Path(__file__).parent.parent
 TOTAL = 300
@@ -107,7 +107,7 @@ class Outcome:
     def __init__(self, workdir: pathlib.Path):
         built = loop.build(read_object(workdir / "config.json"))
         checkpoints = Checkpoints(workdir / "checkpoints", 1)
-        self.state = checkpoints.restore(jax.eval_shape(lambda: init_state(built)), TOTAL)
+        self.state = checkpoints.restore(state_shapes(built), TOTAL)
         self.records = [
             {name: value for name, value in record.items() if name not in TIMINGS}
             for record in read_records(workdir / "metrics.jsonl")

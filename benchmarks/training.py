@@ -6,7 +6,6 @@ Ours draws its batch inside the step; PyTorch's step is given one batch that lie
 same parameters.
 """
 
-import functools
 import importlib.util
 import math
 import pathlib
@@ -16,7 +15,7 @@ import numpy as np
 
 from benchmarks import flops, suite
 from deft_jax import evaluation, loop
-from deft_jax.steps import Runner, init_state
+from deft_jax.steps import Runner, state_shapes
 
 CONFIGS = ("dsprites_deft", "beta_vae", "beta_tcvae", "factor_vae")
 
@@ -35,9 +34,9 @@ def load(name, **changes):
 
 
 def start(built):
-    """A state to time from, with weights drawn here: to compile init_state takes longer than all that is timed."""
+    """A state to time from, with weights drawn here."""
     rng = np.random.default_rng(0)
-    shapes = jax.eval_shape(functools.partial(init_state, built))
+    shapes = state_shapes(built)
 
     def draw(leaf):
         fan_in = math.prod(leaf.shape[:-1])

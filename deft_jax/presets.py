@@ -38,7 +38,13 @@ def _training(
             "batch_size": batch_size,
             "total_steps": total_steps,
             "data": dict(DATA[data]),
-            "model": {"decoder_width": 32, "decoder_hidden": 256, "spread": 0.01, "calibrate": False, "dtype": "float32"}
+            "model": {
+                "decoder_width": 32,
+                "decoder_hidden": 256,
+                "spread": 0.01,
+                "calibrate": False,
+                "dtype": "float32",
+            }
             | model,
             "objective": objective,
             "stages": {"rule": "steps"} | stages,

@@ -50,6 +50,11 @@ def init_state(experiment: Experiment) -> TrainState:
     return _initial(jax.default_backend())(experiment)
 
 
+def state_shapes(experiment: Experiment) -> TrainState:
+    """What `init_state` returns, as shapes and types: nothing is computed."""
+    return jax.eval_shape(functools.partial(_init_state, experiment))
+
+
 @functools.cache
 def _initial(backend):
     # Many small draws, made once: on a CPU, to optimise them fully takes four times as long and changes no bit.

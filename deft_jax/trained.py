@@ -13,7 +13,7 @@ from deft_jax.logs import read_object, read_records
 from deft_jax.models import Model
 from deft_jax.source import Source
 from deft_jax.state import Posterior
-from deft_jax.steps import init_state
+from deft_jax.steps import state_shapes
 
 _CHUNK = 200  # images at a time
 
@@ -100,7 +100,7 @@ def load(workdir: str | pathlib.Path, step: int | None = None) -> Trained:
     try:
         if checkpoints.latest is None:
             raise ValueError(f"{workdir} has no checkpoint yet; run its training until the first is written")
-        state = checkpoints.restore(jax.eval_shape(lambda: init_state(built)), step)
+        state = checkpoints.restore(state_shapes(built), step)
     finally:
         checkpoints.close()
     records = [record for record in read_records(workdir / "metrics.jsonl") if record["step"] <= int(state.step)]

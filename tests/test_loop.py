@@ -12,7 +12,7 @@ from deft_jax import evaluation, loop
 from deft_jax.checkpoint import Checkpoints
 from deft_jax.interruption import Interrupted
 from deft_jax.logs import MetricsLog, read_records
-from deft_jax.steps import Runner, init_state
+from deft_jax.steps import Runner, init_state, state_shapes
 
 TOTAL = tiny.config()["total_steps"]
 _RUNNERS = {}
@@ -93,7 +93,7 @@ def saved(workdir, step=None):
     """The state of a checkpoint of the workdir, the last one unless told."""
     checkpoints = Checkpoints(workdir / "checkpoints", 3)
     built = loop.build(tiny.config())
-    like = jax.eval_shape(lambda: init_state(built))
+    like = state_shapes(built)
     state = checkpoints.restore(like, step)
     checkpoints.close()
     return state

@@ -16,7 +16,7 @@ from deft_jax import schedules
 from deft_jax.objectives import Objective
 from deft_jax.source import Source
 from deft_jax.state import Posterior, TrainState
-from deft_jax.steps import Experiment, Runner, init_state, train_step
+from deft_jax.steps import Experiment, Runner, init_state, state_shapes, train_step
 
 GOLDEN = [
     {"loss": 211.3518, "reconstruction": 197.6349, "kl": 1.71463, "kl_per_latent": [0.38828, 1.32636, 0, 0]},
@@ -63,6 +63,9 @@ def assert_close(got, want, rtol=1e-4, atol=1e-5):
 
 def test_initial_state_is_a_function_of_the_seed(experiment, initial):
     again = init_state(dataclasses.replace(experiment))
+    assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), again) == jax.tree.map(
+        lambda leaf: (leaf.shape, leaf.dtype), state_shapes(experiment)
+    )
     other = init_state(dataclasses.replace(experiment, seed=1))
     assert tiny.fingerprint(again) == tiny.fingerprint(initial)
     assert tiny.fingerprint(other.key) != tiny.fingerprint(initial.key)
@@ -239,11 +242,11 @@ import sys
 import jax
 import numpy as np
 import tiny
-from deft_jax.steps import Runner, init_state
+from deft_jax.steps import Runner, state_shapes
 
 assert len(jax.devices()) == 8, jax.devices()
 experiment = tiny.experiment(batch_size=16)
-structure = jax.tree.structure(jax.eval_shape(lambda: init_state(experiment)))
+structure = jax.tree.structure(state_shapes(experiment))
 state = jax.tree.unflatten(structure, np.load(sys.argv[1]).values())
 
 def train(devices):

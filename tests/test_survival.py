@@ -23,7 +23,7 @@ from deft_jax import checkpoint, evaluation, logs, loop, record
 from deft_jax.checkpoint import Checkpoints, Damaged
 from deft_jax.interruption import Interrupted
 from deft_jax.logs import read_records
-from deft_jax.steps import Runner, init_state
+from deft_jax.steps import Runner, init_state, state_shapes
 from deft_jax.workdir import CannotWrite, Lock, writing
 
 STOP = 7  # where the run that is damaged was stopped: it has checkpoints of 4, 6 and 7
@@ -51,7 +51,7 @@ def shared(monkeypatch):
 
 
 def state_of(workdir, step=None):
-    like = jax.eval_shape(lambda: init_state(_BUILT))
+    like = state_shapes(_BUILT)
     return tiny.fingerprint(Checkpoints(workdir / "checkpoints", 3).restore(like, step))
 
 
