@@ -1,4 +1,4 @@
-"""What makes DEFT's score on dSprites: schedule, gamma, width, size of groups, the decoder's rate, one at a time.
+"""What makes DEFT's score on dSprites: schedule, gamma, width and start of the encoders, groups, decoder's rate.
 
     python -m deft_jax.sweep --config configs/studies/ablation.py --workdir runs/study_ablation
     python -m deft_jax.sweep --config configs/studies/ablation.py --workdir runs/small_ablation --config.scale=small
