@@ -12,4 +12,4 @@ from deft_jax import presets
 
 
 def get_config(data=""):
-    return presets.rival("qlae", data, beta=0.41, num_values=10, learning_rate=1e-3, weight_decay=0.1, spread=1.0)
+    return presets.rival("qlae", data, beta=0.41, num_values=10, learning_rate=1e-3, weight_decay=0.1)

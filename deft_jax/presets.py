@@ -41,7 +41,7 @@ def _training(
             "model": {
                 "decoder_width": 32,
                 "decoder_hidden": 256,
-                "spread": 0.01,
+                "spread": 1.0,  # plain dense layers have a third in PyTorch and nearly two in TensorFlow 1
                 "calibrate": False,
                 "dtype": "float32",
             }
@@ -90,20 +90,19 @@ def rival(
     total_steps: int = 70_000,
     learning_rate: float = 5e-4,
     weight_decay: float = 0.0,
-    spread: float = 0.01,
     **options,
 ) -> ConfigDict:
     """An objective on one encoder of base width 32 with 10 latents, in one stage at `beta`; dSprites unless told.
 
-    data: a key of DATA. spread: of the model. options: of the objective. Batches, steps and Adam's rate are those of
-    DEFT, so that a table compares objectives; the papers' own numbers of steps lie between 70,000 and 300,000 at
+    data: a key of DATA. options: of the objective. Batches, steps, Adam's rate and the start of the encoder are those
+    of DEFT, so that a table compares objectives; the papers' own numbers of steps lie between 70,000 and 300,000 at
     batches of 64.
     """
     return _training(
         data or "dsprites",
         {"name": objective, **options},
         {"betas": (beta,), "steps": (total_steps,)},
-        {"latents": 10, "groups": (10,), "width": 32, "hidden": 256, "spread": spread},
+        {"latents": 10, "groups": (10,), "width": 32, "hidden": 256},
         {
             "learning_rate": learning_rate,
             "decoder_learning_rate": learning_rate,
@@ -127,16 +126,19 @@ RIVALS = {
     "control_vae": {"beta": 1.0, "kl_target": 18.0, "period": 500},
     "dynamic_vae": {"beta": 0.1, "kl_target": 20.0, "period": 500, "ramp_steps": 100},
     "devae": {"beta": 1.0, "betas": (10.0, 40.0)},
-    "qlae": {"beta": 0.41, "num_values": 10, "learning_rate": 1e-3, "weight_decay": 0.1, "spread": 1.0},
+    "qlae": {"beta": 0.41, "num_values": 10, "learning_rate": 1e-3, "weight_decay": 0.1},
 }
 
 
 COMPARED = ("beta_vae", "beta_tcvae", "factor_vae", "annealed_vae", "cascade_vae_c", "control_vae", "dynamic_vae",
             "devae")  # fmt: skip
 
-# Fields of a study's runs that make them short: 3 % of the steps, of an eighth of the images, on a quarter of the
-# width, at four times the rate.
+# Fields of a study's runs, and scores, that make it short: 3 % of the steps, of an eighth of the images, on a quarter
+# of the width, at four times the rate.
 SHORT = {
+    "study/seeds": (0,),
+    "study/metrics": ("mig", "sap"),
+    "study/num_samples": 10_000,
     "total_steps": "*0.03",
     "stages/steps": "*0.03",
     "objective/ramp_steps?": "*0.03",
@@ -197,8 +199,14 @@ MEDIUM = SMALL | dict.fromkeys(_LASTING, "*0.6")
 FULL = {"study/seeds": tuple(range(10)), "study/num_samples": 10_000, "study/metrics": METRICS}
 
 
-def study(runs: Mapping[str, ConfigDict]) -> ConfigDict:
-    """A study of these runs, as deft_jax.sweep takes it: 10 seeds of the whole thing, or 3 at --config.scale=small."""
+def study(
+    runs: Mapping[str, ConfigDict], scales: Mapping[str, Mapping] | None = None, scale: str = "full"
+) -> ConfigDict:
+    """A study of these runs, as deft_jax.sweep takes it: 10 seeds of the whole thing, or 3 at --config.scale=small.
+
+    scales: name -> what that scale changes; FULL, MEDIUM and SMALL unless given. scale: the one to take unless told.
+    """
+    scales = {"full": FULL, "medium": MEDIUM, "small": SMALL} if scales is None else scales
     return ConfigDict(
         {
             "runs": dict(runs),
@@ -207,8 +215,9 @@ def study(runs: Mapping[str, ConfigDict]) -> ConfigDict:
             "num_samples": config_dict.placeholder(int),
             "pack": config_dict.placeholder(int),
             "only": config_dict.placeholder(tuple),  # names of runs, all unless given
-            "scale": "full",
-            "scales": {"full": dict(FULL), "medium": dict(MEDIUM), "small": dict(SMALL)},
+            "set": config_dict.placeholder(tuple),  # fields of all runs, as "model.width=16" or "batch_size=*2"
+            "scale": scale,
+            "scales": {name: dict(fields) for name, fields in scales.items()},
         }
     )
 

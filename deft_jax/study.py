@@ -4,12 +4,13 @@ A study has `runs`, name -> configuration of a training; `seeds`; `metrics` to s
 name -> the metric's own fields, of posterior means of `num_samples` images; and `scales`, name -> what that scale
 changes, of which `scale` chooses one. A scale's fields set something anew in all runs ('total_steps', 'model/width',
 ...; to a value, or to a multiple of the one there, '*0.25'; one that ends in '?' only where it is there), or give what
-the study itself leaves open ('study/seeds', 'study/metrics', 'study/num_samples'). `only`, if given, names the runs
-to do and to show.
+the study itself leaves open ('study/seeds', 'study/metrics', 'study/num_samples'). `set`, if given, lists such fields
+of the runs once more, as 'model/width=16', and has the last word. `only`, if given, names the runs to do and to show.
 
 Each training of a study has a folder NAME/seed_S: `run`, its workdir; cell.json, its scores; log.txt, what it said.
 """
 
+import ast
 import copy
 import json
 import pathlib
@@ -18,7 +19,7 @@ from collections.abc import Mapping, Sequence
 
 _FIELDS = ("runs", "seeds", "metrics", "num_samples", "scale", "scales")
 _OWN = ("seeds", "metrics", "num_samples")
-_OPTIONAL = ("pack", "only")
+_OPTIONAL = ("pack", "only", "set")
 
 
 def settled(config: Mapping) -> dict:
@@ -60,6 +61,8 @@ def cells(config: Mapping) -> dict[str, dict]:
     unknown = [name for name in only or () if name not in config["runs"]]
     if unknown:
         raise ValueError(f"only names {unknown[0]!r}, which is no run of the study; it has {', '.join(config['runs'])}")
+    fields = {k: v for k, v in config["scales"][config["scale"]].items() if not k.startswith("study/")}
+    changes = _changes(config.get("set") or ())
     made = {}
     for name, run in config["runs"].items():
         if only and name not in only:
@@ -67,33 +70,53 @@ def cells(config: Mapping) -> dict[str, dict]:
         scaled = copy.deepcopy(dict(run))
         if scaled.get("num_seeds") is not None:
             raise ValueError(f"the run {name!r} sets num_seeds; a study has its seeds in `seeds`")
-        for field, value in config["scales"][config["scale"]].items():
-            if not field.startswith("study/"):
-                _set(scaled, field, value, name)
+        for field, value in fields.items():
+            _set(scaled, field, value, f"the scale sets {field!r}", name)
+        for field, value in changes.items():
+            _set(scaled, field, value, f"`set` has {field.replace('/', '.')!r}", name)
         for seed in seeds:
             made[f"{name}/seed_{seed}"] = copy.deepcopy(scaled) | {"seed": seed}
     return made
 
 
-def _set(run: dict, field: str, value, name: str) -> None:
-    """Sets a field 'section/name' of a configuration anew; a field that ends in '?' only where it is there."""
+def _changes(given: Sequence[str]) -> dict:
+    """'section.name=value' -> the value of each field 'section/name', as Python reads it, or else the text."""
+    made = {}
+    for text in given:
+        field, equals, value = (part.strip() for part in str(text).partition("="))
+        if not field or not equals:
+            raise ValueError(f"`set` lists fields as 'section.name=value', got {text!r}")
+        if field in ("seed", "num_seeds"):
+            raise ValueError(f"`set` has {field!r}; a study has its seeds in `seeds`")
+        try:
+            made[field.replace(".", "/")] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            made[field.replace(".", "/")] = value
+    return made
+
+
+def _set(run: dict, field: str, value, told: str, name: str) -> None:
+    """Sets a field 'section/name' of a configuration anew; a field that ends in '?' only where it is there.
+
+    told: who sets it, for the message that refuses it. name: of the run.
+    """
     *sections, last = field.removesuffix("?").split("/")
     for section in sections:
         run = run.get(section, {})
     if last in run:
-        run[last] = _times(run[last], value, field) if isinstance(value, str) and value[:1] == "*" else value
+        run[last] = _times(run[last], value, told) if isinstance(value, str) and value[:1] == "*" else value
     elif not field.endswith("?"):
-        raise ValueError(f"the scale sets {field!r}, which the run {name!r} does not have")
+        raise ValueError(f"{told}, which the run {name!r} does not have")
 
 
-def _times(held, factor: str, field: str):
+def _times(held, factor: str, told: str):
     """A number, or each of a sequence, times '*FACTOR'; integers stay integers, and at least 1."""
     if isinstance(held, (list, tuple)):
-        return [_times(entry, factor, field) for entry in held]
+        return [_times(entry, factor, told) for entry in held]
     try:
         number = held * float(factor[1:])
     except (TypeError, ValueError):
-        raise ValueError(f"the scale sets {field!r} to {factor!r} of {held!r}, which is no number") from None
+        raise ValueError(f"{told} to {factor!r} of {held!r}, which is no number") from None
     return max(1, round(number)) if isinstance(held, int) else number
 
 

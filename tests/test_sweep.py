@@ -53,6 +53,18 @@ def test_a_scale_sets_multiplies_and_leaves_out():
     assert runs["one"]["total_steps"] == 8  # the study itself stays as it is
 
 
+def test_fields_set_for_all_runs_have_the_last_word():
+    runs = {"one": tiny.config(), "two": tiny.config(batch_size=4, objective={"name": "cascade_vae_c", "period": 9})}
+    given = ("model.width=5", "batch_size=*2", "objective.period?=3", "optimizer.decay=cosine", "model.groups=(3, 1)")
+    made = study.cells(described(runs, scales={"full": {"model/width": 3}}, set=given))
+    one, two = made["one/seed_0"], made["two/seed_0"]
+    assert (one["batch_size"], two["batch_size"]) == (16, 8)
+    assert "period" not in one["objective"]
+    assert two["objective"]["period"] == 3
+    for run in (one, two):
+        assert (run["model"]["width"], run["optimizer"]["decay"], run["model"]["groups"]) == (5, "cosine", (3, 1))
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
@@ -63,6 +75,10 @@ def test_a_scale_sets_multiplies_and_leaves_out():
         ({"runs": {"a": tiny.config(num_seeds=2)}}, "the run 'a' sets num_seeds; a study has its seeds in `seeds`"),
         ({"scales": {"full": {"model/depth": 3}}}, "sets 'model/depth', which the run 'squares/b"),
         ({"scales": {"full": {"model/width": "*x"}}}, "which is no number"),
+        ({"set": ("model.depth=3",)}, "`set` has 'model.depth', which the run 'squares/beta_vae' does not have"),
+        ({"set": ("model.width",)}, "`set` lists fields as 'section.name=value', got 'model.width'"),
+        ({"set": ("model.width=*x",)}, "`set` has 'model.width' to '.x' of 2, which is no number"),
+        ({"set": ("num_seeds=2",)}, "`set` has 'num_seeds'; a study has its seeds in `seeds`"),
         ({"metrics": ("mgi",)}, "unknown metric 'mgi'"),
         ({"metrics": ("udr",)}, "compares several runs"),
         ({"metrics": {"mig": {"bins": 3}}}, "metrics.mig has no field 'bins'"),

@@ -27,13 +27,13 @@ def get_config():
         "decoder_slow": deft(),
         "decoder_fast": deft(),
         "smooth": deft(),
-        "spread": deft(),
+        "near_prior": deft(),
     }
     runs["wide"].model.width, runs["wide"].model.hidden = 16, 128
     runs["decoder_slow"].optimizer.decoder_learning_rate /= 2
     runs["decoder_fast"].optimizer.decoder_learning_rate *= 2
-    # An encoder's first means vary as much as what feeds them, in place of a hundredth of it.
-    runs["spread"].model.spread = 1.0
+    # An encoder's first means vary a hundredth as much as what feeds them, in place of as much.
+    runs["near_prior"].model.spread = 0.01
     # From 71 to 4.5 in one curve that passes the betas of the stages where these would begin.
     fall = {"rule": "exponential", "start": 70.0, "end": 1.0, "rate": 3.0}
     runs["smooth"].stages = fall | {"thresholds": (30.0, 12.0, 6.0)}

@@ -4,10 +4,8 @@
 
 84 runs of 2,100 steps on narrow models, one seed. This is not a comparison of methods: schedules made for 70,000 steps
 are squeezed into 2,100, models have a quarter of the width, and a single seed tells little. For that:
---config.scale=full --config.seeds='(0,1,2,3,4)', a job for accelerators.
+--config.scale=full, ten seeds and all scores, a job for accelerators.
 """
-
-from ml_collections import ConfigDict
 
 from deft_jax import presets
 
@@ -24,17 +22,11 @@ BETAS = {  # of DEFT; those of the configs of these sets, in the same five group
 
 
 def get_config():
-    config = ConfigDict()
-    config.seeds = (0,)
-    config.metrics = ("mig", "sap")
-    config.num_samples = 10_000
     runs = {}
     for name in SETS:
         groups = (2,) * 5 if len(BETAS[name]) > 2 else (5, 5)
         runs[f"{name}/deft"] = presets.deft(name, BETAS[name], groups=groups)
         for objective, options in presets.RIVALS.items():
             runs[f"{name}/{objective}"] = presets.rival(objective, name, **options)
-    config.runs = ConfigDict(runs)
-    config.scale = "short"
-    config.scales = ConfigDict({"full": ConfigDict(), "short": ConfigDict(presets.SHORT)})
-    return config
+    scales = {"short": presets.SHORT, "full": presets.FULL}
+    return presets.study(runs, scales, scale="short")
