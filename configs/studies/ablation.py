@@ -3,8 +3,8 @@
     python -m deft_jax.sweep --config configs/studies/ablation.py --workdir runs/study_ablation
     python -m deft_jax.sweep --config configs/studies/ablation.py --workdir runs/small_ablation --config.scale=small
 
-`base` is DEFT as in configs/dsprites_deft.py; each of the others differs from it in one thing. The scales are those of
-configs/studies/dsprites.py.
+`base` is DEFT as in configs/dsprites_deft.py; each of the others differs from it in one thing, the last but one in the
+two that configs/quickstart.py changes. The scales are those of configs/studies/dsprites.py.
 """
 
 from deft_jax import presets
@@ -27,6 +27,7 @@ def get_config():
         "decoder_slow": deft(),
         "decoder_fast": deft(),
         "smooth": deft(),
+        "smooth_gamma_1": deft(gamma=1.0),
         "near_prior": deft(),
     }
     runs["wide"].model.width, runs["wide"].model.hidden = 16, 128
@@ -36,5 +37,5 @@ def get_config():
     runs["near_prior"].model.spread = 0.01
     # From 71 to 4.5 in one curve that passes the betas of the stages where these would begin.
     fall = {"rule": "exponential", "start": 70.0, "end": 1.0, "rate": 3.0}
-    runs["smooth"].stages = fall | {"thresholds": (30.0, 12.0, 6.0)}
+    runs["smooth"].stages = runs["smooth_gamma_1"].stages = fall | {"thresholds": (30.0, 12.0, 6.0)}
     return presets.study(runs)
