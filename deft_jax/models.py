@@ -258,8 +258,9 @@ def build(
     latents: D. groups: number of equal groups, or the latents of each. width, hidden: convolution width and
     dense units of the group encoders, one number for all or one a group. freeze, calibrate: see GroupedEncoder.
     spread: initial variance of the posteriors' means and logvars, relative to that of the layer below. At 0.01 they
-      start near the prior, so that a group which opens late does not disturb what the decoder has learned; quantised
-      latents need it near 1, or all codes start on one value and stay there.
+      start near the prior, so that a group which opens late does not disturb what the decoder has learned. The presets
+      take 1, between the plain layers of PyTorch (1/3) and TensorFlow 1 (nearly 2); quantised latents need it near 1,
+      or all codes start on one value and stay there.
     dtype: 'float32', or 'bfloat16' to compute the layers in half the bits; parameters, posteriors, outputs, losses and
       the optimiser are float32 with either.
     Raises ValueError where sizes do not fit each other, or where an image side does not divide by 16.

@@ -420,7 +420,7 @@ def outcomes(trained_once, tmp_path_factory):
     """What came of each case: its status, what it wrote on stdout and stderr, and which files it changed."""
     folder = tmp_path_factory.mktemp("bad_input")
     fill(folder, trained_once)
-    environment = tiny.ENVIRONMENT | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    environment = tiny.devices(2)
     done = subprocess.run(
         [sys.executable, __file__], cwd=folder, env=environment, capture_output=True, text=True, timeout=500
     )

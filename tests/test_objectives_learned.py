@@ -285,7 +285,7 @@ for name in sys.argv[1:]:
 def test_one_device_and_two_agree_where_an_objective_looks_at_the_whole_batch():
     """Batch-wide terms, permutations and controllers see the whole batch however many devices share it."""
     names = ["annealed_vae", "beta_tcvae", "control_vae", "factor_vae"]
-    environment = tiny.ENVIRONMENT | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    environment = tiny.devices(2)
     command = [sys.executable, "-c", DEVICES, *names]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]

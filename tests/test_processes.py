@@ -36,8 +36,7 @@ def start(tmp_path, workdir, *overrides, count=2, devices=2):
     (tmp_path / "config.py").write_text(CONFIG)
     port, started = free_port(), []
     for own in range(count):
-        environment = tiny.ENVIRONMENT | {
-            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        environment = tiny.devices(devices) | {
             "DEFT_JAX_COORDINATOR": f"localhost:{port}",
             "DEFT_JAX_NUM_PROCESSES": str(count),
             "DEFT_JAX_PROCESS_ID": str(own),

@@ -277,7 +277,7 @@ assert max(jax.tree.leaves(moved)) > 0.02, moved  # what agrees has been trained
 def test_one_device_and_eight_agree(initial, tmp_path):
     """Parameters and metrics after several steps, to float tolerance; the eight hold the same state."""
     np.savez(tmp_path / "state.npz", *jax.tree.leaves(initial))
-    environment = tiny.ENVIRONMENT | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    environment = tiny.devices(8)
     command = [sys.executable, "-c", DEVICES, str(tmp_path / "state.npz")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -323,6 +323,6 @@ jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
 
 
 def test_replicas_spread_over_devices_stay_in_their_order():
-    environment = tiny.ENVIRONMENT | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    environment = tiny.devices(4)
     done = subprocess.run([sys.executable, "-c", SPREAD], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]

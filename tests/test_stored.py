@@ -228,7 +228,7 @@ np.testing.assert_allclose(total("host"), total("device"), rtol=1e-6)
 
 
 def test_two_devices_fetch_from_one_host():
-    environment = tiny.ENVIRONMENT | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    environment = tiny.devices(2)
     command = [sys.executable, "-c", SHARDED]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -31,7 +31,7 @@ def config(tmp_path):
 def start(*arguments):
     return subprocess.Popen(
         [sys.executable, "-m", "deft_jax.train", *map(str, arguments)],
-        env=tiny.ENVIRONMENT,
+        env=tiny.PLAIN,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

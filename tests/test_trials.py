@@ -114,7 +114,7 @@ assert len(jax.devices()) == 2 and any(len(bucket) % 2 for bucket in plan)
 np.testing.assert_allclose(two, one, rtol=2e-3, atol=1e-4)
 print("equal")
 """
-    environment = tiny.ENVIRONMENT | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    environment = tiny.devices(2)
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
     assert done.stdout.strip() == "equal", done.stderr
 
