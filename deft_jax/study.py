@@ -5,7 +5,8 @@ name -> the metric's own fields, of posterior means of `num_samples` images; and
 changes, of which `scale` chooses one. A scale's fields set something anew in all runs ('total_steps', 'model/width',
 ...; to a value, or to a multiple of the one there, '*0.25'; one that ends in '?' only where it is there), or give what
 the study itself leaves open ('study/seeds', 'study/metrics', 'study/num_samples'). `set`, if given, lists such fields
-of the runs once more, as 'model/width=16', and has the last word. `only`, if given, names the runs to do and to show.
+of the runs once more, as 'model.width=16' or 'batch_size=*2', and has the last word. `only`, if given, names the runs
+to do and to show.
 
 Each training of a study has a folder NAME/seed_S: `run`, its workdir; cell.json, its scores; log.txt, what it said.
 """
@@ -86,7 +87,7 @@ def _changes(given: Sequence[str]) -> dict:
         field, equals, value = (part.strip() for part in str(text).partition("="))
         if not field or not equals:
             raise ValueError(f"`set` lists fields as 'section.name=value', got {text!r}")
-        if field in ("seed", "num_seeds"):
+        if field.removesuffix("?") in ("seed", "num_seeds"):
             raise ValueError(f"`set` has {field!r}; a study has its seeds in `seeds`")
         try:
             made[field.replace(".", "/")] = ast.literal_eval(value)

@@ -79,6 +79,7 @@ def test_fields_set_for_all_runs_have_the_last_word():
         ({"set": ("model.width",)}, "`set` lists fields as 'section.name=value', got 'model.width'"),
         ({"set": ("model.width=*x",)}, "`set` has 'model.width' to '.x' of 2, which is no number"),
         ({"set": ("num_seeds=2",)}, "`set` has 'num_seeds'; a study has its seeds in `seeds`"),
+        ({"set": ("num_seeds?=2",)}, "a study has its seeds in `seeds`"),
         ({"metrics": ("mgi",)}, "unknown metric 'mgi'"),
         ({"metrics": ("udr",)}, "compares several runs"),
         ({"metrics": {"mig": {"bins": 3}}}, "metrics.mig has no field 'bins'"),

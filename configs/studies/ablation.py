@@ -3,8 +3,8 @@
     python -m deft_jax.sweep --config configs/studies/ablation.py --workdir runs/study_ablation
     python -m deft_jax.sweep --config configs/studies/ablation.py --workdir runs/small_ablation --config.scale=small
 
-`base` is DEFT as in configs/dsprites_deft.py; each of the others differs from it in one thing, the last but one in the
-two that configs/quickstart.py changes. The scales are those of configs/studies/dsprites.py.
+`base` is DEFT as in configs/dsprites_deft.py; each of the others differs from it in one thing, but for
+`smooth_gamma_1`, which has the two of configs/quickstart.py. The scales are those of configs/studies/dsprites.py.
 """
 
 from deft_jax import presets
