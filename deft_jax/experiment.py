@@ -1,5 +1,6 @@
 """From a configuration to a checked experiment: all that can be refused is refused here, before anything compiles."""
 
+import dataclasses
 from collections.abc import Mapping
 
 from deft_jax import data, models, objectives, optim, options, schedules
@@ -69,7 +70,11 @@ def build(
     options.check_count("total_steps", total_steps)
     rule, rest = _take(stage_options, "rule", "stages")
     rule = options.choose(STAGE_RULES, rule, "stages.rule")
+    turn_every = rest.pop("turn_every", None)
     stages = options.call(rule, rest, "stages", total_steps=total_steps)
+    if turn_every is not None:
+        options.check_count("stages.turn_every", turn_every)
+        stages = dataclasses.replace(stages, turn_every=turn_every)
     optimizer_arguments = options.call(_optimizer, optimizer_options, "optimizer", total_steps=total_steps)
     freeze = optimizer_arguments["gamma"] == 0
 
@@ -89,6 +94,12 @@ def build(
     model = models.build(source.image_shape, freeze=freeze, **model_options)
     context = {"latents": model.num_latents, "num_images": source.num_images}
     objective = objectives.get(objective_name, stages.beta, **context, **objective_rest)
+
+    if turn_every is not None and not objective.latents_alike:
+        raise ValueError(
+            f"stages.turn_every turns latents, which the objective {objective_name!r} knows apart; leave it out "
+            "(one that treats them alike says so, by latents_alike)"
+        )
 
     def optimizer(stage: int):
         return optim.deft_optimizer(

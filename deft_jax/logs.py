@@ -119,8 +119,8 @@ def read_records(path: pathlib.Path) -> list[dict]:
 class MetricsLog:
     """Appends records to metrics.jsonl and their scalars to TensorBoard.
 
-    Every record has 'kind' ('train' or 'eval'), 'step' and 'stage'. A vector becomes one TensorBoard scalar an
-    entry; a matrix is kept in metrics.jsonl alone.
+    Every record has 'kind' ('train', 'eval', 'score' or 'turn'), 'step' and 'stage'. A vector becomes one TensorBoard
+    scalar an entry; a matrix is kept in metrics.jsonl alone.
     """
 
     def __init__(self, workdir: pathlib.Path, step: int):

@@ -357,7 +357,7 @@ class _Training:
         config = self.config
         intervals = [config["log_every"], config["evaluation"]["every"], config["checkpoints"]["every"]]
         intervals += [section["every"] for section in self.evals.values()]
-        return min([self.stages.end(stage), *(self.step + n - self.step % n for n in intervals)])
+        return min([self.stages.next_turn(self.step), *(self.step + n - self.step % n for n in intervals)])
 
     def train(self, signals: Signals) -> None:
         """Runs to the last step; raises Interrupted after a signal."""
@@ -391,6 +391,8 @@ class _Training:
             for record in self.records:
                 record.checkpoints.check()  # what is written in the background
             self.check(stage, steps, metrics)
+            if self.stages.turns(self.step):
+                self.turn(stage)
             stage_ends = self.step == self.stages.end(stage)
             if self.step % self.config["log_every"] == 0 or stage_ends:
                 self.log_training(stage, metrics, window_steps / window_seconds)
@@ -406,6 +408,13 @@ class _Training:
                     record.save(state)
             if stops:
                 raise signals.interrupted(self.step, total)
+
+    def turn(self, stage: int) -> None:
+        """Turns the latents of the stage onto independent axes, and notes by how much."""
+        self.device_state, degrees = self.runner.turn(stage, self.device_state)
+        for record, turned in zip(self.records, degrees, strict=False):  # a process that does not write has no records
+            if record.diverged is None:
+                record.turn(self.step, stage, float(turned))
 
     def check(self, stage: int, steps: int, metrics) -> None:
         """Notes the beta of each run, and which of them are no longer finite; raises FloatingPointError if all are."""

@@ -216,6 +216,31 @@ class Model:
         return self.decoder.apply({"params": params["decoder"]}, z)
 
 
+    def turned(self, tree, group: int, rotation):
+        """The parameters, or a tree of their form, with the latents of a group turned: z becomes rotation @ z.
+
+        rotation: [d, d], orthogonal, d the latents of the group. Means and decoder turn exactly. A posterior stays
+        diagonal, so its shape is kept only where its variances are equal: each new logvar is the mean of the old ones,
+        weighed by the squared rotation. What a masked tree lacks is left out.
+        """
+        first = sum(self.sizes[:group])
+        latents = slice(first, first + self.sizes[group])
+        # In the head of an encoder the means come first, then the logvars.
+        head = jax.scipy.linalg.block_diag(rotation, rotation**2)
+        whole = jnp.eye(self.num_latents).at[latents, latents].set(rotation)
+        turns = {
+            ("encoder", f"group_{group}", "Dense_1", "kernel"): lambda kernel: kernel @ head.T,
+            ("encoder", f"group_{group}", "Dense_1", "bias"): lambda bias: head @ bias,
+            ("decoder", "Dense_0", "kernel"): lambda kernel: whole @ kernel,
+        }
+
+        def of(path, leaf):
+            turn = turns.get(tuple(getattr(entry, "key", None) for entry in path))
+            return leaf if turn is None else turn(leaf)
+
+        return jax.tree_util.tree_map_with_path(of, tree)
+
+
 def _one_each(value, groups: int, name: str) -> tuple[int, ...]:
     values = (value,) * groups if isinstance(value, numbers.Integral) else tuple(value)
     if len(values) != groups:

@@ -47,6 +47,8 @@ class Objective(NamedTuple):
     represent: (params, posterior) -> Posterior, the representation that is scored, traversed and shown.
     optimizer: of `params`; unless given, Adam at the learning rate of the decoder.
     reach: traversals set a latent of the representation to values from -reach to reach.
+    latents_alike: whether it weighs all latents by one rule and knows none of them apart, so that they may be turned
+      (see axes.py); not unless told.
     """
 
     init: Callable
@@ -55,6 +57,7 @@ class Objective(NamedTuple):
     represent: Callable = _as_it_is
     optimizer: optax.GradientTransformation | None = None
     reach: float = 2.0
+    latents_alike: bool = False
 
 
 def pixel_losses(likelihood: str, images: jax.Array, outputs: jax.Array) -> jax.Array:
@@ -119,7 +122,7 @@ def beta_vae(beta: Schedule) -> Objective:
         pressure = beta(step)
         return {"regulariser": pressure * _kl(posterior), "beta": pressure}, memory
 
-    return Objective(_nothing, apply)
+    return Objective(_nothing, apply, latents_alike=True)
 
 
 def annealed_vae(beta: Schedule, capacity: float = 25.0, ramp_steps: int = 100_000) -> Objective:
@@ -138,7 +141,7 @@ def annealed_vae(beta: Schedule, capacity: float = 25.0, ramp_steps: int = 100_0
         term = pressure * jnp.abs(jnp.mean(_kl(posterior)) - now)
         return {"regulariser": _of_the_batch(term, posterior), "beta": pressure, "capacity": now}, memory
 
-    return Objective(_nothing, apply)
+    return Objective(_nothing, apply, latents_alike=True)
 
 
 def beta_tcvae(beta: Schedule, num_images: int, estimator: str = "weighted") -> Objective:
@@ -166,7 +169,7 @@ def beta_tcvae(beta: Schedule, num_images: int, estimator: str = "weighted") -> 
         regulariser_B = _kl(posterior) + (pressure - 1.0) * tc_B
         return {"regulariser": regulariser_B, "beta": pressure, "total_correlation": jnp.mean(tc_B)}, memory
 
-    return Objective(_nothing, apply)
+    return Objective(_nothing, apply, latents_alike=True)
 
 
 def _weighted(batch: int, num_images: int) -> jax.Array:
@@ -234,7 +237,7 @@ def _dip_vae(beta: Schedule, lambda_od: float, lambda_d: float, covariance: Call
         regulariser_B = pressure * _kl(posterior) + penalty
         return {"regulariser": regulariser_B, "beta": pressure, "covariance_penalty": penalty}, memory
 
-    return Objective(_nothing, apply)
+    return Objective(_nothing, apply, latents_alike=True)
 
 
 def cascade_vae_c(beta: Schedule, beta_high: float = 10.0, period: int = 6000) -> Objective:
@@ -322,7 +325,7 @@ def control_vae(
         weight = smallest + (proportional + integral)
         return {"regulariser": weight * _kl(posterior), "beta": weight, "kl_target": aim}, {"integral": integral}
 
-    return Objective(init, apply)
+    return Objective(init, apply, latents_alike=True)
 
 
 def dynamic_vae(
@@ -374,7 +377,7 @@ def dynamic_vae(
         after = {"beta": weight, "error": error, "kls": kls, "seen": seen}
         return {"regulariser": weight * _kl(posterior), "beta": weight, "kl_target": aim}, after
 
-    return Objective(init, apply)
+    return Objective(init, apply, latents_alike=True)
 
 
 def factor_vae(

@@ -99,3 +99,17 @@ def deft_optimizer(
         after = stages.end(group) if group < len(stages) else stages.total_steps
         transforms[f"calibration_{group}"] = adam(learning_rate, after, stage > group)
     return optax.multi_transform(transforms, labels)
+
+
+def turned(opt_state, turn):
+    """The state of an optimiser whose parameters are turned by a rotation R: Adam's moments turn with them.
+
+    turn: (tree of the form of the parameters, power of R's entries) -> that tree, turned. First moments turn as
+    parameters do, second moments as if the gradients of different latents were uncorrelated.
+    """
+    adam = optax.ScaleByAdamState
+
+    def of(state):
+        return state._replace(mu=turn(state.mu, 1), nu=turn(state.nu, 2)) if isinstance(state, adam) else state
+
+    return jax.tree.map(of, opt_state, is_leaf=lambda state: isinstance(state, adam))

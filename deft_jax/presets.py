@@ -47,7 +47,7 @@ def _training(
             }
             | model,
             "objective": objective,
-            "stages": {"rule": "steps"} | stages,
+            "stages": {"rule": "steps", "turn_every": config_dict.placeholder(int)} | stages,
             "optimizer": {"decay": "constant", "weight_decay": 0.0} | optimizer,
             "log_every": 100,
             "evaluation": {"every": 2_500, "num_samples": 10_000, "seed": 0},
@@ -141,6 +141,7 @@ SHORT = {
     "study/num_samples": 10_000,
     "total_steps": "*0.03",
     "stages/steps": "*0.03",
+    "stages/turn_every?": "*0.03",
     "objective/ramp_steps?": "*0.03",
     "objective/period?": "*0.03",
     "objective/width?": "*0.1",
@@ -176,6 +177,7 @@ SMALL = {
     },
     "total_steps": "*0.2",
     "stages/steps?": "*0.2",
+    "stages/turn_every?": "*0.2",
     "objective/ramp_steps?": "*0.2",
     "objective/period?": "*0.2",
     "objective/width?": "*0.1",
@@ -194,7 +196,7 @@ SMALL = {
     "log_every": 1_000,
 }
 # The same with three times as many steps.
-_LASTING = ("total_steps", "stages/steps?", "objective/ramp_steps?", "objective/period?")
+_LASTING = ("total_steps", "stages/steps?", "stages/turn_every?", "objective/ramp_steps?", "objective/period?")
 MEDIUM = SMALL | dict.fromkeys(_LASTING, "*0.6")
 FULL = {"study/seeds": tuple(range(10)), "study/num_samples": 10_000, "study/metrics": METRICS}
 

@@ -65,6 +65,10 @@ class Record:
         """One training record."""
         self.log.write("train", step, stage, dict(metrics) | dict(rates))
 
+    def turn(self, step: int, stage: int, degrees: float) -> None:
+        """Notes that the latents of the stage were turned, the one that moved most by so many degrees."""
+        self.log.write("turn", step, stage, {"degrees": degrees})
+
     def evaluate(self, step: int, stage: int, state: TrainState, stage_ends: bool) -> None:
         """Scores the model and logs them; figures too where a stage ends."""
         posterior = self.encoder(state.params, self.factors, stage)

@@ -24,11 +24,13 @@ class Stages:
     beta: step -> weight of the KL, against a reconstruction loss summed over pixels, both in nats.
     starts: first step of each stage; starts[0] = 0.
     total_steps: steps of the whole run; the last stage ends there.
+    turn_every: steps between two turns of the latents that a stage has opened onto independent axes (see axes.py).
     """
 
     beta: Schedule
     starts: tuple[int, ...]
     total_steps: int
+    turn_every: int | None = None
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -40,6 +42,19 @@ class Stages:
     def end(self, stage: int) -> int:
         """First step after `stage`."""
         return self.starts[stage + 1] if stage + 1 < len(self.starts) else self.total_steps
+
+    def turns(self, step: int) -> bool:
+        """Whether latents turn after `step` updates: every turn_every steps of a stage, at neither end of it."""
+        since = step - self.starts[self.at(step)]
+        return self.turn_every is not None and since > 0 and since % self.turn_every == 0
+
+    def next_turn(self, step: int) -> int:
+        """The next step after `step` at which the latents turn, or its stage ends."""
+        stage = self.at(step)
+        if self.turn_every is None:
+            return self.end(stage)
+        since = step - self.starts[stage]
+        return min(step + self.turn_every - since % self.turn_every, self.end(stage))
 
 
 def constant(value: float) -> Schedule:

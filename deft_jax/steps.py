@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from deft_jax import factors
+from deft_jax import axes, factors, optim
 from deft_jax.gaussian import kl_per_latent
 from deft_jax.models import Model
 from deft_jax.objectives import Objective, reconstruction_loss
@@ -96,9 +96,7 @@ def train_step(experiment: Experiment, stage: int, arrays, state: TrainState, sh
     objective_key = jax.random.fold_in(key, experiment.batch_size)
     keys_3xB = jax.vmap(lambda k: jax.random.split(k, 3), out_axes=1)(keys_B)
 
-    factors_BxF = jax.vmap(factors.sample, (0, None))(keys_3xB[0], source.factor_sizes)
-    # One example a call, for a source's own randomness (noise, colours) to come from the example's key.
-    images = jax.vmap(lambda f, k: source.render(arrays, f[None], k)[0])(factors_BxF, keys_3xB[1])
+    images = _draw_images(source, arrays, keys_3xB[0], keys_3xB[1])
     noise_BxD = jax.vmap(lambda k: jax.random.normal(k, (model.num_latents,)))(keys_3xB[2])
 
     def whole(tree):
@@ -126,6 +124,13 @@ def train_step(experiment: Experiment, stage: int, arrays, state: TrainState, sh
     return state.replace(step=state.step + 1, params=params, opt_state=opt_state, memory=memory), metrics
 
 
+def _draw_images(source: Source, arrays, factor_keys_B, image_keys_B):
+    """Images of factors drawn uniformly: [B, H, W, C], each of its own two keys."""
+    factors_BxF = jax.vmap(factors.sample, (0, None))(factor_keys_B, source.factor_sizes)
+    # One example a call, for a source's own randomness (noise, colours) to come from the example's key.
+    return jax.vmap(lambda f, k: source.render(arrays, f[None], k)[0])(factors_BxF, image_keys_B)
+
+
 def run_steps(experiment: Experiment, stage: int, arrays, state: TrainState, steps, shards: int = 1):
     """`steps` updates in one dispatch: -> (state, metrics averaged over them, but 'beta' as it was in the last).
 
@@ -142,6 +147,34 @@ def run_steps(experiment: Experiment, stage: int, arrays, state: TrainState, ste
 
     state, sums = jax.lax.fori_loop(0, steps, body, (state, zeros))
     return state, jax.tree.map(lambda total: total / steps, sums) | {"beta": sums["beta"]}
+
+
+_CODES = (64, 64)  # chunks, images in each: what axes are found from
+
+
+def turn_group(experiment: Experiment, stage: int, arrays, state: TrainState):
+    """-> (the state with the latents of the stage's group turned onto independent axes, degrees []): pure.
+
+    The axes are those of axes.independent_axes for the posterior means of 4,096 images, drawn from the key of the run
+    and the step. The head of the group's encoder, the first layer of the decoder and their moments in the optimiser
+    turn together (models.Model.turned, optim.turned). degrees: by which the latent that moved most has turned.
+    """
+    source, model = experiment.source, experiment.model
+    first, size = sum(model.sizes[:stage]), model.sizes[stage]
+    key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
+    keys = jax.random.split(jax.random.fold_in(key, experiment.batch_size + 1), _CODES)
+
+    def codes(keys_B):
+        images = _draw_images(source, arrays, *jax.vmap(lambda k: jax.random.split(k, 2), out_axes=1)(keys_B))
+        return model.encode(state.params, images, stage).mean[:, first : first + size]
+
+    rotation = axes.independent_axes(jax.lax.map(codes, keys).reshape(-1, size))
+
+    def turn(tree, power: int = 1):
+        return model.turned(tree, stage, rotation**power)
+
+    state = state.replace(params=turn(state.params), opt_state=optim.turned(state.opt_state, turn))
+    return state, jnp.degrees(jnp.arccos(jnp.clip(jnp.min(jnp.diag(rotation)), -1.0, 1.0)))
 
 
 @jax.jit
@@ -191,7 +224,7 @@ class Runner:
                 f"use a multiple of {self._shards}"
             )
         self._arrays = self._everywhere(experiment.source.arrays, may_alias=True)
-        self._programs = {}
+        self._programs, self._turns = {}, {}
 
     def put(self, state):
         """A state on the host or on one device, or a list of one a replica, copied to the devices."""
@@ -285,6 +318,24 @@ class Runner:
         if not self._pmapped:
             return state, metrics
         return state, jax.tree.map(lambda leaf: np.asarray(leaf).reshape(-1, *leaf.shape[2:]), metrics)
+
+    def turn(self, stage: int, state):
+        """-> (the state after `turn_group`, degrees [replicas], [1] of one state)."""
+        if stage not in self._turns:
+
+            def turn(arrays, state):
+                return turn_group(self.experiment, stage, arrays, state)
+
+            if self.replicas is not None:
+                turn = jax.vmap(turn, in_axes=(None, 0))
+            if not self._pmapped:
+                self._turns[stage] = jax.jit(turn, donate_argnums=1)
+            else:
+                self._turns[stage] = jax.pmap(turn, axis_name=_AXIS, donate_argnums=1, devices=self.devices)
+        state, degrees = self._turns[stage](self._arrays, state)
+        if self.replicas is None:
+            degrees = self.one(degrees)
+        return state, np.asarray(degrees).reshape(-1)
 
     def split_metrics(self, metrics) -> list:
         """What `run` tells of each replica, in their order; of one state, a list of that one."""

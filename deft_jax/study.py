@@ -97,15 +97,18 @@ def _changes(given: Sequence[str]) -> dict:
 
 
 def _set(run: dict, field: str, value, told: str, name: str) -> None:
-    """Sets a field 'section/name' of a configuration anew; a field that ends in '?' only where it is there.
+    """Sets a field 'section/name' of a configuration anew; one that ends in '?' only where it is there.
+
+    A factor leaves a field that ends in '?' and is None as it is.
 
     told: who sets it, for the message that refuses it. name: of the run.
     """
     *sections, last = field.removesuffix("?").split("/")
     for section in sections:
         run = run.get(section, {})
-    if last in run:
-        run[last] = _times(run[last], value, told) if isinstance(value, str) and value[:1] == "*" else value
+    factor = isinstance(value, str) and value[:1] == "*"
+    if last in run and not (factor and run[last] is None and field.endswith("?")):
+        run[last] = _times(run[last], value, told) if factor else value
     elif not field.endswith("?"):
         raise ValueError(f"{told}, which the run {name!r} does not have")
 

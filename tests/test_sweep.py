@@ -53,6 +53,13 @@ def test_a_scale_sets_multiplies_and_leaves_out():
     assert runs["one"]["total_steps"] == 8  # the study itself stays as it is
 
 
+def test_a_factor_leaves_what_is_not_set_where_it_may_be_missing():
+    made = study.cells(described(runs={"one": {"a": None}}, scales={"full": {"a?": "*0.5"}}))
+    assert made["one/seed_0"]["a"] is None
+    with pytest.raises(ValueError, match=r"sets 'a' to '\*0.5' of None, which is no number"):
+        study.cells(described(runs={"one": {"a": None}}, scales={"full": {"a": "*0.5"}}))
+
+
 def test_fields_set_for_all_runs_have_the_last_word():
     runs = {"one": tiny.config(), "two": tiny.config(batch_size=4, objective={"name": "cascade_vae_c", "period": 9})}
     given = ("model.width=5", "batch_size=*2", "objective.period?=3", "optimizer.decay=cosine", "model.groups=(3, 1)")

@@ -29,12 +29,15 @@ def get_config():
         "smooth": deft(),
         "smooth_gamma_1": deft(gamma=1.0),
         "near_prior": deft(),
+        "turned": deft(),
+        "turned_near_prior": deft(),
     }
     runs["wide"].model.width, runs["wide"].model.hidden = 16, 128
     runs["decoder_slow"].optimizer.decoder_learning_rate /= 2
     runs["decoder_fast"].optimizer.decoder_learning_rate *= 2
     # An encoder's first means vary a hundredth as much as what feeds them, in place of as much.
-    runs["near_prior"].model.spread = 0.01
+    runs["near_prior"].model.spread = runs["turned_near_prior"].model.spread = 0.01
+    runs["turned"].stages.turn_every = runs["turned_near_prior"].stages.turn_every = 3_000
     # From 71 to 4.5 in one curve that passes the betas of the stages where these would begin.
     fall = {"rule": "exponential", "start": 70.0, "end": 1.0, "rate": 3.0}
     runs["smooth"].stages = runs["smooth_gamma_1"].stages = fall | {"thresholds": (30.0, 12.0, 6.0)}

@@ -1,0 +1,33 @@
+"""Latents turned onto independent axes while they train (axes.py): DEFT and its rivals on dSprites, with and without.
+
+    python -m deft_jax.sweep --config configs/studies/turns.py --workdir runs/study_turns
+    python -m deft_jax.sweep --config configs/studies/turns.py --workdir runs/small_turns --config.scale=small
+
+Turning is an addition of this package: none of the papers has it. It is tried on every objective of the comparison
+that treats its latents alike; CascadeVAE-C, FactorVAE and DeVAE know them apart. `deft_smooth` is `smooth_gamma_1` of
+configs/studies/ablation.py. The scales are those of configs/studies/dsprites.py.
+"""
+
+from deft_jax import presets
+
+TURN_EVERY = 3_000  # steps: four turns in a stage of DEFT
+RIVALS = ("beta_vae", "beta_tcvae", "annealed_vae", "control_vae", "dynamic_vae")
+
+
+def get_config():
+    def deft():
+        return presets.deft("dsprites", (70.0, 30.0, 12.0, 4.0))
+
+    def smooth():
+        config = presets.deft("dsprites", (70.0, 30.0, 12.0, 4.0), gamma=1.0)
+        config.stages = {"rule": "exponential", "start": 70.0, "end": 1.0, "rate": 3.0, "thresholds": (30.0, 12.0, 6.0)}
+        return config
+
+    makers = {"deft": deft, "deft_smooth": smooth}
+    for name in RIVALS:
+        makers[name] = lambda name=name: presets.rival(name, **presets.RIVALS[name])
+    runs = {}
+    for name, make in makers.items():
+        runs[name], runs[f"{name}_turned"] = make(), make()
+        runs[f"{name}_turned"].stages.turn_every = TURN_EVERY
+    return presets.study(runs)
