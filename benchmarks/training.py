@@ -139,10 +139,24 @@ def _case(name, batch_size, stages, options):
     return rows
 
 
+def _turn():
+    """The row of a turn of the quickstart's first group (deft_jax/axes.py)."""
+    suite.say("quickstart, a turn")
+    built = loop.build(load("quickstart"))
+    runner = Runner(built)
+    held = [runner.put(start(built))]
+
+    def run(count):
+        for _ in range(count):
+            held[0], _ = runner.turn(0, held[0])
+
+    return suite.Row("quickstart, a turn of its first group", "turn", "", suite.Timed(run))
+
+
 def rows(options, notes):
     """Rows of all configs, stages and batches; the last stage alone in the quick form, in batches of 64."""
     notes.append("our step draws its batch; PyTorch's is given one that lies ready in memory")
-    found = _case("quickstart", 16, (1,) if options.quick else None, options)
+    found = [*_case("quickstart", 16, (1,) if options.quick else None, options), _turn()]
     for batch_size in (64,) if options.quick else (64, 256):
         for name in CONFIGS:
             stages = (3,) if options.quick and name == "dsprites_deft" else None

@@ -17,7 +17,7 @@ def get_config():
     config.seed = 0
     config.num_seeds = config_dict.placeholder(int)  # as many runs in one program, from that seed on
     config.batch_size = 16
-    config.total_steps = 60_000
+    config.total_steps = 30_000
 
     config.data = ConfigDict({"name": "dsprites"})
     config.model = ConfigDict(

@@ -391,7 +391,7 @@ class _Training:
             for record in self.records:
                 record.checkpoints.check()  # what is written in the background
             self.check(stage, steps, metrics)
-            if self.stages.turns(self.step):
+            if self.stages.turns(self.step) and self.built.model.sizes[stage] > 1:
                 self.turn(stage)
             stage_ends = self.step == self.stages.end(stage)
             if self.step % self.config["log_every"] == 0 or stage_ends:

@@ -143,6 +143,18 @@ def test_matrix_of_the_slider_is_that_of_the_evaluations(runs, single):
     assert len(frames["labels"]) == len(logged) > 1
 
 
+def test_turns_are_told_with_their_angle_and_not_all_of_very_many():
+    def turns(steps):
+        return [{"kind": "turn", "step": step, "degrees": 44.4} for step in steps] + [{"kind": "train", "step": 0}]
+
+    assert training.turns_note(turns([])) == ""
+    told = training.turns_note(turns([600, 1_200]))
+    assert "44° at step 600, 44° at step 1,200." in told
+    told = training.turns_note(turns(range(100, 10_100, 100)))
+    assert told.count("°") == 24
+    assert "44° at step 10,000; 24 of 100 turns." in told
+
+
 def test_sprite_holds_row_of_base_and_column_of_value():
     images = np.random.default_rng(0).integers(0, 256, (2, 3, 4, 5, 1)) / 255
     content = base64.b64decode(training.sprite(images).partition(",")[2])

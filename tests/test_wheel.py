@@ -61,7 +61,7 @@ def test_a_command_finds_the_configs_of_the_wheel(installed, tmp_path):
 
 def test_a_file_in_the_working_folder_wins(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    assert commands._ConfigFile().parse("configs/quickstart.py").total_steps == 60_000
+    assert commands._ConfigFile().parse("configs/quickstart.py").total_steps == 30_000
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "quickstart.py").write_text("def get_config():\n    return {'mine': 1}\n")
     assert commands._ConfigFile().parse("configs/quickstart.py").mine == 1

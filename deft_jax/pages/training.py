@@ -14,7 +14,7 @@ VALUES = np.linspace(-2.5, 2.5, 15)  # that a traversal gives its latent, in sta
 # latents have another reach than 2, in that proportion
 SAMPLE = 2000  # images that projections and KL are computed from
 COLLAPSED = 0.05  # nats of KL below which a latent is called collapsed
-_POINTS, _FRAMES = 1000, 200  # at most so many entries of a curve, and matrices of the slider
+_POINTS, _FRAMES, _TURNS = 1000, 200, 24  # at most so many entries of a curve, matrices of the slider, turns told of
 
 
 def configuration(config: Mapping) -> str:
@@ -98,7 +98,18 @@ def curves_part(records: Sequence[Mapping], stages, group_of_latent: Sequence[in
         report_plots.training_curves(steps, curves, begun, logarithmic=("loss (nats)", "reconstruction (nats)", "β")),
         "Loss, reconstruction, KL and beta over training steps.",
         "Means over a batch, per image" + ("; every second stage on a grey ground." if len(begun) > 1 else "."),
-    ) + side_by_side(*smaller)
+    ) + side_by_side(*smaller) + turns_note(records)
+
+
+def turns_note(records: Sequence[Mapping]) -> str:
+    """By how many degrees latents were turned onto independent axes, and when; nothing of a run that does not turn."""
+    turns = [record for record in records if record["kind"] == "turn"]
+    if not turns:
+        return ""
+    shown = thinned(turns, _TURNS)
+    told = ", ".join(f"{record['degrees']:.0f}° at step {record['step']:,}" for record in shown)
+    count = f"; {len(shown)} of {len(turns)} turns" if len(shown) < len(turns) else ""
+    return note(f"The open group was turned onto independent axes, its latent that moved most by {told}{count}.")
 
 
 def matrix_slider(evaluated: Sequence[Mapping], factor_names: Sequence[str], group_of_latent: Sequence[int]) -> str:
