@@ -2,7 +2,8 @@
 
     python -m deft_jax.train --config configs/quickstart.py --workdir runs/quickstart
 
-Eight minutes on two cores of a Zen 4 server. Expect a MIG near 0.40 (0.382 with seed 0, 0.413 with seed 1 there).
+Under five minutes on two cores of a Zen 4 server, installing included. Expect a MIG near 0.39 (seed 0: 0.380 there; on
+one of its cores 0.392, and 0.397 with seed 1).
 
 What makes it quick: many updates on small batches (what takes longest is for posX and posY to turn onto the axes of the
 first two latents, which takes updates, not images), and narrow convolutions. What makes the score: beta falls
