@@ -38,6 +38,7 @@ def get_config():
     config.stages = ConfigDict(
         {"rule": "exponential", "start": 80.0, "end": 2.0, "rate": 4.5, "thresholds": (35.0,)}
     )
+    config.stages.turn_every = config_dict.placeholder(int)  # steps between two turns onto independent axes
     config.optimizer = ConfigDict(
         {"learning_rate": 2e-3, "decoder_learning_rate": 2e-3, "decay": "cosine", "gamma": 1.0}
     )

@@ -300,14 +300,16 @@ class Runner:
         def run(arrays, state, steps):
             return run_steps(self.experiment, stage, arrays, state, steps, self._shards)
 
+        self._programs[stage] = self._program(run, 1).lower(self._arrays, state, np.int32(1)).compile()
+
+    def _program(self, function, shared: int = 0):
+        """A function of (arrays, state, so many arguments that all share), jitted or pmapped, over replicas if any."""
         if self.replicas is not None:
-            run = jax.vmap(run, in_axes=(None, 0, None))
+            function = jax.vmap(function, in_axes=(None, 0, *[None] * shared))
         if not self._pmapped:
-            program = jax.jit(run, donate_argnums=1)
-        else:
-            in_axes = (0, 0, None)
-            program = jax.pmap(run, axis_name=_AXIS, in_axes=in_axes, donate_argnums=1, devices=self.devices)
-        self._programs[stage] = program.lower(self._arrays, state, np.int32(1)).compile()
+            return jax.jit(function, donate_argnums=1)
+        in_axes = (0, 0, *[None] * shared)
+        return jax.pmap(function, axis_name=_AXIS, in_axes=in_axes, donate_argnums=1, devices=self.devices)
 
     def run(self, stage: int, state, steps: int):
         """`steps` updates in `stage`: -> (state, metrics as of `run_steps`, [replicas, ...] if there are several)."""
@@ -322,16 +324,7 @@ class Runner:
     def turn(self, stage: int, state):
         """-> (the state after `turn_group`, degrees [replicas], [1] of one state)."""
         if stage not in self._turns:
-
-            def turn(arrays, state):
-                return turn_group(self.experiment, stage, arrays, state)
-
-            if self.replicas is not None:
-                turn = jax.vmap(turn, in_axes=(None, 0))
-            if not self._pmapped:
-                self._turns[stage] = jax.jit(turn, donate_argnums=1)
-            else:
-                self._turns[stage] = jax.pmap(turn, axis_name=_AXIS, donate_argnums=1, devices=self.devices)
+            self._turns[stage] = self._program(functools.partial(turn_group, self.experiment, stage))
         state, degrees = self._turns[stage](self._arrays, state)
         if self.replicas is None:
             degrees = self.one(degrees)
