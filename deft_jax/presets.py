@@ -26,6 +26,11 @@ DATA = {
 }
 
 
+# The stages of `deft` with betas (70, 30, 12, 4) on dSprites as one curve from 71 to 4.5, which passes those betas where
+# the stages would begin.
+FALL = {"rule": "exponential", "start": 70.0, "end": 1.0, "rate": 3.0, "thresholds": (30.0, 12.0, 6.0)}
+
+
 def _training(
     data: str, objective: dict, stages: dict, model: dict, optimizer: dict, batch_size: int, total_steps: int
 ) -> ConfigDict:

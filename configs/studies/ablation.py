@@ -38,7 +38,5 @@ def get_config():
     # An encoder's first means vary a hundredth as much as what feeds them, in place of as much.
     runs["near_prior"].model.spread = runs["turned_near_prior"].model.spread = 0.01
     runs["turned"].stages.turn_every = runs["turned_near_prior"].stages.turn_every = 3_000
-    # From 71 to 4.5 in one curve that passes the betas of the stages where these would begin.
-    fall = {"rule": "exponential", "start": 70.0, "end": 1.0, "rate": 3.0}
-    runs["smooth"].stages = runs["smooth_gamma_1"].stages = fall | {"thresholds": (30.0, 12.0, 6.0)}
+    runs["smooth"].stages = runs["smooth_gamma_1"].stages = dict(presets.FALL)
     return presets.study(runs)

@@ -20,7 +20,7 @@ def get_config():
 
     def smooth():
         config = presets.deft("dsprites", (70.0, 30.0, 12.0, 4.0), gamma=1.0)
-        config.stages = {"rule": "exponential", "start": 70.0, "end": 1.0, "rate": 3.0, "thresholds": (30.0, 12.0, 6.0)}
+        config.stages = dict(presets.FALL)
         return config
 
     makers = {"deft": deft, "deft_smooth": smooth}
