@@ -12,7 +12,7 @@ from deft_jax import presets
 BETAS = {
     "by_hand": (70.0, 30.0, 12.0, 1.0),
     "trials": (131.0, 80.5, 49.0, 1.0),  # one factor swept at a time
-    "whole_set": (51.1, 18.9, 1.0),  # no labels used
+    "whole_set": presets.FOUND,  # no labels used
     "spectrum": (102.0, 33.4, 18.6, 1.0),  # no training used
 }
 
