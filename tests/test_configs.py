@@ -1,6 +1,7 @@
 """Every file in configs/ starts: on its own set, or on a drawn one where its own needs files."""
 
 import importlib.util
+import json
 import pathlib
 
 import jax
@@ -105,3 +106,12 @@ def test_every_run_of_every_study_builds_at_every_scale(name):
 def test_a_study_opens_with_its_command(name):
     text = (CONFIGS / "studies" / f"{name}.py").read_text()
     assert f"python -m deft_jax.sweep --config configs/studies/{name}.py" in text
+
+
+def test_dsprites_found_is_the_turned_run_of_the_study_of_stages():
+    plain = lambda config: json.loads(json.dumps(config))  # noqa: E731  tuples and lists alike
+    found = plain(load(CONFIGS / "dsprites_found.py"))
+    chosen = {"scale": "large", "seeds": (0,), "only": ("whole_set",), "set": ("stages.turn_every=1200",)}
+    made = plain(study.cells(load(CONFIGS / "studies" / "stages.py") | chosen)["whole_set/seed_0"])
+    assert made.keys() == found.keys()
+    assert {field for field in made if made[field] != found[field]} == {"log_every", "evaluation", "checkpoints"}
