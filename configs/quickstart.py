@@ -2,7 +2,7 @@
 
     python -m deft_jax.train --config configs/quickstart.py --workdir runs/quickstart
 
-Under five minutes on two cores of a Zen 4 server, installing included. Expect a MIG near 0.39 (seed 0: 0.380 there; on
+About five minutes on two cores of a Zen 4 server, installing included. Expect a MIG near 0.39 (seed 0: 0.380 there; on
 one of its cores 0.392, and 0.397 with seed 1).
 
 What makes it quick: many updates on small batches (what takes longest is for posX and posY to turn onto the axes of the
