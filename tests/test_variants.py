@@ -142,6 +142,14 @@ def test_noise_is_uniform_around_a_white_sprite(sources, plain):
     assert abs(beside) < 0.05
 
 
+def test_noise_is_the_uniform_draw_of_the_key_of_its_image(sources, plain):
+    latents = some(BATCH)
+    drawn, sprite = images(sources["noisy_dsprites"], latents), on_sprite(plain, latents)
+    key = jax.random.fold_in(KEY, 0)  # of the first batch
+    noise = np.stack([jax.random.uniform(jax.random.fold_in(key, i), (64, 64, 3)) for i in range(BATCH)])
+    np.testing.assert_array_equal(drawn[~sprite], noise[~sprite])
+
+
 def test_scream_inverts_its_background_where_the_sprite_is(sources, plain):
     source = sources["scream_dsprites"]
     first = np.resize([[0, 5, 3, 4, 5], [1, 5, 9, 31, 0], [2, 4, 20, 9, 28]], (BATCH, 5))
