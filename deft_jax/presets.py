@@ -90,6 +90,12 @@ def deft(
     )
 
 
+def turned(config: ConfigDict, every: int = 3_000) -> ConfigDict:
+    """The training with its latents turned onto independent axes (axes.py): four times in a stage of `deft`."""
+    config.stages.turn_every = every
+    return config
+
+
 def rival(
     objective: str,
     data: str = "",

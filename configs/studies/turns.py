@@ -5,12 +5,12 @@
 
 Turning is an addition of this package: none of the papers has it. It is tried on every objective of the comparison
 that treats its latents alike; CascadeVAE-C, FactorVAE and DeVAE know them apart. `deft_smooth` is `smooth_gamma_1` of
-configs/studies/ablation.py. The scales are those of configs/studies/dsprites.py.
+configs/studies/ablation.py, `deft_found` `whole_set` of configs/studies/stages.py. The scales are those of
+configs/studies/dsprites.py.
 """
 
 from deft_jax import presets
 
-TURN_EVERY = 3_000  # steps: four turns in a stage of DEFT
 RIVALS = ("beta_vae", "beta_tcvae", "annealed_vae", "control_vae", "dynamic_vae")
 
 
@@ -23,11 +23,13 @@ def get_config():
         config.stages = dict(presets.FALL)
         return config
 
-    makers = {"deft": deft, "deft_smooth": smooth}
+    def found():
+        return presets.deft("dsprites", presets.FOUND)
+
+    makers = {"deft": deft, "deft_smooth": smooth, "deft_found": found}
     for name in RIVALS:
         makers[name] = lambda name=name: presets.rival(name, **presets.RIVALS[name])
     runs = {}
     for name, make in makers.items():
-        runs[name], runs[f"{name}_turned"] = make(), make()
-        runs[f"{name}_turned"].stages.turn_every = TURN_EVERY
+        runs[name], runs[f"{name}_turned"] = make(), presets.turned(make())
     return presets.study(runs)
