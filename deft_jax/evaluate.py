@@ -5,9 +5,10 @@
     python -m deft_jax.evaluate --codes FILE.npz [--metrics mig,dci]
 
 A workdir is that of a training, finished or interrupted. Every metric is computed of the posterior means and of sampled
-codes, of all latents and of the active ones alone (metrics/latents.py). With several workdirs the runs stand side by
-side, as many at a time as --jobs says, and udr compares them. An archive holds `codes` [N, D] and `factors` [N, F];
-nothing else in it is read.
+codes, of all latents and of the active ones alone (metrics/latents.py); mig_posterior, of the posteriors themselves, is
+the same for both. With several workdirs the runs stand side by side, as many at a time as --jobs says, and udr compares
+them. An archive holds `codes` [N, D] and `factors` [N, F], and may hold `logvar` [N, D], where the codes are means of
+posteriors; nothing else in it is read.
 
 Results go into the workdir's results.json under 'evaluation', or beside the archive into FILE.results.json.
 """
@@ -27,8 +28,8 @@ from collections.abc import Mapping
 from deft_jax import commands
 from deft_jax.options import check
 
-DEFAULT = ("mig", "nmi", "sap", "dci", "modularity_explicitness", "infomec", "irs", "gaussian_total_correlation",
-           "factor_vae")  # fmt: skip
+DEFAULT = ("mig", "mig_posterior", "nmi", "sap", "dci", "modularity_explicitness", "infomec", "irs",
+           "gaussian_total_correlation", "factor_vae")  # fmt: skip
 AT_ONCE = 1_000_000  # images that a metric which draws its own asks for in one call; many at a time are quickest
 VARIANTS = ("mean", "mean_active", "sampled", "sampled_active")
 
@@ -43,6 +44,7 @@ def evaluate(workdir, names=None, *, step=None, num_samples=10_000, seed=0, vari
     were obtained. Raises ValueError in one line where the workdir holds no model, a name is unknown, or a metric needs
     more than is known of the images.
     """
+    import jax
     import numpy as np
 
     from deft_jax import evaluation, metrics, trained
@@ -55,7 +57,7 @@ def evaluate(workdir, names=None, *, step=None, num_samples=10_000, seed=0, vari
     model = trained.load(workdir, step)
     chosen = {name: dict(fields) for name, fields in names.items()} if isinstance(names, Mapping) else {}
     for name, fields in chosen.items():
-        check(metrics.get(name), fields, name, ("encode", "factor_sizes", "codes", "factors"))
+        check(metrics.get(name), fields, name, metrics.GIVEN)
     names = _fitting(names, model.source)
     factors = evaluation.draw_factors(model.source, num_samples, seed)
     posterior = model.encode_factors(factors)
@@ -97,8 +99,9 @@ def evaluate(workdir, names=None, *, step=None, num_samples=10_000, seed=0, vari
             options = {option: value for option, value in (("seed", seed), ("chunk", AT_ONCE)) if option in taken}
             options |= chosen.get(name, {})
             scores[variant][name] = evaluation.metric(
-                name, encode(kind, kept), codes[kind][:, kept], truth, model.source, **options
-            )
+                name, encode(kind, kept), codes[kind][:, kept], truth, model.source,
+                jax.tree.map(lambda leaf, kept=kept: leaf[:, kept], posterior), **options,
+            )  # fmt: skip
             seconds[f"{name}, {variant}"] = time.perf_counter() - begin
     result = {
         "step": model.step,
@@ -133,24 +136,29 @@ def _fitting(names, source):
 def evaluate_codes(path, names=None) -> dict:
     """Scores an archive of codes and factors and writes FILE.results.json beside it; see the head of this file.
 
-    names: of metrics, those of DEFAULT that need no model unless told.
+    names: of metrics, those of DEFAULT that the archive allows unless told.
     """
 
     from deft_jax import information, metrics
 
-    names = [name for name in DEFAULT if metrics.kind(name) != "sampler"] if names is None else names
+    told = names is not None
+    names = names if told else [name for name in DEFAULT if metrics.kind(name) != "sampler"]
     _check(names, 1, VARIANTS)
     for name in names:
         if metrics.kind(name) in ("sampler", "runs"):
             raise ValueError(f"the metric {name!r} needs a model, not an archive of codes: give --workdir")
     path = pathlib.Path(path)
-    codes, factors = information.check_samples(*_read_codes(path))
+    *sample, logvar = _read_codes(path)
+    codes, factors = information.check_samples(*sample)
+    if logvar is None and not told:
+        names = [name for name in names if metrics.kind(name) != "posteriors"]
     target = path.with_name(path.name + ".results.json")
     _check_target(target)
     scores, seconds = {}, {}
     for name in names:
         begin = time.perf_counter()
-        scores[name] = metrics.compute(name, codes, factors)
+        posterior = {"logvar": logvar} if metrics.kind(name) == "posteriors" else {}
+        scores[name] = metrics.compute(name, codes, factors, **posterior)
         seconds[name] = time.perf_counter() - begin
     result = {"scores": {"codes": scores}, **_obtained(len(codes), 0, seconds)}
     _write(target, result)
@@ -158,7 +166,7 @@ def evaluate_codes(path, names=None) -> dict:
 
 
 def _read_codes(path):
-    """The arrays `codes` and `factors` of an .npz file; raises ValueError in one line where there are none."""
+    """`codes`, `factors` and `logvar` of an .npz file, the last None where it has none; ValueError in one line else."""
     import numpy as np
 
     try:
@@ -166,7 +174,7 @@ def _read_codes(path):
             missing = [name for name in ("codes", "factors") if name not in archive]
             if missing:
                 raise ValueError(f"it lacks {' and '.join(missing)}; it has {', '.join(archive) or 'nothing'}")
-            return archive["codes"], archive["factors"]
+            return archive["codes"], archive["factors"], archive["logvar"] if "logvar" in archive else None
     # A damaged file is reported in as many ways as there are bytes in it: by zipfile, zlib, ast, tokenize and numpy.
     except Exception as error:
         told = getattr(error, "strerror", None) or (str(error).splitlines() or [type(error).__name__])[0]

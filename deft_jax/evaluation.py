@@ -144,20 +144,31 @@ def check_metric(name: str, source: Source) -> None:
     takes = metrics.kind(name)
     if takes == "sampler" and not source.is_grid:
         raise ValueError(f"the metric {name!r} needs a set that holds every combination of its factors")
-    if takes == "samples" and not source.ground_truth_names:
+    if takes in ("samples", "posteriors") and not source.ground_truth_names:
         raise ValueError(f"the metric {name!r} needs factors, and nothing is known of these images")
 
 
-def metric(name: str, encode: Callable, codes: np.ndarray, factors_NxF: np.ndarray, source: Source, **kwargs) -> dict:
+def metric(
+    name: str,
+    encode: Callable,
+    codes: np.ndarray,
+    factors_NxF: np.ndarray,
+    source: Source,
+    posterior: Posterior,
+    **kwargs,
+) -> dict:
     """The metric of this name, whatever it takes: the sample of codes and factors, or `encode`, factors -> codes.
 
-    factors_NxF: the ground truth of the sample.
+    factors_NxF: the ground truth of the sample. posterior: that of the same images and latents, for a metric that looks
+      at posteriors.
     Raises ValueError for a metric that compares runs or needs more than is known of the source's images, and as the
     metric itself.
     """
     check_metric(name, source)
     if metrics.kind(name) == "sampler":
         return metrics.get(name)(encode, source.factor_sizes, **kwargs)
+    if metrics.kind(name) == "posteriors":
+        return metrics.compute(name, posterior.mean, factors_NxF, logvar=posterior.logvar, **kwargs)
     return metrics.compute(name, codes, factors_NxF, **kwargs)
 
 

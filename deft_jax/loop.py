@@ -260,7 +260,7 @@ def _check_evals(evals, source, num_samples: int = 10_000) -> None:
             raise ValueError(f"evals.{name} lacks the field 'every', steps between two evaluations")
         options.check_count(f"evals.{name}.every", section["every"])
         chosen = {key: value for key, value in section.items() if key != "every"}
-        options.check(metrics.get(name), chosen, f"evals.{name}", ("encode", "factor_sizes", "codes", "factors"))
+        options.check(metrics.get(name), chosen, f"evals.{name}", metrics.GIVEN)
         _try_metric(name, chosen, len(source.ground_truth_names), num_samples)
 
 
@@ -300,7 +300,8 @@ def _try_metric(name: str, chosen: dict, num_factors: int, num_samples: int) -> 
             if takes == "sampler":
                 metrics.get(name)(lambda factors: np.asarray(factors, np.float32), sizes, **few)
             else:
-                metrics.compute(name, codes, factors_NxF, **few)
+                logvar = {"logvar": np.zeros_like(codes)} if takes == "posteriors" else {}
+                metrics.compute(name, codes, factors_NxF, **logvar, **few)
         except ValueError as error:
             return " ".join(str(error).split())
         return None

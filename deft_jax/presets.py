@@ -174,7 +174,7 @@ SHORT = {
 }
 
 # The scores of a comparison: all of them with the metrics' defaults, which are those of disentanglement_lib.
-METRICS = ("mig", "nmi", "sap", "dci", "factor_vae")
+METRICS = ("mig", "mig_posterior", "nmi", "sap", "dci", "factor_vae")
 
 # Fields of a study's runs, and scores, that two CPU cores manage in the time of a lunch: batches of 16 as in
 # configs/quickstart.py, where updates count more than images, a quarter of the decoder, three eighths of the encoders,
@@ -184,6 +184,7 @@ SMALL = {
     "study/num_samples": 10_000,
     "study/metrics": {
         "mig": {},
+        "mig_posterior": {},
         "nmi": {},
         "sap": {},
         "dci": {"model": "linear", "num_train": 2_000},

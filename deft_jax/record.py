@@ -89,10 +89,12 @@ class Record:
         def encode(factors):
             return self.encoder(state.params, factors, stage).mean
 
-        codes = encode(self.factors)
+        posterior = self.encoder(state.params, self.factors, stage)
         for name in due:
             chosen = {key: value for key, value in self.evals[name].items() if key != "every"}
-            found = evaluation.metric(name, encode, codes, self.truth, self.built.source, **chosen)
+            found = evaluation.metric(
+                name, encode, posterior.mean, self.truth, self.built.source, posterior, **chosen
+            )
             self.log.write("score", step, stage, evaluation.headlines({name: found}))
 
     def _draw(self, step: int, stage: int, params, posterior, suffix: str) -> None:

@@ -245,7 +245,7 @@ def run(config, workdir: str | pathlib.Path, jobs: int | None = None) -> dict:
     for name, fields in study.metric_options(config).items():
         if metrics.kind(name) == "runs":
             raise ValueError(f"the metric {name!r} compares several runs: score them with deft_jax.evaluate")
-        options.check(metrics.get(name), fields, f"metrics.{name}", ("encode", "factor_sizes", "codes", "factors"))
+        options.check(metrics.get(name), fields, f"metrics.{name}", metrics.GIVEN)
     for name, run_config in todo.items():
         if name.endswith(f"/seed_{config['seeds'][0]}"):
             try:

@@ -108,6 +108,15 @@ def test_scores_are_those_of_the_metrics_on_the_same_codes(workdir):
     assert kinds == list(range(4))
 
 
+def test_posteriors_are_scored_by_mean_and_logvar_whatever_the_codes(workdir):
+    scores = evaluate.evaluate(workdir, ("mig_posterior",), variants=("mean", "sampled"), **FEW)["scores"]
+    model = deft_jax.load(workdir)
+    factors = evaluation.draw_factors(model.source, 400, 0)
+    mean, logvar = model.encode_factors(factors)
+    expected = metrics.compute("mig_posterior", mean, factors, logvar=logvar)["mig_posterior"]
+    assert [scores[kind]["mig_posterior"]["mig_posterior"] for kind in scores] == pytest.approx([expected] * 2)
+
+
 def test_passive_latents_are_left_out_of_the_active_scores(workdir, monkeypatch):
     from deft_jax.metrics import latents
 
@@ -248,6 +257,13 @@ def test_an_archive_of_codes_from_anywhere(tmp_path):
     written = json.loads((tmp_path / "codes.npz.results.json").read_text())["evaluation"]
     assert written["scores"]["codes"]["mig"]["mig"] == pytest.approx(1)
     assert written["num_samples"] == 512
+    assert "mig_posterior" not in evaluate.evaluate_codes(path, None)["scores"]["codes"]
+    refused = run("--codes", path, "--metrics", "mig_posterior")
+    assert refused.returncode == 2
+    assert "looks at posteriors: give their logvar" in refused.stderr
+    np.savez(path, codes=factors[:, ::-1].astype(np.float32), factors=factors, logvar=np.full((512, 3), -9.0))
+    found = evaluate.evaluate_codes(path, ("mig", "mig_posterior"))["scores"]["codes"]
+    assert found["mig_posterior"]["mig_posterior"] == pytest.approx(1)
     refused = run("--codes", path, "--metrics", "factor_vae")
     assert refused.returncode == 2
     assert refused.stderr == (

@@ -11,6 +11,7 @@ from deft_jax import options
 # name -> what the metric of that name takes; the function stands in the file of the same name.
 REGISTRY = {
     "mig": "samples",
+    "mig_posterior": "posteriors",
     "nmi": "samples",
     "dci": "samples",
     "sap": "samples",
@@ -23,13 +24,16 @@ REGISTRY = {
     "udr": "runs",
 }
 
+# Arguments that are no options.
+GIVEN = ("codes", "factors", "logvar", "encode", "factor_sizes")
+
 
 def get(name):
     """The function of a metric; raises ValueError with the known names.
 
     name: a key of REGISTRY, or 'module:function' of a function of your own. What it takes stands in `kind`: 'samples'
-    (codes, factors), 'codes' (codes), 'sampler' (encode, factor_sizes) or 'runs' (a list of the codes of several
-    runs). Options follow by name.
+    (codes, factors), 'posteriors' (codes, factors, logvar), 'codes' (codes), 'sampler' (encode, factor_sizes) or 'runs'
+    (a list of the codes of several runs). Options follow by name.
     """
     own = options.own(name, "metric")
     if own is not None:
@@ -47,9 +51,12 @@ def kind(name, what="metric"):
     function = options.own(name, what)
     if function is None:
         return options.choose(REGISTRY, name, what)
-    first = tuple(inspect.signature(function).parameters)[:2]
+    parameters = tuple(inspect.signature(function).parameters)
+    first = parameters[:2]
+    if first == ("codes", "factors"):
+        return "posteriors" if "logvar" in parameters else "samples"
     if first[:1] == ("codes",):
-        return "samples" if "factors" in first else "codes"
+        return "codes"
     if first == ("encode", "factor_sizes"):
         return "sampler"
     raise ValueError(f"the metric {name!r} must take codes; codes, factors; or encode, factor_sizes; not {first}")
@@ -62,7 +69,8 @@ def compute(name, codes, factors, **kwargs):
       name: of a metric that takes samples or codes, as in `get`.
       codes: [N, D] finite real numbers.
       factors: [N, F] integers >= 0; not looked at by a metric that takes codes alone.
-      **kwargs: passed on to the metric, for example num_bins.
+      **kwargs: passed on to the metric, for example num_bins; logvar [N, D] where it looks at posteriors, whose means
+        the codes are then.
 
     Returns:
       The metric's dict.
@@ -74,7 +82,9 @@ def compute(name, codes, factors, **kwargs):
     metric, takes = get(name), kind(name)
     if takes == "codes":
         return metric(codes, **kwargs)
-    if takes != "samples":
+    if takes == "posteriors" and kwargs.get("logvar") is None:
+        raise ValueError(f"the metric {name!r} looks at posteriors: give their logvar beside their means")
+    if takes not in ("samples", "posteriors"):
         wanted = {"sampler": "encode and factor_sizes", "runs": "the codes of several runs"}[takes]
         raise ValueError(f"the metric {name!r} takes {wanted}, not a sample: call metrics.get({name!r})")
     return metric(codes, factors, **kwargs)
