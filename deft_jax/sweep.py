@@ -23,7 +23,7 @@ from queue import Empty
 
 from deft_jax import commands, study
 from deft_jax.interruption import Interrupted, Signals
-from deft_jax.logs import claim, plain, write_atomically
+from deft_jax.logs import claim, plain, read_object, write_atomically
 
 _CLAIM = "claim.json"
 _HEARTBEAT = 15.0  # seconds between two signs of life of whoever holds a claim
@@ -258,7 +258,7 @@ def run(config, workdir: str | pathlib.Path, jobs: int | None = None) -> dict:
     workdir = pathlib.Path(workdir)
     # Which runs, which seeds and how many at once may change from call to call, and so may scales that are not used.
     unused = [f"scales.{scale}" for scale in config["scales"] if scale != config["scale"]]
-    claim(workdir, config, ("only", "pack", "seeds", *unused))
+    claim(workdir, config, ("only", "pack", "seeds", *unused, *_of_scores(workdir, config)))
 
     left = [name for name in todo if not study.finished(workdir / name, config["metrics"])]
     print(f"{len(todo)} runs, {len(todo) - len(left)} finished", flush=True)
@@ -270,6 +270,16 @@ def run(config, workdir: str | pathlib.Path, jobs: int | None = None) -> dict:
     write_atomically(workdir / "table.md", told + "\n")
     print(f"\n{told}")
     return summary
+
+
+def _of_scores(workdir: pathlib.Path, config: Mapping) -> tuple[str, ...]:
+    """The fields that tell the metrics, where those shared by this study and that in the workdir are scored alike."""
+    held = read_object(workdir / "config.json")
+    if held is None or "metrics" not in held:
+        return ()
+    before, now = study.metric_options(held), study.metric_options(plain(config))
+    alike = all(before.get(name, fields) == fields for name, fields in now.items())
+    return ("metrics", f"scales.{config['scale']}.study/metrics") if alike else ()
 
 
 def _jobs(jobs: int | None) -> int:

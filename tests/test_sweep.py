@@ -271,6 +271,22 @@ def test_a_study_grows_by_seeds_and_scales_but_not_into_another(monkeypatch, tmp
         sweep.run(grown | {"scales": {"full": {"total_steps": 3}}}, tmp_path)
 
 
+def test_a_study_grows_by_metrics_but_does_not_score_one_in_another_way(monkeypatch, tmp_path):
+    monkeypatch.setattr(sweep, "_run_workers", lambda config, workdir, jobs, total: work(config, workdir))
+    run = {"squares/beta_vae": tiny.config(total_steps=4, stages=ONE)}
+    sweep.run(described(run, metrics={"mig": {"num_bins": 5}}), tmp_path)
+    cell = tmp_path / "squares/beta_vae/seed_0/cell.json"
+    first = json.loads(cell.read_text())["scores"]
+    more = described(run, metrics={"nmi": {}, "mig": {"num_bins": 5}})
+    sweep.run(more, tmp_path)
+    grown = json.loads(cell.read_text())["scores"]
+    assert set(grown) == {"mig", "nmi"}
+    assert grown["mig"] == first["mig"]
+    with pytest.raises(ValueError, match=r"metrics\.mig\.num_bins is 5 there and 6 here"):
+        sweep.run(described(run, metrics={"mig": {"num_bins": 6}}), tmp_path)
+    assert study.finished(cell.parent, more["metrics"])
+
+
 def test_what_another_has_claimed_is_left_to_it(done, tmp_path):
     config, _, _ = done
     other = sweep.Claim(tmp_path / "squares/beta_vae/seed_0")
