@@ -3,7 +3,7 @@
     python -m deft_jax.sweep --config configs/studies/color.py --workdir runs/study_color
     python -m deft_jax.sweep --config configs/studies/color.py --workdir runs/small_color --config.scale=small
 
-The scales are those of configs/studies/dsprites.py.
+The scales are those of configs/studies/dsprites.py, but the small one has two seeds.
 """
 
 from deft_jax import presets

@@ -3,8 +3,8 @@
     python -m deft_jax.sweep --config configs/studies/scream.py --workdir runs/study_scream
     python -m deft_jax.sweep --config configs/studies/scream.py --workdir runs/small_scream --config.scale=small
 
-The scales are those of configs/studies/dsprites.py. DEFT has two groups of five latents, as its author has it for
-this set.
+The scales are those of configs/studies/dsprites.py, but the small one has two seeds. DEFT has two groups of five
+latents, as its author has it for this set.
 """
 
 from deft_jax import presets
