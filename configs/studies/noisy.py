@@ -3,7 +3,8 @@
     python -m deft_jax.sweep --config configs/studies/noisy.py --workdir runs/study_noisy
     python -m deft_jax.sweep --config configs/studies/noisy.py --workdir runs/small_noisy --config.scale=small
 
-The scales are those of configs/studies/dsprites.py, but the small one has two seeds. The betas are ours (configs/noisy_dsprites_deft.py).
+The scales are those of configs/studies/dsprites.py, but the small one has two seeds. The betas
+are ours (configs/noisy_dsprites_deft.py).
 """
 
 from deft_jax import presets
