@@ -118,10 +118,21 @@ def test_the_mean_may_leave_factors_out():
     np.testing.assert_array_equal(found["mig_posterior_per_factor"], gaps)
 
 
-def test_a_posterior_of_no_width_is_a_narrow_one():
-    mean = 1.0 * FACTORS
-    found = mig_posterior(mean, FACTORS, np.full_like(mean, -300.0))
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("offset", [0.0, 1e6])
+def test_a_posterior_of_no_width_is_a_narrow_one(offset):
+    mean = 1.0 * FACTORS + offset
+    found = mig_posterior(mean, FACTORS, np.full_like(mean, -3_000.0))
     np.testing.assert_allclose(found["mig_posterior_nmi"], np.eye(3), atol=1e-6)
+    found = mig_posterior(np.full_like(mean, offset), FACTORS, np.full_like(mean, -3_000.0))
+    np.testing.assert_allclose(found["mig_posterior_nmi"], 0, atol=1e-9)
+
+
+@pytest.mark.filterwarnings("error")
+def test_posteriors_that_run_away_know_nothing():
+    mean = 1.0 * FACTORS
+    found = mig_posterior(mean, FACTORS, np.full_like(mean, 3_000.0))
+    np.testing.assert_allclose(found["mig_posterior_nmi"], 0, atol=1e-9)
 
 
 def test_values_need_not_count_from_zero():

@@ -8,6 +8,7 @@ from deft_jax.metrics import inputs
 _REACH = 8  # standard deviations beyond which a posterior is zero
 _MOST_POINTS = 1 << 14
 _CELLS = 1 << 20  # numbers held at once
+_LOGVARS = (-600.0, 600.0)  # beyond these a variance counts as that of the end
 
 
 def mig_posterior(codes, factors, logvar, average_over=None):
@@ -47,7 +48,7 @@ def mig_posterior(codes, factors, logvar, average_over=None):
         raise ValueError(f"logvar must have the shape of the codes, got {logvar.shape} and {mean.shape}")
     chosen = _chosen(average_over, len(columns))
     labels = [np.unique(column, return_inverse=True)[1] for column in columns]
-    spread = np.exp(0.5 * logvar.astype(np.float64))
+    spread = np.exp(0.5 * np.clip(logvar.astype(np.float64), *_LOGVARS))
     nats_DxF = np.stack([_information(m, s, labels) for m, s in zip(mean.T.astype(np.float64), spread.T, strict=True)])
     nmi_DxF = nats_DxF / information.entropy(np.stack(labels, axis=1))
     first, second = information.top_two(nmi_DxF)
@@ -71,9 +72,9 @@ def _chosen(average_over, num_factors):
 
 def _information(mean_N, spread_N, labels):
     """I(z; v_f) in nats of one latent with every factor: [F]. labels: F arrays [N] of 0 .. values - 1."""
-    reach = np.ptp(mean_N) + 2 * _REACH * spread_N.max()
-    # Of no width at all, and all at one place, would be as good as of width 1.
-    step = max(spread_N.min() / 2, reach / (_MOST_POINTS - 4 * _REACH)) or 0.5
+    mean_N = mean_N - mean_N.min()
+    reach = mean_N.max() + 2 * _REACH * spread_N.max()
+    step = max(spread_N.min() / 2, reach / (_MOST_POINTS - 4 * _REACH))
     spread_N = np.maximum(spread_N, 2 * step)
     low, high = np.min(mean_N - _REACH * spread_N), np.max(mean_N + _REACH * spread_N)
     grid = low + step * np.arange(np.ceil((high - low) / step) + 1)
