@@ -10,4 +10,4 @@ from deft_jax import presets
 
 
 def get_config():
-    return presets.comparison("color_dsprites", (160.0, 105.0, 30.0, 1.0))
+    return presets.comparison("color_dsprites", (160.0, 105.0, 30.0, 1.0), small_seeds=(0, 1))

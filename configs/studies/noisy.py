@@ -11,4 +11,4 @@ from deft_jax import presets
 
 
 def get_config():
-    return presets.comparison("noisy_dsprites", (20.0, 9.0, 3.5, 1.0))
+    return presets.comparison("noisy_dsprites", (20.0, 9.0, 3.5, 1.0), small_seeds=(0, 1))

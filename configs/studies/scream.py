@@ -11,4 +11,4 @@ from deft_jax import presets
 
 
 def get_config():
-    return presets.comparison("scream_dsprites", (100.0, 1.0), groups=(5, 5))
+    return presets.comparison("scream_dsprites", (100.0, 1.0), groups=(5, 5), small_seeds=(0, 1))
