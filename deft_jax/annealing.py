@@ -507,12 +507,15 @@ def _write_betas(section: Mapping, results: Mapping, workdir: pathlib.Path) -> N
         seen = {factor: point.beta for factor, point in points.items() if not point.censored}
         seen = results[name].get("separate", seen)  # what tells the points apart without labels, where there is that
         try:
-            made = {"source": name} | freezing.stage_betas(seen, **rule) | {"points": seen, "rule": rule}
+            made = {"source": name} | freezing.stage_betas(seen, **rule)
         except ValueError as error:
             print(f"no betas from {name}: {error}")
             if name == section["source"]:
                 raise
             continue
+        frozen = [Point(**point) for point in results[name].get("latents", [])] or list(points.values())
+        groups = freezing.group_sizes(made["betas"], frozen)
+        made |= {"groups": groups, "latents": sum(groups), "points": seen, "rule": rule}
         text = json.dumps(plain(made), indent=2) + "\n"
         write_atomically(workdir / f"betas_{name}.json", text)
         if name == section["source"]:
@@ -520,8 +523,10 @@ def _write_betas(section: Mapping, results: Mapping, workdir: pathlib.Path) -> N
         pairs = zip(made["betas"], made["stages"], strict=True)
         stages = "; ".join(f"{beta:.3g}: {', '.join(names)}" for beta, names in pairs)
         print(f"{'':<21}betas  {stages}")
-    print(f"\n{workdir / 'betas.json'} (from {section['source']}): "
-          f"train with --config.stages.betas=@{workdir / 'betas.json'}")
+        print(f"{'':<20}groups  {', '.join(map(str, groups))}")
+    found = f"@{workdir / 'betas.json'}"
+    print(f"\n{found[1:]} (from {section['source']}): train with --config.stages.betas={found}")
+    print(f"and with as many latents as froze by --config.model.groups={found} --config.model.latents={found}")
 
 
 if __name__ == "__main__":

@@ -169,3 +169,13 @@ def stage_betas(
     edges = [0, *(index + 1 for index in cuts), len(ordered)]
     stages = [[name for name, _ in ordered[a:b]] for a, b in itertools.pairwise(edges)]
     return {"betas": [*betas, float(last)], "thresholds": betas, "stages": stages}
+
+
+def group_sizes(betas: Sequence[float], points: Sequence[Point]) -> list[int]:
+    """Latents of each stage's group: as many as freeze from the stage before on until it ends, and one at least.
+
+    betas: one a stage, strictly falling, as of `stage_betas`. points: of latents, which need no labels, or of factors.
+    """
+    orders = np.array([point.order for point in points])
+    froze = [np.sum((low < orders) & (orders <= high)) for high, low in itertools.pairwise([math.inf, *betas])]
+    return [max(1, int(count)) for count in froze]

@@ -25,8 +25,11 @@ DATA = {
     "celeba": {"name": "folder", "path": "data/celeba", "size": 64, "channels": 3, "crop": 148},
 }
 
-# Betas for dSprites that the annealing test of the whole set found, without labels.
+# What the annealing test of the whole of dSprites found, without labels: betas, and how many latents froze in each
+# stage. The fall passes them all; it starts below the highest freezing point, where the sweep found it.
 FOUND = (51.1, 18.9, 1.0)
+FOUND_GROUPS = (2, 1, 1)
+FOUND_FALL = {"rule": "exponential", "start": 80.0, "end": 1.0, "rate": 4.5, "thresholds": FOUND[:-1]}
 
 # The stages of `deft` with betas (70, 30, 12, 4) on dSprites as one curve from 71 to 4.5, which passes those betas
 # where the stages would begin.

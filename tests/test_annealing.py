@@ -236,16 +236,21 @@ def test_the_commands_from_freezing_points_to_a_training_with_their_betas(done, 
 
     (tmp_path / "train.py").write_text(
         "import tiny\nfrom ml_collections import ConfigDict\n"
-        "def get_config():\n    return ConfigDict(tiny.config(stages={'rule': 'steps', 'betas': (8.0, 2.0),"
-        " 'steps': (4,)}))\n"
+        "def get_config():\n    made = tiny.config(stages={'rule': 'steps', 'betas': (8.0, 2.0), 'steps': (4,)})\n"
+        "    return ConfigDict(made | {'model': made['model'] | {'groups': (2, 2)}})\n"
     )
     run = tmp_path / "run"
-    betas = f"--config.stages.betas=@{workdir / 'betas.json'}"
-    flags = (f"--config={tmp_path / 'train.py'}", f"--workdir={run}", betas)
+    taken = ("stages.betas", "model.groups", "model.latents")
+    fields = [f"--config.{field}=@{workdir / 'betas.json'}" for field in taken]
+    flags = (f"--config={tmp_path / 'train.py'}", f"--workdir={run}", *fields)
     trained = command("deft_jax.train", *flags)
     assert trained.returncode == 0, trained.stderr
-    wanted = json.loads((workdir / "betas.json").read_text())["betas"]
-    assert json.loads((run / "config.json").read_text())["stages"]["betas"] == wanted
+    found = json.loads((workdir / "betas.json").read_text())
+    kept, wanted = json.loads((run / "config.json").read_text()), found["betas"]
+    assert kept["stages"]["betas"] == wanted
+    assert kept["model"]["groups"] == found["groups"]
+    assert len(found["groups"]) == len(wanted)
+    assert kept["model"]["latents"] == found["latents"] == sum(found["groups"])
     starts = json.loads((run / "metrics.jsonl").read_text().splitlines()[0])
     assert starts["beta"] == pytest.approx(wanted[0], rel=1e-6)
 

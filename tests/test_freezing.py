@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from deft_jax import freezing
+from deft_jax import freezing, presets
 from deft_jax.freezing import ABOVE, BELOW, Point
 
 BETAS = np.geomspace(100, 1, 41)
@@ -123,6 +123,16 @@ def test_betas_of_stages_lie_at_the_geometric_means_of_the_gaps():
     np.testing.assert_allclose(made["betas"], [math.sqrt(190 * 50), 25, 1])
     assert made["thresholds"] == made["betas"][:-1]
     assert made["stages"] == [["posX", "posY"], ["scale"], ["orientation"]]
+
+
+def test_groups_are_as_large_as_what_freezes_in_their_stage():
+    """A latent that froze before the sweep began is of the first stage; one that never did is of none."""
+    points = [Point(100.0), Point(120.0, "above"), Point(36.2), Point(1.0, "below")]
+    assert freezing.group_sizes([51.1, 18.9, 1.0], points) == [2, 1, 1]
+    late = [Point(beta) for beta in (60.0, 20.0, 18.0, 5.0, 1.5)]
+    assert freezing.group_sizes([51.1, 18.9, 1.0], late) == [1, 1, 3]
+    assert freezing.group_sizes([1.0], points) == [3]
+    assert tuple(freezing.group_sizes(presets.FOUND, points)) == presets.FOUND_GROUPS
 
 
 def test_the_widest_gaps_are_kept_where_stages_are_few():

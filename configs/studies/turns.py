@@ -5,7 +5,8 @@
 
 Turning is an addition of this package: none of the papers has it. It is tried on every objective of the comparison
 that treats its latents alike; CascadeVAE-C, FactorVAE and DeVAE know them apart. `deft_smooth` is `smooth_gamma_1` of
-configs/studies/ablation.py, `deft_found` `whole_set` of configs/studies/stages.py. The scales are those of
+configs/studies/ablation.py, `deft_found` `whole_set` of configs/studies/stages.py. `deft_sized` has as many latents as
+froze in the annealing test, and beta falls smoothly past the betas found there. The scales are those of
 configs/studies/dsprites.py.
 """
 
@@ -26,7 +27,12 @@ def get_config():
     def found():
         return presets.deft("dsprites", presets.FOUND)
 
-    makers = {"deft": deft, "deft_smooth": smooth, "deft_found": found}
+    def sized():
+        config = presets.deft("dsprites", presets.FOUND, groups=presets.FOUND_GROUPS, gamma=1.0)
+        config.stages = dict(presets.FOUND_FALL)
+        return config
+
+    makers = {"deft": deft, "deft_smooth": smooth, "deft_found": found, "deft_sized": sized}
     for name in RIVALS:
         makers[name] = lambda name=name: presets.rival(name, **presets.RIVALS[name])
     runs = {}
