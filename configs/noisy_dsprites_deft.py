@@ -3,8 +3,8 @@
     python -m deft_jax.train --config configs/noisy_dsprites_deft.py --workdir runs/noisy_dsprites_deft
 
 The author gives no betas for this set: these are dSprites' in the ratio of the two freezing spectra, whose first modes
-lie at 56 and 197 (python -m deft_jax.annealing --config configs/ifp_dsprites.py:noisy_dsprites). A job for an
-accelerator; not run to the end with this package.
+lie at 56 and 197 (python -m deft_jax.annealing --config configs/ifp_dsprites.py:noisy_dsprites). Its sweep of the whole
+set, without labels, finds 21.7, 12.1, 4.27, 1. A job for an accelerator; not run to the end with this package.
 """
 
 from deft_jax import presets

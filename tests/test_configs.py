@@ -111,6 +111,14 @@ def test_comparisons_in_three_channels_are_as_short_as_the_others_by_a_seed_less
     assert [name for name, those in seeds.items() if len(those) == 2] == ["color", "noisy", "scream"]
 
 
+@pytest.mark.parametrize("name", ["dsprites", "smallnorb", "correlated", "color", "noisy", "scream"])
+def test_the_runs_of_a_comparison_start_alike(name):
+    runs = load(CONFIGS / "studies" / f"{name}.py")["runs"].values()
+    for field in ("spread", "decoder_width", "decoder_hidden", "dtype"):
+        assert len({run["model"][field] for run in runs}) == 1
+    assert len({(run["batch_size"], run["total_steps"], json.dumps(run["data"])) for run in runs}) == 1
+
+
 @pytest.mark.parametrize("name", STUDIES)
 def test_a_study_opens_with_its_command(name):
     text = (CONFIGS / "studies" / f"{name}.py").read_text()
@@ -124,3 +132,13 @@ def test_dsprites_found_is_the_turned_run_of_the_study_of_stages():
     made = plain(study.cells(load(CONFIGS / "studies" / "stages.py") | chosen)["whole_set/seed_0"])
     assert made.keys() == found.keys()
     assert {field for field in made if made[field] != found[field]} == {"log_every", "evaluation", "checkpoints"}
+
+
+def test_dsprites_sized_is_the_sized_run_of_the_study_of_turns_on_a_smaller_model():
+    sized = load(CONFIGS / "dsprites_sized.py")
+    run = load(CONFIGS / "studies" / "turns.py")["runs"]["deft_sized_turned"]
+    assert {**sized["stages"], "turn_every": 0} == {**run["stages"], "turn_every": 0}
+    assert [sized["model"][field] for field in ("latents", "groups", "width", "hidden", "spread")] == [
+        run["model"][field] for field in ("latents", "groups", "width", "hidden", "spread")
+    ]
+    assert sized["optimizer"]["gamma"] == run["optimizer"]["gamma"] == 1

@@ -4,7 +4,7 @@
     python -m deft_jax.sweep --config configs/studies/noisy.py --workdir runs/small_noisy --config.scale=small
 
 The scales are those of configs/studies/dsprites.py, but the small one has two seeds. The betas
-are ours (configs/noisy_dsprites_deft.py).
+are ours (configs/noisy_dsprites_deft.py). All encoders start near the prior (presets.SPREADS).
 """
 
 from deft_jax import presets
