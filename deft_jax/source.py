@@ -26,7 +26,12 @@ class Source:
         feeds whatever the image holds beyond its factors; a renderer without such noise ignores it.
       label_names, labels: for a set which does not hold every combination of its factors, or has no labels at
         all. Its one factor above is then the number of the image, and these are the ground truth: L names and
-        numpy int32 [num_images, L], values from 0 up; L = 0 where nothing is known of the images.
+        numpy [num_images, L], int32 with values from 0 up, or float64 where a label is continuous; L = 0 where
+        nothing is known of the images.
+      label_continuous: L booleans: which labels are numbers of a continuum rather than classes. () means none.
+      digest: identifies the images of a set that was read from files; a resumed run compares it with that of its
+        start. Empty for generated sets, whose images follow from the options.
+      remarks: sentences about how the set was read that its user should see, such as files that were left out.
 
     Raises:
       ValueError: names and sizes differ in number, a size is not positive, the image shape is not (H, W, C),
@@ -41,6 +46,9 @@ class Source:
     render: Callable
     label_names: tuple[str, ...] = ()
     labels: np.ndarray | None = None
+    label_continuous: tuple[bool, ...] = ()
+    digest: str = ""
+    remarks: tuple[str, ...] = ()
 
     def __post_init__(self):
         if len(self.factor_names) != len(self.factor_sizes):
@@ -59,6 +67,9 @@ class Source:
         elif self.labels.shape != (self.num_images, len(self.label_names)):
             raise ValueError(f"labels {self.labels.shape} for {self.num_images} images "
                              f"and {len(self.label_names)} label names {tuple(self.label_names)}")
+        if self.label_continuous and len(self.label_continuous) != len(self.label_names):
+            raise ValueError(f"label_continuous must hold one boolean per label, got {tuple(self.label_continuous)} "
+                             f"for {tuple(self.label_names)}")
 
     @property
     def num_images(self):
@@ -74,6 +85,11 @@ class Source:
     def ground_truth_names(self):
         """Names of the factors that a representation is scored against; none where there are no labels."""
         return self.factor_names if self.is_grid else self.label_names
+
+    @property
+    def ground_truth_continuous(self):
+        """For each factor of `ground_truth_names`, whether it is continuous rather than a class: booleans [L]."""
+        return self.label_continuous or (False,) * len(self.ground_truth_names)
 
     def ground_truth(self, factors_NxF):
         """Factors int32 [N, F] as `render` takes them -> what a representation is scored against, numpy [N, L]."""

@@ -5,8 +5,35 @@ import numpy as np
 from deft_jax import information
 
 
-def split(num_samples, num_train, seed):
-    """Row numbers of the training part and of the test part."""
+_MANY = 20  # distinct values up to which a column is always taken for classes
+
+
+def continuous_columns(factors) -> np.ndarray:
+    """Which columns of factors hold numbers of a continuum rather than classes: bool [F].
+
+    A column counts as continuous where it has more than 20 distinct values and these are nearly all distinct: more than
+    one value for every five rows of a float array, more than one for every two rows of an integer array.
+    """
+    factors = np.asarray(factors)
+    share = 0.2 if factors.dtype.kind == "f" else 0.5
+    counts = np.array([len(np.unique(column)) for column in factors.T])
+    return (counts > _MANY) & (counts > share * len(factors))
+
+
+def split(num_samples, num_train, seed, groups=None):
+    """Row numbers of the training part and of the test part, which share no group.
+
+    Args:
+      num_samples: N rows.
+      num_train: rows of the training part; None: two thirds of N, rounded down. Where rows repeat, the training part is
+        the smallest number of whole groups with at least so many rows.
+      seed: integer in [0, 2**32).
+      groups: [N] integers, equal for rows of one image; None: each row is an image of its own, and the training part is
+        the first num_train rows of np.random.default_rng(seed).permutation(N).
+
+    Raises:
+      ValueError: a number is out of range, or no group is left for the test part; one line says which.
+    """
     if not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
         raise ValueError(f"seed must be an integer in [0, 2**32), got {seed!r}")
     if num_train is None:
@@ -14,7 +41,47 @@ def split(num_samples, num_train, seed):
     if not isinstance(num_train, int | np.integer) or not 0 < num_train < num_samples:
         raise ValueError(f"num_train must be an integer from 1 to {num_samples - 1}, got {num_train!r}")
     rows = np.random.default_rng(seed).permutation(num_samples)
-    return rows[:num_train], rows[num_train:]
+    if groups is None:
+        return rows[:num_train], rows[num_train:]
+    groups = np.asarray(groups)
+    if groups.shape != (num_samples,):
+        raise ValueError(f"groups must hold one number per row, {num_samples}, got shape {groups.shape}")
+    _, first, group_N, counts = np.unique(groups[rows], return_index=True, return_inverse=True, return_counts=True)
+    order = np.argsort(first)  # groups in the order in which the permutation meets them
+    taken = np.searchsorted(np.cumsum(counts[order]), num_train) + 1
+    if taken >= len(order):
+        raise ValueError(f"{len(order)} distinct images leave none for the test part; give more, or lower num_train")
+    in_train = np.isin(group_N, order[:taken])
+    return rows[in_train], rows[~in_train]
+
+
+def distinct_rows(codes, factors) -> np.ndarray:
+    """Numbers for `split` where nothing else tells images apart: [N], equal for rows of equal codes and factors."""
+    rows = np.concatenate([np.asarray(codes, np.float64), np.asarray(factors, np.float64)], axis=1)
+    return np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1)
+
+
+def as_classes(codes, factors, continuous=None, num_bins=20):
+    """One checked sample whose continuous factors are cut into equal-width bins, for metrics that count classes.
+
+    Args:
+      codes: [N, D]. factors: [N, F], integers >= 0; real numbers where continuous.
+      continuous: False (none), F booleans, or None: those that `continuous_columns` finds.
+      num_bins: bins of a continuous factor.
+
+    Returns:
+      (codes float [N, D], classes int64 [N, F], indices of the factors that were binned [K]).
+
+    Raises:
+      ValueError: an input does not fit; one line says which.
+    """
+    codes, columns, continuous = mixed_samples(codes, factors, continuous, allow_constant=True)
+    binned = np.flatnonzero(continuous)
+    classes = [
+        information.discretise(column[:, None], num_bins)[:, 0] if is_continuous else column
+        for column, is_continuous in zip(columns, continuous, strict=True)
+    ]
+    return codes, np.stack(classes, axis=1), binned
 
 
 def standardise(values, train):
@@ -24,13 +91,17 @@ def standardise(values, train):
     return (values - part.mean(axis=0)) / scale
 
 
-def mixed_samples(codes, factors, continuous):
-    """information.check_samples, and real numbers where a factor is declared continuous.
+def mixed_samples(codes, factors, continuous, allow_constant=False):
+    """information.check_samples, and real numbers where a factor is continuous.
 
+    continuous: False (no factor is), F booleans, or None: those that `continuous_columns` finds.
     Returns codes [N, D] (float32 or float64), F columns [N] (int64, or float64 if continuous), and continuous as
     [F] bool.
     """
     factors = labels = np.asarray(factors)
+    if continuous is None:
+        usable = factors.ndim == 2 and factors.dtype.kind in "iuf" and np.isfinite(factors).all()
+        continuous = continuous_columns(factors) if usable else False
     if factors.ndim == 2 and continuous is not False:
         continuous = np.asarray(continuous)
         if continuous.dtype != bool or continuous.shape != factors.shape[1:]:
@@ -51,7 +122,7 @@ def mixed_samples(codes, factors, continuous):
         continuous = np.zeros(labels.shape[1], bool)
     columns = [factors[:, f].astype(np.float64) if continuous[f] else labels[:, f] for f in range(labels.shape[1])]
     for f, column in enumerate(columns):
-        if (column == column[0]).all():
+        if not allow_constant and (column == column[0]).all():
             raise ValueError(f"factor {f} is constant in the sample: leave it out")
     return codes, columns, continuous
 
