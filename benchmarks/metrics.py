@@ -15,7 +15,7 @@ from benchmarks import rendering, suite, training
 from deft_jax import evaluate, evaluation, factors, loop, metrics
 
 SIZES, LATENTS, SAMPLES = (3, 6, 40, 32, 32), 10, 10_000
-SLOW = ("sap", "modularity_explicitness", "infomec")  # seconds each: left out of the quick form
+SLOW = ("sap", "modularity_explicitness", "infomec", "dci_es")  # seconds each: left out of the quick form
 VOTES = {"num_train": 10_000, "num_eval": 5_000, "num_variance": 10_000}
 
 

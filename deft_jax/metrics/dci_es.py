@@ -1,0 +1,150 @@
+"""Explicitness and size of DCI-ES, Eastwood et al. 2023 (arXiv 2210.00364)."""
+
+import concurrent.futures
+import os
+
+import numpy as np
+
+from deft_jax.metrics import inputs
+
+_DEPTHS = (1, 2, 3, 4, 8, 10, 12, 14, 16, 18, 20, 32)
+
+
+def dci_es(
+    codes,
+    factors,
+    depths=_DEPTHS,
+    num_trees: int = 100,
+    num_train=None,
+    seed: int = 0,
+    continuous=None,
+    num_workers=None,
+) -> dict:
+    """How little capacity a probe needs to read a factor from the latents, and how many latents there are per factor.
+
+    Probes of capacities c_1 < ... < c_T have the losses l_1, ..., l_T on test images; m_t = min(l_1, ..., l_t), and b
+    is the loss of the best constant prediction. Then
+
+      explicitness of factor f = 1 - 2 / ((c_T - c_1) b) sum over t < T of ((m_t + m_t+1) / 2 - m_T) (c_t+1 - c_t),
+
+    from the area under the loss-capacity curve, above its end, with 0 as the lowest loss possible. 1: the weakest probe
+    does as well as any; 0: the loss falls on a straight line from b to 0; below 0: it falls late. It does not say how
+    much is known: latents that know nothing of a factor have a flat curve and explicitness 1 as well, so read it beside
+    informativeness, 1 - m_T.
+
+    The probes are one of the paper's families, random forests of growing depth, with scikit-learn's defaults
+    (bootstrap; sqrt(D) latents tried per split of a classifier, all of a regressor). Capacity is the depth. The loss is
+    1 - accuracy, with b = 1 - the share of the most frequent value in the sample; where a factor is continuous it is
+    1 - R^2, with b = 1. Each tree is grown to the largest depth once and read at every smaller one: a tree splits each
+    node on its own, so that one cut at depth c is distributed as one grown with max_depth = c, and a curve costs one
+    forest instead of T. The authors' code grows T forests; the default depths and number of trees are theirs. Their
+    other families, multilayer perceptrons and random Fourier features, and SAGE importances are left out; `dci` has D,
+    C and I. Explicitness of different families or depths does not compare.
+
+      size = F / D, the paper's S: 1 with one latent per factor, less with more latents.
+
+    Args:
+      codes: [N, D] finite real numbers, the posterior means by convention.
+      factors: [N, F] integers >= 0; finite real numbers where continuous.
+      depths: capacities, two or more increasing integers >= 1; default: 1, 2, 3, 4, 8, 10, 12, 14, 16, 18, 20, 32.
+      num_trees: trees of a forest; default: 100.
+      num_train: rows of the training part, at least; default: two thirds of N. Rows of equal codes and factors count as
+        one image and stay together (`inputs.split`).
+      seed: integer in [0, 2**32), for the split and the forests; default: 0.
+      continuous: False (none), F booleans, or None, the default: columns that look continuous
+        (`inputs.continuous_columns`).
+      num_workers: threads, each with a factor at a time; None, the default: os.cpu_count(). The result does not depend
+        on it.
+
+    Returns:
+      {'dci_es_explicitness': float, the mean over factors, at most 1, which is best; 'dci_es_size': float;
+      'dci_es_informativeness': float, the mean over factors; 'dci_es_explicitness_per_factor',
+      'dci_es_informativeness_per_factor': [F]; 'dci_es_loss': [T, F], l_t; 'num_distinct_train', 'num_distinct_test':
+      int, distinct images in either part}.
+
+    Raises:
+      ValueError: an input does not fit, or a factor is constant in the sample or in the training part, or a continuous
+        one in the test part; one line says which.
+    """
+    depths = tuple(depths) if np.ndim(depths) == 1 else (depths,)
+    inputs.check_at_least({f"depths[{t}]": (depth, 1) for t, depth in enumerate(depths)})
+    if len(depths) < 2 or any(np.diff(depths) <= 0):
+        raise ValueError(f"depths must be two or more increasing integers, got {depths}")
+    inputs.check_at_least({"num_trees": (num_trees, 1)})
+    if num_workers is not None:
+        inputs.check_at_least({"num_workers": (num_workers, 1)})
+    codes, columns, continuous = inputs.mixed_samples(codes, factors, continuous)
+    groups = inputs.distinct_rows(codes, np.stack(columns, axis=1))
+    train, test = inputs.split(len(codes), num_train, seed, groups)
+    for f, column in enumerate(columns):
+        if np.ptp(column[train]) == 0:
+            raise ValueError(f"factor {f} is constant in the training part: leave it out or raise num_train")
+        if continuous[f] and np.ptp(column[test]) == 0:
+            raise ValueError(f"factor {f} is constant in the test part: leave it out or lower num_train")
+    scaled = inputs.standardise(codes.astype(np.float64), train)
+
+    def curve(column, is_continuous):
+        from sklearn import ensemble
+
+        family = ensemble.RandomForestRegressor if is_continuous else ensemble.RandomForestClassifier
+        forest = family(num_trees, max_depth=max(depths), random_state=seed).fit(scaled[train], column[train])
+        outputs_TxNxC = _outputs_by_depth(forest, scaled[test], depths)
+        if is_continuous:
+            errors_TxN = (outputs_TxNxC[:, :, 0] - column[test]) ** 2
+            return errors_TxN.mean(axis=1) / column[test].var(), 1.0
+        correct_TxN = forest.classes_[outputs_TxNxC.argmax(axis=2)] == column[test]
+        most_frequent = np.unique(column, return_counts=True)[1].max()
+        return 1 - correct_TxN.mean(axis=1), 1 - most_frequent / len(column)
+
+    with concurrent.futures.ThreadPoolExecutor(num_workers or os.cpu_count()) as pool:
+        losses, baselines = zip(*pool.map(curve, columns, continuous), strict=True)
+    explicitness_F = np.array([_explicitness(depths, *pair) for pair in zip(losses, baselines, strict=True)])
+    loss_TxF = np.stack(losses, axis=1)
+    informativeness_F = 1 - loss_TxF.min(axis=0)
+    return {
+        "dci_es_explicitness": float(explicitness_F.mean()),
+        "dci_es_size": len(columns) / codes.shape[1],
+        "dci_es_informativeness": float(informativeness_F.mean()),
+        "dci_es_explicitness_per_factor": explicitness_F,
+        "dci_es_informativeness_per_factor": informativeness_F,
+        "dci_es_loss": loss_TxF,
+        "num_distinct_train": len(np.unique(groups[train])),
+        "num_distinct_test": len(np.unique(groups[test])),
+    }
+
+
+def _explicitness(capacities_T, losses_T, baseline) -> float:
+    """1 - 2 * (area of the running minimum of the losses above its end) / (range of capacities * baseline)."""
+    above_T = np.minimum.accumulate(losses_T) - np.min(losses_T)
+    area = ((above_T[1:] + above_T[:-1]) / 2 * np.diff(capacities_T)).sum()
+    return float(1 - 2 * area / ((capacities_T[-1] - capacities_T[0]) * baseline))
+
+
+def _outputs_by_depth(forest, codes, depths) -> np.ndarray:
+    """Outputs of a fitted forest [T, N, C], class shares or one value, with its trees cut at each of T depths."""
+    rows = np.ascontiguousarray(codes, dtype=np.float32)  # what trees take
+    outputs = 0.0
+    for estimator in forest.estimators_:
+        tree = estimator.tree_
+        parent, depth = _parents_and_depths(tree)
+        node_N, values_T = tree.apply(rows), []
+        for limit in sorted(depths, reverse=True):
+            while (too_deep := depth[node_N] > limit).any():
+                node_N = np.where(too_deep, parent[node_N], node_N)
+            value_NxC = tree.value[node_N, 0]
+            values_T.append(value_NxC / value_NxC.sum(axis=1, keepdims=True) if value_NxC.shape[1] > 1 else value_NxC)
+        outputs = outputs + np.stack(values_T[::-1])
+    return outputs / len(forest.estimators_)
+
+
+def _parents_and_depths(tree) -> tuple[np.ndarray, np.ndarray]:
+    """Parent and depth of each node of a fitted tree; the root, node 0, has depth 0 and itself as its parent."""
+    parent, depth = np.zeros(tree.node_count, np.int64), np.zeros(tree.node_count, np.int64)
+    level, at = np.array([0]), 0
+    while len(level):
+        depth[level] = at
+        children = np.stack([tree.children_left[level], tree.children_right[level]], axis=1)
+        inner = children[:, 0] >= 0
+        parent[children[inner]] = level[inner, None]
+        level, at = children[inner].ravel(), at + 1
+    return parent, depth
