@@ -32,7 +32,7 @@ REGISTRY = {
 }
 
 # Arguments that are no options.
-GIVEN = ("codes", "factors", "logvar", "encode", "factor_sizes")
+GIVEN = ("codes", "factors", "logvar", "encode", "factor_sizes", "groups", "progress")
 
 
 def get(name):

@@ -17,14 +17,16 @@ def dci(
     model="trees",
     num_train=None,
     seed=0,
-    continuous=False,
+    continuous=None,
     num_workers=None,
     logistic_c=1.0,
     lasso_alpha=0.02,
+    groups=None,
+    progress=None,
 ):
     """How far the prediction of each factor rests on one latent, and each latent serves one factor.
 
-    One predictor per factor sees all latents. Its importances R[d, f] >= 0 sum to 1 over d. With
+    One predictor per factor sees all latents. With its importances R[d, f] >= 0 of the latents,
     P[d, f] = R[d, f] / sum over f of R[d, f] and Q[d, f] = R[d, f] / sum over d of R[d, f],
 
       disentanglement of latent d = 1 - H(P[d, :]) / log F,    completeness of factor f = 1 - H(Q[:, f]) / log D,
@@ -38,7 +40,8 @@ def dci(
         R is the impurity importance. A classifier, or a regressor where the factor is continuous.
       'linear': multinomial logistic regression with an L1 penalty, or Lasso where the factor is continuous, on
         latents (and continuous factors) of mean 0 and standard deviation 1 in the training part; R is |weight|,
-        meaned over the factor's values, divided by its sum over latents.
+        averaged over the factor's values. As in the paper (section 2) it is not scaled per factor, so a factor with
+        larger weights counts for more in the disentanglement; the importances of trees sum to 1 over latents.
 
     A latent of no importance (a collapsed one) has disentanglement 0 and weight 0; a factor which no latent
     predicts has completeness 0 and weight 0; if all of R is 0, both scores are 0. disentanglement_lib gets the
@@ -49,21 +52,26 @@ def dci(
       codes: [N, D] finite real numbers, the posterior means by convention.
       factors: [N, F] integers >= 0; columns declared continuous: finite real numbers.
       model: 'trees' (the default) or 'linear'.
-      num_train: the training part is the first num_train rows of np.random.default_rng(seed).permutation(N), the
-        test part is the rest. None, the default: two thirds of N, rounded down.
+      num_train: rows of the training part, see inputs.split; the test part is the rest and shares no image with it.
+        None, the default: two thirds of N, rounded down.
       seed: integer in [0, 2**32), for the split and the predictors; 0 by default.
-      continuous: False (the default: no factor is continuous), or F booleans.
+      continuous: which factors are numbers of a continuum rather than classes: F booleans, False for none, or None, the
+        default: those that inputs.continuous_columns finds.
       num_workers: threads, each with a factor at a time; None, the default: os.cpu_count(). The result does not
         depend on it.
       logistic_c: inverse weight of the L1 penalty against the sum of the log-losses, 1 by default; only for
         model 'linear'.
       lasso_alpha: weight of the L1 penalty against half the mean squared error, 0.02 by default; only for model
         'linear'.
+      groups: [N] integers, equal for rows of one image; None, the default: each row is an image of its own.
+        inputs.distinct_rows makes them from codes that repeat.
+      progress: called as progress(done, total) after each factor, see inputs.Progress.
 
     Returns:
       {'disentanglement', 'completeness', 'informativeness_train', 'informativeness_test': floats, 1 is best;
       'disentanglement_per_latent': [D], 'completeness_per_factor', 'informativeness_train_per_factor',
-      'informativeness_test_per_factor': [F], 'importance': [D, F], the matrix R}.
+      'informativeness_test_per_factor': [F], 'importance': [D, F], the matrix R; 'num_distinct_train',
+      'num_distinct_test': distinct images in each part}.
 
     Raises:
       ValueError: an input does not fit, or a factor is constant in the sample or in the training part; one line
@@ -75,7 +83,8 @@ def dci(
         raise ValueError(f"num_workers must be None or an integer >= 1, got {num_workers!r}")
     codes, columns, continuous = inputs.mixed_samples(codes, factors, continuous)
     codes = codes.astype(np.float64)
-    train, test = inputs.split(len(codes), num_train, seed)
+    groups = inputs.image_groups(len(codes), groups)
+    train, test = inputs.split(len(codes), num_train, seed, groups)
     for f, column in enumerate(columns):
         if (column[train] == column[train[0]]).all():
             raise ValueError(f"factor {f} is constant in the training part: leave it out or raise num_train")
@@ -94,10 +103,12 @@ def dci(
             importance = np.abs(np.atleast_2d(predictor.coef_)).mean(axis=0)  # one row per value
         # score is the accuracy of a classifier and the R^2 of a regressor.
         scores = [predictor.score(codes[part], column[part]) for part in (train, test)]
-        return _share(importance, axis=0), *scores
+        return importance if model == "linear" else _share(importance, axis=0), *scores
 
     with concurrent.futures.ThreadPoolExecutor(num_workers or os.cpu_count()) as pool:
-        importances, score_train_F, score_test_F = zip(*pool.map(fit, columns, continuous), strict=True)
+        futures = [pool.submit(fit, *column) for column in zip(columns, continuous, strict=True)]
+        inputs.report_progress(futures, progress)
+        importances, score_train_F, score_test_F = zip(*(future.result() for future in futures), strict=True)
     importance_DxF = np.stack(importances, axis=1)
     score_train_F, score_test_F = np.array(score_train_F), np.array(score_test_F)
     disentanglement_D, completeness_F = _concentration(importance_DxF), _concentration(importance_DxF.T)
@@ -111,6 +122,7 @@ def dci(
         "informativeness_train_per_factor": score_train_F,
         "informativeness_test_per_factor": score_test_F,
         "importance": importance_DxF,
+        **inputs.distinct_counts(groups, train=train, test=test),
     }
 
 

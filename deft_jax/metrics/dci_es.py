@@ -19,6 +19,8 @@ def dci_es(
     seed: int = 0,
     continuous=None,
     num_workers=None,
+    groups=None,
+    progress=None,
 ) -> dict:
     """How little capacity a probe needs to read a factor from the latents, and how many latents there are per factor.
 
@@ -48,13 +50,14 @@ def dci_es(
       factors: [N, F] integers >= 0; finite real numbers where continuous.
       depths: capacities, two or more increasing integers >= 1; default: 1, 2, 3, 4, 8, 10, 12, 14, 16, 18, 20, 32.
       num_trees: trees of a forest; default: 100.
-      num_train: rows of the training part, at least; default: two thirds of N. Rows of equal codes and factors count as
-        one image and stay together (`inputs.split`).
+      num_train: rows of the training part, at least; default: two thirds of N; see `inputs.split`.
       seed: integer in [0, 2**32), for the split and the forests; default: 0.
       continuous: False (none), F booleans, or None, the default: columns that look continuous
         (`inputs.continuous_columns`).
       num_workers: threads, each with a factor at a time; None, the default: os.cpu_count(). The result does not depend
         on it.
+      groups: [N] integers, equal for rows of one image; default: each row is an image of its own.
+      progress: called as progress(done, total) after each factor, see inputs.Progress.
 
     Returns:
       {'dci_es_explicitness': float, the mean over factors, at most 1, which is best; 'dci_es_size': float;
@@ -74,7 +77,7 @@ def dci_es(
     if num_workers is not None:
         inputs.check_at_least({"num_workers": (num_workers, 1)})
     codes, columns, continuous = inputs.mixed_samples(codes, factors, continuous)
-    groups = inputs.distinct_rows(codes, np.stack(columns, axis=1))
+    groups = inputs.image_groups(len(codes), groups)
     train, test = inputs.split(len(codes), num_train, seed, groups)
     for f, column in enumerate(columns):
         if np.ptp(column[train]) == 0:
@@ -97,7 +100,9 @@ def dci_es(
         return 1 - correct_TxN.mean(axis=1), 1 - most_frequent / len(column)
 
     with concurrent.futures.ThreadPoolExecutor(num_workers or os.cpu_count()) as pool:
-        losses, baselines = zip(*pool.map(curve, columns, continuous), strict=True)
+        futures = [pool.submit(curve, *column) for column in zip(columns, continuous, strict=True)]
+        inputs.report_progress(futures, progress)
+        losses, baselines = zip(*(future.result() for future in futures), strict=True)
     explicitness_F = np.array([_explicitness(depths, *pair) for pair in zip(losses, baselines, strict=True)])
     loss_TxF = np.stack(losses, axis=1)
     informativeness_F = 1 - loss_TxF.min(axis=0)
@@ -108,8 +113,7 @@ def dci_es(
         "dci_es_explicitness_per_factor": explicitness_F,
         "dci_es_informativeness_per_factor": informativeness_F,
         "dci_es_loss": loss_TxF,
-        "num_distinct_train": len(np.unique(groups[train])),
-        "num_distinct_test": len(np.unique(groups[test])),
+        **inputs.distinct_counts(groups, train=train, test=test),
     }
 
 

@@ -1,8 +1,14 @@
 """What metrics share: checks of their inputs, the split into a training and a test part, encoding in chunks."""
 
+import concurrent.futures
+from collections.abc import Callable, Sequence
+
 import numpy as np
 
 from deft_jax import information
+
+Progress = Callable[[int, int], None]
+"""progress(done, total): called from the calling thread as parts of a metric, mostly its factors, are finished."""
 
 
 _MANY = 20  # distinct values up to which a column is always taken for classes
@@ -56,9 +62,41 @@ def split(num_samples, num_train, seed, groups=None):
 
 
 def distinct_rows(codes, factors) -> np.ndarray:
-    """Numbers for `split` where nothing else tells images apart: [N], equal for rows of equal codes and factors."""
+    """Groups for `split` where nothing else tells images apart: [N], equal for rows of equal codes and factors.
+
+    The posterior means of one image are equal, so rows of an image that was drawn twice are. So are those of different
+    images that share all factors under codes that hold nothing else: these then count as one image.
+    """
     rows = np.concatenate([np.asarray(codes, np.float64), np.asarray(factors, np.float64)], axis=1)
     return np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1)
+
+
+def image_groups(num_samples, groups=None) -> np.ndarray:
+    """The number of each row's image, [N]: `groups`, checked, or each row an image of its own."""
+    if groups is None:
+        return np.arange(num_samples)
+    groups = np.asarray(groups)
+    if groups.shape != (num_samples,) or groups.dtype.kind not in "iu":
+        raise ValueError(f"groups must hold one integer per row, {num_samples}, got {groups.dtype} {groups.shape}")
+    return groups
+
+
+def distinct_counts(groups, **parts) -> dict[str, int]:
+    """How many distinct images each part of a sample has: {'num_distinct_PART': count}."""
+    return {f"num_distinct_{name}": len(np.unique(groups[rows])) for name, rows in parts.items()}
+
+
+def count_distinct(factors, sizes) -> int:
+    """How many distinct images drawn factors [..., F] stand for."""
+    drawn = np.moveaxis(np.asarray(factors), -1, 0).reshape(len(sizes), -1)
+    return len(np.unique(np.ravel_multi_index(tuple(drawn), tuple(sizes))))
+
+
+def report_progress(futures: Sequence[concurrent.futures.Future], progress: Progress | None) -> None:
+    """Calls progress(done, total) as futures are finished; returns when all are, or at once without `progress`."""
+    if progress is not None:
+        for done, _ in enumerate(concurrent.futures.as_completed(futures), 1):
+            progress(done, len(futures))
 
 
 def as_classes(codes, factors, continuous=None, num_bins=20):

@@ -8,7 +8,7 @@ import numpy as np
 from deft_jax.metrics import inputs
 
 
-def r2(codes, factors, num_train=None, seed: int = 0, continuous=None) -> dict:
+def r2(codes, factors, num_train=None, seed: int = 0, continuous=None, groups=None) -> dict:
     """How much of each factor a linear map of all latents explains, on images that it was not fitted to.
 
       R^2(f) = 1 - sum over n of (v_nf - p_f(z_n))^2 / sum over n of (v_nf - mean of v_f)^2    over the test part,
@@ -26,11 +26,11 @@ def r2(codes, factors, num_train=None, seed: int = 0, continuous=None) -> dict:
     Args:
       codes: [N, D] finite real numbers, the posterior means by convention.
       factors: [N, F] integers >= 0; finite real numbers where continuous.
-      num_train: rows of the training part, at least; default: two thirds of N. Rows of equal codes and factors count as
-        one image and stay together (`inputs.split`).
+      num_train: rows of the training part, at least; default: two thirds of N; see `inputs.split`.
       seed: integer in [0, 2**32), for the split; default: 0.
       continuous: False (none), F booleans, or None, the default: columns that look continuous
         (`inputs.continuous_columns`). It only decides which values are allowed.
+      groups: [N] integers, equal for rows of one image; default: each row is an image of its own.
 
     Returns:
       {'r2': float, 1 is best; 'r2_per_factor': [F]; 'num_distinct_train', 'num_distinct_test': int, distinct images in
@@ -44,7 +44,7 @@ def r2(codes, factors, num_train=None, seed: int = 0, continuous=None) -> dict:
 
     codes, columns, _ = inputs.mixed_samples(codes, factors, continuous)
     factors = np.stack(columns, axis=1).astype(np.float64)
-    groups = inputs.distinct_rows(codes, factors)
+    groups = inputs.image_groups(len(codes), groups)
     train, test = inputs.split(len(codes), num_train, seed, groups)
     for part, rows, advice in (("training", train, "raise"), ("test", test, "lower")):
         constant = np.flatnonzero(np.ptp(factors[rows], axis=0) == 0)
@@ -58,6 +58,5 @@ def r2(codes, factors, num_train=None, seed: int = 0, continuous=None) -> dict:
     return {
         "r2": float(r2_F.mean()),
         "r2_per_factor": r2_F,
-        "num_distinct_train": len(np.unique(groups[train])),
-        "num_distinct_test": len(np.unique(groups[test])),
+        **inputs.distinct_counts(groups, train=train, test=test),
     }

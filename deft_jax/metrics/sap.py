@@ -6,7 +6,7 @@ from deft_jax import information
 from deft_jax.metrics import inputs
 
 
-def sap(codes, factors, continuous=False, num_train=None, seed=0):
+def sap(codes, factors, continuous=None, num_train=None, seed=0, groups=None, progress=None):
     """How much better the best single latent predicts a factor than the second best.
 
     SAP = mean over f of S[(1), f] - S[(2), f], where (1) and (2) are the latents with the highest scores of
@@ -27,13 +27,18 @@ def sap(codes, factors, continuous=False, num_train=None, seed=0):
     Args:
       codes: [N, D] finite real numbers, the posterior means by convention.
       factors: [N, F] integers >= 0; columns declared continuous: finite real numbers.
-      continuous: False (the default: no factor is continuous), or F booleans.
-      num_train: the training part is the first num_train rows of np.random.default_rng(seed).permutation(N), the
-        test part is the rest. None, the default: two thirds of N, rounded down.
+      continuous: which factors are numbers of a continuum rather than classes: F booleans, False for none, or None, the
+        default: those that inputs.continuous_columns finds.
+      num_train: rows of the training part, see inputs.split; the test part is the rest and shares no image with it.
+        None, the default: two thirds of N, rounded down.
       seed: integer in [0, 2**32), for the split; 0 by default.
+      groups: [N] integers, equal for rows of one image; None, the default: each row is an image of its own.
+        inputs.distinct_rows makes them from codes that repeat.
+      progress: called as progress(done, total) after each factor, see inputs.Progress.
 
     Returns:
-      {'sap': float, 'sap_per_factor': [F], 'scores': [D, F], the matrix S}, no unit, 1 is best.
+      {'sap': float, 'sap_per_factor': [F], 'scores': [D, F], the matrix S, no unit, 1 is best; 'num_distinct_train',
+      'num_distinct_test': distinct images in each part}.
 
     Raises:
       ValueError: an input does not fit, or a factor is constant in the sample or in the training part; one line
@@ -41,15 +46,23 @@ def sap(codes, factors, continuous=False, num_train=None, seed=0):
     """
     codes, columns, continuous = inputs.mixed_samples(codes, factors, continuous)
     codes = codes.astype(np.float64)
-    train, test = inputs.split(len(codes), num_train, seed)
+    groups = inputs.image_groups(len(codes), groups)
+    train, test = inputs.split(len(codes), num_train, seed, groups)
     scores_DxF = np.empty((codes.shape[1], len(columns)))
     for f, column in enumerate(columns):
         if (column[train] == column[train[0]]).all():
             raise ValueError(f"factor {f} is constant in the training part: leave it out or raise num_train")
         score = _squared_correlation if continuous[f] else _accuracy
         scores_DxF[:, f] = [score(code, column, train, test) for code in codes.T]
+        if progress is not None:
+            progress(f + 1, len(columns))
     first, second = information.top_two(scores_DxF)
-    return {"sap": float((first - second).mean()), "sap_per_factor": first - second, "scores": scores_DxF}
+    return {
+        "sap": float((first - second).mean()),
+        "sap_per_factor": first - second,
+        "scores": scores_DxF,
+        **inputs.distinct_counts(groups, train=train, test=test),
+    }
 
 
 def _accuracy(code, column, train, test):
