@@ -25,6 +25,8 @@ PINNED = {
     "debug_nans": False,
     "debug_infs": False,
     "transfer_guard": "allow",
+    "no_tracing": False,
+    "no_execution": False,
 }
 # Options without a context manager: with another value than this, nothing is computed.
 REQUIRED = {"jax_random_seed_offset": 0}

@@ -33,6 +33,8 @@ OTHERS = {  # of all that is pinned, another value
     "jax_debug_nans": True,
     "jax_debug_infs": True,
     "jax_transfer_guard": "disallow",
+    "jax_no_tracing": True,
+    "jax_no_execution": True,
 }
 ALONE = ("jax_enable_x64", "jax_default_prng_impl", "jax_threefry_partitionable", "jax_disable_jit")
 SETTINGS = {name: {name: OTHERS[name]} for name in ALONE} | {

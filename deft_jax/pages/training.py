@@ -80,7 +80,10 @@ def curves_part(records: Sequence[Mapping], stages, group_of_latent: Sequence[in
     begun = [start for start in stages.starts if start < steps[-1]]
     latents = plots.kl_over_time(steps, [record["kl_per_latent"] for record in trained], group_of_latent, begun)
     smaller = [
-        figure(latents, "KL of each latent to the prior over training steps.", "KL of each latent, coloured by group where there are several.")
+        figure(
+            latents, "KL of each latent to the prior over training steps.",
+            "KL of each latent, coloured by group where there are several.",
+        )
     ]
     evaluated = [record for record in records if record["kind"] == "eval" and "mutual_information" in record]
     if evaluated:
