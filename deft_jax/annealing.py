@@ -29,6 +29,7 @@ from deft_jax import commands, data, freezing, loop, options, spectrum, trials
 from deft_jax.checkpoint import Checkpoints
 from deft_jax.freezing import Point
 from deft_jax.interruption import Signals
+from deft_jax.jax_settings import pinned
 from deft_jax.logs import Progress, claim, plain, read_records, write_atomically
 from deft_jax.source import Source
 from deft_jax.workdir import lock
@@ -39,6 +40,7 @@ _FIELDS = ("seed", "data", "instruments", "spectrum", "trials", "whole", "betas"
 _SPEEDS = {"": 1, "_fast": 2}  # name of a sweep -> how many times the speed
 
 
+@pinned()
 def run(config, workdir: str | pathlib.Path, devices=None) -> dict:
     """Runs the instruments of a configuration and returns what freezing.json holds.
 

@@ -82,10 +82,10 @@ def run(name: str, load: Callable[[], Callable]) -> None:
 
     def main(argv):
         del argv
-        function = load()
-        keep_programs()
-        logging.set_verbosity(logging.WARNING)
-        with ending(name):
+        with ending(name):  # importing JAX raises ValueError where a JAX_... variable has a value it does not know
+            function = load()
+            keep_programs()
+            logging.set_verbosity(logging.WARNING)
             function(config.value, workdir.value)
 
     app.run(main, flags_parser=lambda argv: _parse(name, argv))

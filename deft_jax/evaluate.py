@@ -26,6 +26,7 @@ import time
 from collections.abc import Mapping
 
 from deft_jax import commands
+from deft_jax.jax_settings import pinned
 from deft_jax.options import check
 
 DEFAULT = ("mig", "mig_posterior", "nmi", "sap", "dci", "modularity_explicitness", "infomec", "irs",
@@ -34,6 +35,7 @@ AT_ONCE = 1_000_000  # images that a metric which draws its own asks for in one 
 VARIANTS = ("mean", "mean_active", "sampled", "sampled_active")
 
 
+@pinned()
 def evaluate(workdir, names=None, *, step=None, num_samples=10_000, seed=0, variants=VARIANTS) -> dict:
     """Scores the model of a workdir and adds them to its results.json.
 
@@ -137,6 +139,7 @@ def _fitting(names, source):
     return [name for name in (DEFAULT if names is None else names) if fits(name)]
 
 
+@pinned()
 def evaluate_codes(path, names=None) -> dict:
     """Scores an archive of codes and factors and writes FILE.results.json beside it; see the head of this file.
 
@@ -185,6 +188,7 @@ def _read_codes(path):
         raise ValueError(f"cannot read codes and factors from {path}: {told[:200]}") from None
 
 
+@pinned()
 def compare(workdirs, *, num_samples=10_000, seed=0) -> dict:
     """UDR of several runs on the same images, Spearman and lasso: {'spearman': ..., 'lasso': ...}; see metrics/udr.py.
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from deft_jax import factors, gaussian, metrics
 from deft_jax import information as info
+from deft_jax.jax_settings import pinned
 from deft_jax.models import Model
 from deft_jax.source import Source
 from deft_jax.state import Posterior
@@ -100,6 +101,7 @@ class Table:
         blocks = -(-len(index_N) // (self._chunks * self._chunk))
         padded = np.resize(index_N.astype(np.int32), (blocks, self._chunks, self._chunk))
 
+        @pinned()
         def run(block):
             return jax.tree.map(np.asarray, self._run(self._params, self._source.arrays, block))
 
@@ -268,33 +270,38 @@ def figures(
     """Traversals, reconstructions and, where there are labels, the NMI heat map as matplotlib figures by name.
 
     factors_NxF, posterior: a sample, as evaluated; its first images are shown. Traversals set one latent of the
-    first image to values from -reach to reach and leave the others at their posterior means.
+    first image to values from -reach to reach and leave the others at their posterior means. Of more than 20 open
+    latents, those of highest KL are shown.
     """
     from deft_jax import plots
 
     group_of_latent = model.group_of_latent
     kl_D = np.asarray(jnp.mean(gaussian.kl_per_latent(posterior), axis=0))
     values_T = np.linspace(-reach, reach, 9)
-    opened = [latent for latent, group in enumerate(group_of_latent) if group <= stage]
-    z_DxTxD = np.tile(posterior.mean[0], (len(opened), len(values_T), 1))
-    for row, latent in enumerate(opened):
-        z_DxTxD[row, :, latent] = values_T
+    opened = np.flatnonzero(np.asarray(group_of_latent) <= stage)
+    traversed = opened[plots.shown_latents(kl_D[opened])]
+    z_LxTxD = np.tile(posterior.mean[0], (len(traversed), len(values_T), 1))
+    for row, latent in enumerate(traversed):
+        z_LxTxD[row, :, latent] = values_T
     decode = jax.jit(lambda params, z: to_images(source, model.decode(params, z)))
-    decoded = decode(params, jnp.asarray(z_DxTxD.reshape(-1, model.num_latents)))
-    labels = [f"z{latent} (group {group_of_latent[latent]})  KL {kl_D[latent]:.2f}" for latent in opened]
+    decoded = decode(params, jnp.asarray(z_LxTxD.reshape(-1, model.num_latents)))
+    labels = [f"z{latent} (group {group_of_latent[latent]})  KL {kl_D[latent]:.2f}" for latent in traversed]
 
     shown = min(20, len(factors_NxF))
     images = jax.jit(source.render)(source.arrays, jnp.asarray(factors_NxF[:shown]), jax.random.key(0))
     again = decode(params, jnp.asarray(posterior.mean[:shown]))
     made = {
         "traversals": plots.traversals(
-            np.asarray(decoded).reshape(len(opened), len(values_T), *source.image_shape), labels, values_T
+            np.asarray(decoded).reshape(len(traversed), len(values_T), *source.image_shape), labels, values_T,
+            plots.selection_note(len(traversed), len(opened)),
         ),
         "reconstructions": plots.reconstructions(np.asarray(images), np.asarray(again)),
     }
     if "nmi" in scores:
         names = source.ground_truth_names
-        made["nmi"] = plots.nmi_heatmap(scores["nmi"], names, group_of_latent_D=group_of_latent, title=title or None)
+        made["nmi"] = plots.nmi_heatmap(
+            scores["nmi"], names, group_of_latent_D=group_of_latent, title=title or None, kl_D=kl_D
+        )
     return made
 
 

@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from deft_jax.plots import FAINT, INK, LINE, PALETTE, SMALL, TEXT, quiet
+from deft_jax.plots import DASHES, FAINT, INK, LINE, PALETTE, SMALL, TEXT, quiet, selection_note, shown_latents
 
 
 def _plain_ticks(axis, low, high):
@@ -163,6 +163,8 @@ def spectrum(eigenvalues_K, total_effects_KxF, factor_names, first_modes):
 def whole_set(history, rate_E, peaks, factor_names):
     """What a VAE on the whole set learns as beta falls: information, its rate, KL per latent, factors.
 
+    Of more than 20 latents, those of highest KL at the lowest beta are shown, and the title says so.
+
     Args:
       history: 'beta' [E], 'mutual_information' and its 'mutual_information_upper' [E], 'total_correlation' [E],
         'dimension_wise_kl' [E], 'kl_per_latent' [E, D] and 'factor_information' [E, F], all in nats.
@@ -185,8 +187,14 @@ def whole_set(history, rate_E, peaks, factor_names):
         decomposed.plot(betas, history[name], color=colour, linewidth=LINE, label=label)
     speed.plot(betas, rate_E, color=PALETTE[0], linewidth=LINE)
     speed.set_ylim(bottom=min(0.0, float(np.min(rate_E))))
-    for index, values in enumerate(np.asarray(history["kl_per_latent"]).T):
-        latents.plot(betas, values, color=PALETTE[index % len(PALETTE)], linewidth=LINE, label=f"z{index}")
+    kl_ExD = np.asarray(history["kl_per_latent"], float)
+    shown = shown_latents(kl_ExD[-1])
+    for place, latent in enumerate(shown):
+        latents.plot(
+            betas, kl_ExD[:, latent], color=PALETTE[place % len(PALETTE)], linewidth=LINE, label=f"z{latent}",
+            linestyle=DASHES[place // len(PALETTE) % len(DASHES)],
+        )
+    latents.set_title(selection_note(len(shown), kl_ExD.shape[1]), fontsize=TEXT, color=INK)
     for (name, colour), values in zip(
         _colours(factor_names).items(), np.asarray(history["factor_information"]).T, strict=True
     ):
@@ -202,10 +210,12 @@ def whole_set(history, rate_E, peaks, factor_names):
         axes.set_ylabel(label, fontsize=TEXT, color=INK)
         for peak in peaks:
             axes.axvline(peak, color=FAINT, linewidth=0.6, zorder=0)
-        if axes.get_legend_handles_labels()[0]:
-            columns = 2 if len(axes.lines) > 8 + len(peaks) else 1
+        entries = len(axes.get_legend_handles_labels()[0])
+        if entries:
+            # Beside the panel where it would cover the curves.
+            where = {"loc": "upper left"} if entries <= 10 else {"loc": "center left", "bbox_to_anchor": (1, 0.5)}
             axes.legend(
-                frameon=False, fontsize=SMALL, labelcolor=INK, handlelength=1.4, ncols=columns, loc="upper left"
+                frameon=False, fontsize=SMALL, labelcolor=INK, handlelength=1.4, ncols=2 if entries > 8 else 1, **where
             )
     for peak in peaks:
         speed.annotate(f"{peak:.3g}", (peak, 1.0), xycoords=speed.get_xaxis_transform(), fontsize=SMALL, color=INK,

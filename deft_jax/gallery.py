@@ -10,11 +10,13 @@ import pathlib
 from collections.abc import Mapping, Sequence
 
 from deft_jax import commands
+from deft_jax.jax_settings import pinned
 
 COLUMNS = 12
 DRAWN = ("dsprites", "color_dsprites", "noisy_dsprites", "scream_dsprites", "correlated", "translation", "xy_squares")
 
 
+@pinned()
 def rows(source, seed: int = 0, columns: int = COLUMNS) -> dict:
     """Images of a source by the label of their row, each float [columns, H, W, C]: random ones, and a sweep a factor.
 
@@ -44,6 +46,7 @@ def rows(source, seed: int = 0, columns: int = COLUMNS) -> dict:
     return found
 
 
+@pinned()
 def gallery(names: Sequence[str], out: str | pathlib.Path, seed: int = 0, options: Mapping | None = None):
     """Writes the figure and returns its path; raises ValueError where a name or an option is unknown."""
     from deft_jax import data, plots

@@ -19,6 +19,7 @@ import numpy as np
 
 from deft_jax import evaluation, experiment, metrics, options, processes
 from deft_jax.interruption import Signals
+from deft_jax.jax_settings import pinned
 from deft_jax.logs import Progress, check_claim, claim, plain, write_atomically
 from deft_jax.record import Record, resume
 from deft_jax.steps import Experiment, Runner, init_state
@@ -33,6 +34,7 @@ _SHOWN = ("beta", "loss", "reconstruction", "kl")
 _COUNTS = ("log_every", "evaluation.every", "evaluation.num_samples", "checkpoints.every", "checkpoints.keep")
 
 
+@pinned()
 def build(config) -> Experiment:
     """The checked experiment of a configuration (a ConfigDict or a mapping of the same fields)."""
     config = config.to_dict() if hasattr(config, "to_dict") else config
@@ -61,6 +63,7 @@ def check_fields(config) -> None:
         raise ValueError(f"the configuration has no field {listed}; known: {', '.join(_FIELDS + _OPTIONAL)}")
 
 
+@pinned()
 def run(config, workdir: str | pathlib.Path, devices=None) -> dict:
     """Trains to the end of the configuration, from where the workdir stands; returns what results.json holds.
 
@@ -106,6 +109,7 @@ def _checked(config: Mapping) -> Experiment:
     return built
 
 
+@pinned()
 def run_together(config, workdirs: Mapping[int, str | pathlib.Path], devices=None) -> dict[int, dict]:
     """Trains the runs of several seeds in one program, as `run` does with num_seeds, each in a workdir of its own.
 

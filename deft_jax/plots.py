@@ -17,10 +17,70 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 
 DPI = 300
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F", "#000000")
-_DASHES = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2)))
+DASHES = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2)))
 TEXT, SMALL = 8, 7
 INK, FAINT = "#262626", "#808080"
 LINE = 1.3
+MOST_LATENTS = 20  # that a figure shows: more would be unreadable, and slow to draw
+
+
+def shown_latents(kl_D: np.ndarray, most: int = MOST_LATENTS) -> np.ndarray:
+    """The latents that a figure shows where there are more than it can hold: those of highest KL.
+
+    Args:
+      kl_D: KL of each latent to the prior, in nats, or what else ranks them; NaN ranks lowest.
+      most: how many to show.
+
+    Returns:
+      int [min(D, most)], rising; of equal latents, those of lower number.
+    """
+    kl_D = np.nan_to_num(np.asarray(kl_D, float), nan=-np.inf, posinf=np.inf, neginf=-np.inf)
+    return np.sort(np.argsort(-kl_D, kind="stable")[:most])
+
+
+def selection_note(num_shown: int, num_latents: int, measure: str = "KL") -> str:
+    """'20 of 128 latents, those of highest KL' for a title or a caption; empty where all latents are shown."""
+    return "" if num_shown == num_latents else f"{num_shown} of {num_latents} latents, those of highest {measure}"
+
+
+def select_latents(nmi_DxF: np.ndarray, kl_D: np.ndarray | None) -> tuple[np.ndarray, str]:
+    """The rows of an NMI matrix that a figure shows, and the note that says so.
+
+    Args:
+      nmi_DxF: in [0, 1]; ranks the latents by their best factor where there is no KL.
+      kl_D: KL of each latent in nats, or None.
+
+    Returns:
+      (shown_latents, selection_note).
+
+    Raises:
+      ValueError: there is not one KL per latent.
+    """
+    if kl_D is not None:
+        _same("KLs", len(kl_D), "latents", len(nmi_DxF))
+    latents = shown_latents(np.max(nmi_DxF, axis=1) if kl_D is None else kl_D)
+    return latents, selection_note(len(latents), len(nmi_DxF), "NMI" if kl_D is None else "KL")
+
+
+def as_rgb(images: np.ndarray) -> np.ndarray:
+    """Images of any number of channels as colours for the screen.
+
+    Args:
+      images: [..., H, W, C] in [0, 1]. C = 1 is grey, 2 red and green, 3 colour, 4 colour with an opacity, composited
+        over white; of more channels, the first three are shown as colour.
+
+    Returns:
+      float [..., H, W, 3] in [0, 1].
+    """
+    images = np.clip(np.asarray(images, float), 0, 1)
+    channels = images.shape[-1]
+    if channels == 1:
+        return np.repeat(images, 3, axis=-1)
+    if channels == 2:
+        return np.concatenate([images, np.zeros_like(images[..., :1])], axis=-1)
+    if channels == 4:
+        return images[..., :3] * images[..., 3:] + (1 - images[..., 3:])
+    return images[..., :3]
 
 
 def save(figure, path):
@@ -47,13 +107,14 @@ def save(figure, path):
     return path
 
 
-def traversals(images_DxTxHxWxC, labels, values_T):
-    """Latent traversals: a row per latent, a column per value that the latent is set to.
+def traversals(images_DxTxHxWxC, labels, values_T, note=""):
+    """Latent traversals: one row per latent, one column per value that the latent is set to.
 
     Args:
-      images_DxTxHxWxC: decoded images in [0, 1], C = 1 (grey) or 3 (colour).
+      images_DxTxHxWxC: decoded images in [0, 1]; for C see `as_rgb`.
       labels: D row labels, for example 'z3 (group 1)  KL 2.41'.
       values_T: the T values of the traversal.
+      note: which latents these are, written below the values; see `selection_note`.
 
     Returns:
       A Figure.
@@ -61,19 +122,19 @@ def traversals(images_DxTxHxWxC, labels, values_T):
     Raises:
       ValueError: a shape does not fit.
     """
-    images = _images("images", images_DxTxHxWxC, "[D, T, H, W, C]")
+    images = _array("images", images_DxTxHxWxC, "[D, T, H, W, C]")
     values_T = _array("values", values_T, "[T]")
     _same("labels", len(labels), "rows of images", images.shape[0])
     _same("values", len(values_T), "columns of images", images.shape[1])
     names = [np.format_float_positional(value, precision=2, trim="-").replace("-", "−") for value in values_T]
-    return _mosaic(images, labels, names, "value of the latent")
+    return _mosaic(images, labels, names, "\n".join(filter(None, ["value of the latent", note])))
 
 
 def gallery(rows):
     """Images of data sets: a row a set, or a row a factor of one.
 
     Args:
-      rows: label -> images [K, H, W, C] in [0, 1], C = 1 (grey) or 3 (colour), K and H x W the same in all.
+      rows: label -> images [K, H, W, C] in [0, 1], K and H x W the same in all; for C see `as_rgb`.
 
     Returns:
       A Figure.
@@ -81,19 +142,18 @@ def gallery(rows):
     Raises:
       ValueError: a shape does not fit.
     """
-    checked = [_images(label, images, "[K, H, W, C]") for label, images in rows.items()]
+    checked = [as_rgb(_array(label, images, "[K, H, W, C]")) for label, images in rows.items()]
     shapes = {images.shape[:3] for images in checked}
     if len(shapes) != 1:
         raise ValueError(f"rows must have images of one number and size, got {sorted(shapes)}")
-    coloured = [np.broadcast_to(images, (*images.shape[:3], 3)) for images in checked]
-    return _mosaic(np.stack(coloured), list(rows))
+    return _mosaic(np.stack(checked), list(rows))
 
 
 def reconstructions(originals_NxHxWxC, reconstructions_NxHxWxC, columns=10):
     """Originals above their reconstructions, in pairs of rows.
 
     Args:
-      originals_NxHxWxC: images in [0, 1], C = 1 (grey) or 3 (colour).
+      originals_NxHxWxC: images in [0, 1]; for C see `as_rgb`.
       reconstructions_NxHxWxC: as many images of the same shape.
       columns: images per row, at least 1.
 
@@ -103,8 +163,8 @@ def reconstructions(originals_NxHxWxC, reconstructions_NxHxWxC, columns=10):
     Raises:
       ValueError: a shape does not fit.
     """
-    originals = _images("originals", originals_NxHxWxC, "[N, H, W, C]")
-    decoded = _images("reconstructions", reconstructions_NxHxWxC, "[N, H, W, C]")
+    originals = _array("originals", originals_NxHxWxC, "[N, H, W, C]")
+    decoded = _array("reconstructions", reconstructions_NxHxWxC, "[N, H, W, C]")
     if originals.shape != decoded.shape:
         raise ValueError(f"originals and reconstructions differ in shape: {originals.shape}, {decoded.shape}")
     if columns < 1:
@@ -118,14 +178,17 @@ def reconstructions(originals_NxHxWxC, reconstructions_NxHxWxC, columns=10):
     return _mosaic(grid, ["original", "reconstruction"] * pairs, block=2)
 
 
-def nmi_heatmap(nmi_DxF, factor_names, group_of_latent_D=None, title=None):
+def nmi_heatmap(nmi_DxF, factor_names, group_of_latent_D=None, title=None, kl_D=None):
     """Normalised mutual information of every latent with every factor, the numbers written into the cells.
+
+    Of more than 20 latents, those of highest KL are shown, and the title says so.
 
     Args:
       nmi_DxF: values in [0, 1].
       factor_names: F names.
       group_of_latent_D: the group of each latent, 0, 1, ...; several are named, with lines between them.
       title: text above, or None.
+      kl_D: KL of each latent in nats, by which more than 20 are ranked; default: by their best NMI.
 
     Returns:
       A Figure.
@@ -134,8 +197,12 @@ def nmi_heatmap(nmi_DxF, factor_names, group_of_latent_D=None, title=None):
       ValueError: a shape does not fit.
     """
     nmi_DxF = _array("nmi", nmi_DxF, "[D, F]")
+    _same("factor names", len(factor_names), "columns of nmi", nmi_DxF.shape[1])
+    groups = None if group_of_latent_D is None else _groups(group_of_latent_D, len(nmi_DxF))
+    latents, note = select_latents(nmi_DxF, kl_D)
+    title = "\n".join(filter(None, [title, note]))
+    nmi_DxF = nmi_DxF[latents]
     num_latents, num_factors = nmi_DxF.shape
-    _same("factor names", len(factor_names), "columns of nmi", num_factors)
     figure = Figure(figsize=(1.7 + 0.62 * num_factors, 0.75 + 0.25 * num_latents), layout="constrained")
     axes = figure.add_subplot()
     image = axes.imshow(nmi_DxF, cmap="Blues", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
@@ -143,11 +210,11 @@ def nmi_heatmap(nmi_DxF, factor_names, group_of_latent_D=None, title=None):
         colour = "white" if value > 0.55 else INK if value >= 0.05 else FAINT
         axes.text(f, d, f"{value:.2f}", ha="center", va="center", fontsize=SMALL, color=colour)
     axes.set_xticks(range(num_factors), factor_names)
-    axes.set_yticks(range(num_latents), [f"z{d}" for d in range(num_latents)])
+    axes.set_yticks(range(num_latents), [f"z{d}" for d in latents])
     quiet(axes, spines=())
     axes.tick_params(length=0)
-    if group_of_latent_D is not None:
-        groups = _groups(group_of_latent_D, num_latents)
+    if groups is not None:
+        groups = groups[latents]
         starts = [0, *(np.flatnonzero(np.diff(groups)) + 1), num_latents]
         for start in starts[1:-1]:
             axes.axhline(start - 0.5, color=INK, linewidth=0.9)
@@ -161,7 +228,7 @@ def nmi_heatmap(nmi_DxF, factor_names, group_of_latent_D=None, title=None):
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=0, labelsize=SMALL, labelcolor=INK)
     bar.set_label("I(z; v) / H(v)", fontsize=SMALL, color=INK)
-    if title is not None:
+    if title:
         axes.set_title(title, fontsize=TEXT + 1, color=INK, pad=6)
     return figure
 
@@ -187,14 +254,16 @@ def nmi_over_time(steps_E, nmi_ExF, factor_names, ylabel, stage_starts=(), betas
     _same("factor names", len(factor_names), "columns of nmi", nmi_ExF.shape[1])
     figure, axes = _time_axes(steps_E, ylabel, stage_starts, betas)
     for f, name in enumerate(factor_names):
-        dashes = _DASHES[f // len(PALETTE) % len(_DASHES)]
+        dashes = DASHES[f // len(PALETTE) % len(DASHES)]
         colour = PALETTE[f % len(PALETTE)]
         axes.plot(steps_E, nmi_ExF[:, f], color=colour, linestyle=dashes, label=name, clip_on=False)
     return _finish_time(figure, axes, nmi_ExF)
 
 
 def kl_over_time(steps_E, kl_ExD, group_of_latent_D, stage_starts=(), betas=()):
-    """KL of every latent to the prior over training, coloured by group.
+    """KL of every latent to the prior over training, coloured by group where there are several.
+
+    Of more than 20 latents, those of highest KL at the last evaluation are shown, and the title says so.
 
     Args:
       steps_E: the training steps of E evaluations, rising.
@@ -211,16 +280,24 @@ def kl_over_time(steps_E, kl_ExD, group_of_latent_D, stage_starts=(), betas=()):
     """
     steps_E, kl_ExD = _curves(steps_E, "kl", kl_ExD, "[E, D]")
     groups = _groups(group_of_latent_D, kl_ExD.shape[1])
+    latents = shown_latents(kl_ExD[-1])
     figure, axes = _time_axes(steps_E, "KL (nats)", stage_starts, betas)
+    note = selection_note(len(latents), kl_ExD.shape[1])
+    if note:
+        figure.suptitle(note, fontsize=TEXT, color=INK)
     several = len(set(groups.tolist())) > 1
-    for d, group in enumerate(groups):
-        place = int((groups[:d] == group).sum())  # tells apart latents of one group
+    for d in latents:
+        group = groups[d]
+        place = int((groups[latents[latents < d]] == group).sum())  # tells apart latents of one group
+        if several:
+            colour, dashes, label = _group_colour(group), place, f"z{d} (group {group})"
+        else:
+            colour, dashes, label = PALETTE[place % len(PALETTE)], place // len(PALETTE), f"z{d}"
         axes.plot(
-            steps_E, kl_ExD[:, d], color=_group_colour(group), linestyle=_DASHES[place % len(_DASHES)],
-            alpha=1 - 0.25 * min(place // len(_DASHES), 2), clip_on=False,
-            label=f"z{d} (group {group})" if several else f"z{d}",
+            steps_E, kl_ExD[:, d], color=colour, linestyle=DASHES[dashes % len(DASHES)],
+            alpha=1 - 0.18 * min(dashes // len(DASHES), 4), clip_on=False, label=label,
         )
-    return _finish_time(figure, axes, kl_ExD)
+    return _finish_time(figure, axes, kl_ExD[:, latents])
 
 
 def _time_axes(steps, ylabel, stage_starts, betas):
@@ -265,6 +342,7 @@ def _finish_time(figure, axes, values):
 
 def _mosaic(images_RxKxHxWxC, row_labels, column_labels=None, xlabel=None, block=1):
     """All images in one axes, a pixel a whole number of device pixels; wider gaps after `block` rows."""
+    images_RxKxHxWxC = as_rgb(images_RxKxHxWxC)
     rows, columns, height, width, _ = images_RxKxHxWxC.shape
     gap = max(1, round(width / 21))
     tops = [r * (height + gap) + (r // block if block > 1 else 0) * 2 * gap for r in range(rows)]
@@ -276,7 +354,7 @@ def _mosaic(images_RxKxHxWxC, row_labels, column_labels=None, xlabel=None, block
     inch = max(1, round(136 / width)) / DPI  # of one image pixel
     widths = [TextPath((0, 0), label or " ", size=TEXT).get_extents().width for label in row_labels]
     left_margin, margin = max(widths) / 72 + 0.14, 0.06
-    bottom = margin + (0.17 if column_labels else 0) + (0.17 if xlabel else 0)
+    bottom = margin + (0.17 if column_labels else 0) + (0.05 + 0.12 * len(xlabel.splitlines()) if xlabel else 0)
     # Whole device pixels everywhere, or the rows of the images would come out of unequal height.
     left_margin, margin, bottom = (round(length * DPI) / DPI for length in (left_margin, margin, bottom))
     image_height, image_width = canvas.shape[0] * inch, canvas.shape[1] * inch
@@ -312,13 +390,6 @@ def _array(name, array, axes):
     if array.ndim != axes.count(",") + 1 or 0 in array.shape:
         raise ValueError(f"{name} must be a non-empty {axes} array, got shape {array.shape}")
     return array
-
-
-def _images(name, images, axes):
-    images = _array(name, images, axes)
-    if images.shape[-1] not in (1, 3):
-        raise ValueError(f"{name} must have 1 or 3 channels last, got shape {images.shape}")
-    return images
 
 
 def _curves(steps, name, values, axes):

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from html import escape
 
 from deft_jax import commands
+from deft_jax.jax_settings import pinned
 from deft_jax.logs import read_records, write_atomically
 from deft_jax.pages.annealed import annealing_sections
 from deft_jax.pages.elements import contents, page, section
@@ -27,6 +28,7 @@ def titled(runs: Sequence[Run]) -> list[Run]:
     return [run._replace(title=str(run.workdir)) if names.count(run.title) > 1 else run for run in runs]
 
 
+@pinned()
 def report(workdirs: Sequence[str | pathlib.Path], out: str | pathlib.Path) -> pathlib.Path:
     """Writes the page of these workdirs and returns its path.
 

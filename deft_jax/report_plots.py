@@ -8,7 +8,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from deft_jax.plots import FAINT, INK, LINE, PALETTE, SMALL, TEXT, quiet
+from deft_jax.plots import FAINT, INK, LINE, PALETTE, SMALL, TEXT, quiet, select_latents
 
 _BAND = "#F0F3F6"
 
@@ -78,13 +78,15 @@ def training_curves(steps_E, curves, stage_starts=(), logarithmic=()):
     return figure
 
 
-def diffusion(steps_E, nmi_ExDxF, factor_names, stage_starts=()):
-    """Which latent knows each factor over training: a panel a factor, a row a latent, time to the right.
+def diffusion(steps_E, nmi_ExDxF, factor_names, stage_starts=(), kl_D=None):
+    """Which latent knows each factor over training: one panel per factor, one row per latent, time to the right.
 
-    Information diffusion is a second row of one panel that turns dark.
+    Information diffusion is a second row of one panel that turns dark. Of more than 20 latents, those of highest KL are
+    shown, and the title says so.
 
     Args:
       steps_E: rising. nmi_ExDxF: in [0, 1]. factor_names: F names. stage_starts: drawn as vertical lines.
+      kl_D: KL of each latent in nats, by which more than 20 are ranked; default: by their best NMI at any step.
 
     Returns:
       A Figure.
@@ -95,11 +97,15 @@ def diffusion(steps_E, nmi_ExDxF, factor_names, stage_starts=()):
     steps_E, nmi = np.asarray(steps_E, float), np.asarray(nmi_ExDxF, float)
     if nmi.ndim != 3 or 0 in nmi.shape or nmi.shape[0] != len(steps_E) or nmi.shape[2] != len(factor_names):
         raise ValueError(f"nmi has shape {nmi.shape} for {len(steps_E)} steps and {len(factor_names)} factors")
+    latents, note = select_latents(nmi.max(axis=0), kl_D)
+    nmi = nmi[:, latents]
     num_latents, num_factors = nmi.shape[1:]
     columns = min(3, num_factors)
     rows = -(-num_factors // columns)
     height = 0.45 + 0.13 * max(6, num_latents)
     figure = Figure(figsize=(11, 0.25 + height * rows), layout="constrained")
+    if note:
+        figure.suptitle(note, fontsize=TEXT, color=INK)
     panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
     edges = np.concatenate([[min(0.0, steps_E[0] - 1)], steps_E])  # an evaluation colours the steps before it
     for panel in panels[num_factors:]:
@@ -114,7 +120,7 @@ def diffusion(steps_E, nmi_ExDxF, factor_names, stage_starts=()):
             if edges[0] < start < edges[-1]:
                 axes.axvline(start, color=PALETTE[1], linewidth=0.7)
         axes.set_title(name, fontsize=TEXT + 1, color=INK, pad=3)
-        axes.set_yticks(range(num_latents), [f"z{d}" for d in range(num_latents)])
+        axes.set_yticks(range(num_latents), [f"z{d}" for d in latents])
         axes.set_ylim(num_latents - 0.5, -0.5)
         axes.tick_params(axis="y", length=0)
         axes.tick_params(axis="x", labelbottom=index + columns >= num_factors)
@@ -127,11 +133,14 @@ def diffusion(steps_E, nmi_ExDxF, factor_names, stage_starts=()):
     return figure
 
 
-def stage_ends(nmi_SxDxF, factor_names, titles):
+def stage_ends(nmi_SxDxF, factor_names, titles, kl_D=None):
     """The NMI matrix at the end of each stage, side by side.
+
+    Of more than 20 latents, those of highest KL are shown, and the title says so.
 
     Args:
       nmi_SxDxF: in [0, 1]. factor_names: F names. titles: S of them.
+      kl_D: KL of each latent in nats, by which more than 20 are ranked; default: by their best NMI in any stage.
 
     Returns:
       A Figure.
@@ -142,10 +151,14 @@ def stage_ends(nmi_SxDxF, factor_names, titles):
     nmi = np.asarray(nmi_SxDxF, float)
     if nmi.ndim != 3 or 0 in nmi.shape or nmi.shape[0] != len(titles) or nmi.shape[2] != len(factor_names):
         raise ValueError(f"nmi has shape {nmi.shape} for {len(titles)} stages and {len(factor_names)} factors")
+    latents, note = select_latents(nmi.max(axis=0), kl_D)
+    nmi = nmi[:, latents]
     num_stages, num_latents, num_factors = nmi.shape
     columns = min(4, num_stages)
     rows = -(-num_stages // columns)
     figure = Figure(figsize=(11, rows * (0.75 + 0.19 * max(4, num_latents))), layout="constrained")
+    if note:
+        figure.suptitle(note, fontsize=TEXT, color=INK)
     panels = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
     for panel in panels[num_stages:]:
         panel.set_axis_off()
@@ -158,7 +171,7 @@ def stage_ends(nmi_SxDxF, factor_names, titles):
                       fontsize=SMALL - 1, color=colour)
         axes.set_title(title, fontsize=TEXT, color=INK, pad=4)
         axes.set_xticks(range(num_factors), factor_names, rotation=30, ha="right", rotation_mode="anchor")
-        axes.set_yticks(range(num_latents), [f"z{d}" for d in range(num_latents)])
+        axes.set_yticks(range(num_latents), [f"z{d}" for d in latents])
         quiet(axes, spines=())
         axes.tick_params(length=0)
     return figure

@@ -37,6 +37,7 @@ import numpy as np
 from scipy.sparse.linalg import LinearOperator, eigsh
 
 from deft_jax import factors
+from deft_jax.jax_settings import pinned
 from deft_jax.source import Source
 
 _DENSE = 1024  # up to this size a matrix is decomposed whole
@@ -134,6 +135,7 @@ def bound(images_NxQ: np.ndarray, likelihood: str) -> float:
     return float(leading(scaling(images_NxQ, likelihood)(images_NxQ), 1)[0][0])
 
 
+@pinned()
 def freezing_spectrum(source: Source, *, num_modes: int = 64, num_samples: int = 8192, seed: int = 0) -> Spectrum:
     """The leading modes of a whole data set, and which factors they are made of.
 

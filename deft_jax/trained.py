@@ -9,6 +9,7 @@ import numpy as np
 
 from deft_jax import evaluation, loop, options
 from deft_jax.checkpoint import Checkpoints
+from deft_jax.jax_settings import pinned
 from deft_jax.logs import read_object, read_records
 from deft_jax.models import Model
 from deft_jax.source import Source
@@ -41,6 +42,7 @@ class Trained:
         self._decode = jax.jit(lambda params, z: evaluation.to_images(self.source, self.model.decode(params, z)))
         self._encode_factors = evaluation.Encoder(built)
 
+    @pinned()
     def encode(self, images: np.ndarray) -> Posterior:
         """The representation of images [N, H, W, C] in [0, 1], a posterior: mean and logvar, numpy [N, D].
 
@@ -51,10 +53,12 @@ class Trained:
             raise ValueError(f"images must be [N, {', '.join(map(str, self.source.image_shape))}], got {images.shape}")
         return _in_chunks(self._encode, self.params, images)
 
+    @pinned()
     def encode_factors(self, factors_NxF: np.ndarray) -> Posterior:
         """Posterior of the source's images of these factors, integers [N, F]: mean and logvar, numpy [N, D]."""
         return self._encode_factors(self.params, np.asarray(factors_NxF, np.int32), self.stage)
 
+    @pinned()
     def decode(self, z: np.ndarray) -> np.ndarray:
         """Images [N, H, W, C] in [0, 1] of codes [N, D]. Raises ValueError where D is not that of the model."""
         z = np.asarray(z, np.float32)
@@ -85,6 +89,7 @@ def read_config(workdir: str | pathlib.Path) -> dict:
     return config
 
 
+@pinned()
 def load(workdir: str | pathlib.Path, step: int | None = None) -> Trained:
     """The model of a workdir of training, finished or interrupted, at its newest checkpoint unless `step` is told.
 

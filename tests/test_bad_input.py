@@ -422,7 +422,7 @@ def outcomes(trained_once, tmp_path_factory):
     fill(folder, trained_once)
     environment = tiny.devices(2)
     done = subprocess.run(
-        [sys.executable, __file__], cwd=folder, env=environment, capture_output=True, text=True, timeout=500
+        [sys.executable, __file__], cwd=folder, env=environment, capture_output=True, text=True, timeout=3000
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
@@ -492,7 +492,7 @@ def test_the_same_as_a_program_of_its_own(tmp_path, name, arguments, told):
     before = contents(tmp_path)
     done = subprocess.run(
         [sys.executable, "-m", f"deft_jax.{name}", *arguments],
-        cwd=tmp_path, env=tiny.ENVIRONMENT, capture_output=True, text=True, timeout=300,
+        cwd=tmp_path, env=tiny.ENVIRONMENT, capture_output=True, text=True, timeout=3000,
     )  # fmt: skip
     assert done.returncode == 2
     [line] = done.stderr.splitlines()

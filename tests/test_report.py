@@ -12,7 +12,7 @@ import pytest
 import tiny
 from matplotlib import image
 
-from deft_jax import report
+from deft_jax import plots, report, report_plots
 from deft_jax.pages import annealed as freezing_page
 from deft_jax.pages import elements, training
 from deft_jax.pages import scores as score_page
@@ -143,6 +143,56 @@ def test_matrix_of_the_slider_is_that_of_the_evaluations(runs, single):
     assert len(frames["labels"]) == len(logged) > 1
 
 
+MANY = 128
+BEST = list(range(5, 105, 5))  # the twenty latents of highest KL
+
+
+def many_latents(steps=(100, 200), nmi=None):
+    """Evaluations of a model of 128 latents, two stages, three factors."""
+    kl = np.where(np.isin(np.arange(MANY), BEST), 2.0, 1.0)
+    nmi = np.random.default_rng(0).random((MANY, 3)) if nmi is None else nmi
+    return [
+        {"kind": "eval", "step": step, "stage": stage, "beta": 4.0, "nmi": nmi.tolist(), "kl_per_latent": kl.tolist(),
+         "nmi1": [0.5] * 3, "nmi2": [0.1] * 3}
+        for stage, step in enumerate(steps)
+    ]  # fmt: skip
+
+
+def test_the_matrix_of_many_latents_shows_those_of_highest_kl():
+    evaluated = many_latents()
+    groups = [latent // 64 for latent in range(MANY)]
+    page = Page(training.matrix_slider(evaluated, ["a", "b", "c"], groups))
+    assert [row[0].split()[0] for row in page.rows[1:]] == [f"z{latent}" for latent in BEST]
+    frames = json.loads(page.of("div", **{"class": "matrix"})[0]["data-frames"])
+    np.testing.assert_allclose(frames["nmi"], [np.array(record["nmi"])[BEST] for record in evaluated], atol=6e-4)
+    assert page.texts["caption"] == ["20 of 128 latents, those of highest KL"]
+    [first] = [index for index, row in enumerate(page.of("tr")[1:]) if row.get("class") == "first"]
+    assert BEST[first] == 65
+    assert not Page(training.matrix_slider([record | {"nmi": record["nmi"][:9], "kl_per_latent": [1.0] * 9}
+                                            for record in evaluated], ["a", "b", "c"], groups[:9])).of("caption")
+
+
+@pytest.mark.parametrize("kl", [True, False])
+def test_figures_of_many_latents_show_twenty_and_their_numbers(kl):
+    evaluated = many_latents(nmi=np.where(np.isin(np.arange(MANY), BEST), 0.9, 0.1)[:, None] * np.ones(3))
+    nmi, kl_D = [record["nmi"] for record in evaluated], evaluated[-1]["kl_per_latent"] if kl else None
+    for figure in (
+        report_plots.diffusion([100, 200], nmi, ["a", "b", "c"], (0, 100), kl_D),
+        report_plots.stage_ends(nmi, ["a", "b", "c"], ["one", "two"], kl_D),
+    ):
+        labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+        assert labels == [f"z{latent}" for latent in BEST]
+        assert "20 of 128 latents" in figure.get_suptitle()
+    page = Page(training.information_part(many_latents(), Stages, ["a", "b", "c"], [0] * MANY))
+    assert len(page.of("img")) == 4
+
+
+class Stages:
+    """The stages of `many_latents`."""
+
+    starts = (0, 100)
+
+
 def test_turns_are_told_with_their_angle_and_not_all_of_very_many():
     def turns(steps):
         return [{"kind": "turn", "step": step, "degrees": 44.4} for step in steps] + [{"kind": "train", "step": 0}]
@@ -163,6 +213,13 @@ def test_sprite_holds_row_of_base_and_column_of_value():
         for value in range(3):
             cell = grid[4 * base : 4 * base + 4, 5 * value : 5 * value + 5, :3]
             np.testing.assert_allclose(cell, np.broadcast_to(images[base, value], (4, 5, 3)), atol=1e-6)
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+def test_images_of_other_channels_are_pictures_too(channels):
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 5, channels)) / 255
+    drawn = image.imread(io.BytesIO(base64.b64decode(elements.png(pixels).partition(",")[2])))[..., :3]
+    np.testing.assert_allclose(drawn, plots.as_rgb(pixels), atol=0.5 / 255 + 1e-6)
 
 
 def test_slider_starts_at_the_value_nearest_to_the_posterior_mean():

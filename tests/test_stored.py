@@ -105,7 +105,9 @@ def test_a_batch_from_a_memory_map_in_a_loop_is_one_callback_a_step(tmp_path):
 
     on_host = total(stored.grid_source(mapped.view(Watched), NAMES, SIZES, storage="host"))
     assert asked == [(8, 1)] * 20
-    np.testing.assert_array_equal(on_host, total(stored.grid_source(images, NAMES, SIZES, storage="device")))
+    # Two programs, which may add in another order.
+    on_device = total(stored.grid_source(images, NAMES, SIZES, storage="device"))
+    np.testing.assert_allclose(on_host, on_device, rtol=1e-5)
 
 
 LABELS = np.stack(np.unravel_index(np.arange(COUNT), SIZES), -1)
@@ -119,7 +121,7 @@ def test_shuffled_rows_make_the_same_grid(storage):
     source = stored.from_labels(images[place], VALUE_NAMES, VALUES[place], storage=storage, likelihood="gaussian")
     assert (source.factor_names, source.factor_sizes, source.likelihood) == (NAMES, SIZES, "gaussian")
     assert source.is_grid
-    np.testing.assert_array_equal(drawn(source), drawn(stored.grid_source(images, NAMES, SIZES)))
+    np.testing.assert_allclose(drawn(source), drawn(stored.grid_source(images, NAMES, SIZES)), rtol=1e-6)
 
 
 @pytest.mark.parametrize("shuffled", [False, True])
@@ -230,5 +232,5 @@ np.testing.assert_allclose(total("host"), total("device"), rtol=1e-6)
 def test_two_devices_fetch_from_one_host():
     environment = tiny.devices(2)
     command = [sys.executable, "-c", SHARDED]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=3000)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -173,7 +173,7 @@ def test_a_claim_gives_signs_of_life(tmp_path):
     claim = sweep.Claim(tmp_path, heartbeat=0.01)
     assert claim.take()
     os.utime(tmp_path / "claim.json", (0, 0))
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 300
     while (tmp_path / "claim.json").stat().st_mtime == 0 and time.monotonic() < deadline:
         time.sleep(0.01)
     assert (tmp_path / "claim.json").stat().st_mtime > 0
@@ -349,13 +349,13 @@ def test_the_command_stopped_by_sigterm_goes_on_where_it_was(tmp_path):
     started = subprocess.Popen(
         arguments, env=tiny.ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    deadline = time.monotonic() + 480
+    deadline = time.monotonic() + 3000
     records = tmp_path / "out" / "squares" / "a" / "seed_0" / "run" / "metrics.jsonl"
     while not (records.exists() and records.read_text()) and time.monotonic() < deadline:
         time.sleep(0.2)
         assert started.poll() is None, started.stderr.read()
     started.send_signal(signal.SIGTERM)
-    _, err = started.communicate(timeout=300)
+    _, err = started.communicate(timeout=3000)
     assert started.returncode == 143, err
     assert "the same command goes on" in err
     assert list((tmp_path / "out").rglob("claim.json")) == []
@@ -367,7 +367,7 @@ def test_the_command_with_two_processes_finishes_every_run_once(tmp_path):
     (tmp_path / "study.py").write_text(CONFIG.format(steps=3))
     first = subprocess.run(
         command(tmp_path / "study.py", tmp_path / "out", "--jobs", "2"),
-        env=tiny.ENVIRONMENT, capture_output=True, text=True, timeout=500,
+        env=tiny.ENVIRONMENT, capture_output=True, text=True, timeout=3000,
     )  # fmt: skip
     assert first.returncode == 0, first.stderr
     assert "4 runs, 0 finished" in first.stdout
@@ -381,7 +381,7 @@ def test_the_command_with_two_processes_finishes_every_run_once(tmp_path):
     assert json.loads((tmp_path / "out" / "study.json").read_text())["seeds"] == [0, 1]
     again = subprocess.run(
         command(tmp_path / "study.py", tmp_path / "out"), env=tiny.ENVIRONMENT, capture_output=True, text=True,
-        timeout=300,
+        timeout=3000,
     )  # fmt: skip
     assert "4 runs, 4 finished" in again.stdout
 

@@ -39,7 +39,7 @@ def start(*arguments):
 
 
 def finish(process):
-    out, err = process.communicate(timeout=500)
+    out, err = process.communicate(timeout=3000)
     return process.returncode, out, err
 
 

@@ -4,6 +4,7 @@ import importlib
 import re
 
 from deft_jax import options
+from deft_jax.jax_settings import pinned
 
 # name -> 'module:function', where the function takes keyword arguments and returns a deft_jax.source.Source.
 SOURCES = {
@@ -32,6 +33,7 @@ def _function(name):
     return getattr(importlib.import_module(module), function)
 
 
+@pinned()
 def get(name, *, only=None, **kw):
     """Builds the data set called `name`, or part of it.
 

@@ -19,12 +19,13 @@ def thinned(entries: Sequence, most: int) -> list:
 
 
 def png(pixels: np.ndarray) -> str:
-    """Pixels [H, W, C] in [0, 1], C = 1 or 3, as a data URI."""
+    """Pixels [H, W, C] in [0, 1] as a data URI; for C see plots.as_rgb."""
     from matplotlib import image
 
-    pixels = np.round(255 * np.clip(pixels, 0, 1)).astype(np.uint8)
+    from deft_jax.plots import as_rgb
+
     buffer = io.BytesIO()
-    image.imsave(buffer, np.broadcast_to(pixels, (*pixels.shape[:2], 3)), format="png", pil_kwargs={"optimize": True})
+    image.imsave(buffer, np.round(255 * as_rgb(pixels)).astype(np.uint8), format="png", pil_kwargs={"optimize": True})
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 

@@ -80,7 +80,10 @@ def curves_part(records: Sequence[Mapping], stages, group_of_latent: Sequence[in
     begun = [start for start in stages.starts if start < steps[-1]]
     latents = plots.kl_over_time(steps, [record["kl_per_latent"] for record in trained], group_of_latent, begun)
     smaller = [
-        figure(latents, "KL of each latent to the prior over training steps.", "KL of each latent, coloured by group.")
+        figure(
+            latents, "KL of each latent to the prior over training steps.",
+            "KL of each latent, coloured by group where there are several.",
+        )
     ]
     evaluated = [record for record in records if record["kind"] == "eval" and "mutual_information" in record]
     if evaluated:
@@ -113,16 +116,23 @@ def turns_note(records: Sequence[Mapping]) -> str:
 
 
 def matrix_slider(evaluated: Sequence[Mapping], factor_names: Sequence[str], group_of_latent: Sequence[int]) -> str:
-    """The NMI matrix as a table that a slider moves through the evaluations."""
+    """The NMI matrix as a table that a slider moves through the evaluations.
+
+    Of more than 20 latents, those of highest KL at the last evaluation are shown, and the caption says so.
+    """
+    from deft_jax import plots
+
+    latents, selection = plots.select_latents(np.array(evaluated[-1]["nmi"]), _last_kl(evaluated))
+    caption = f"<caption>{escape(selection)}</caption>" if selection else ""
     shown = thinned(evaluated, _FRAMES)
     labels = [f"step {record['step']:,}, stage {record['stage']}, β {record['beta']:.3g}" for record in shown]
-    frames = {"labels": labels, "nmi": [np.round(record["nmi"], 3).tolist() for record in shown]}
+    frames = {"labels": labels, "nmi": [np.round(record["nmi"], 3)[latents].tolist() for record in shown]}
     several = len(set(group_of_latent)) > 1
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in factor_names)
-    rows = []
-    for latent, values in enumerate(frames["nmi"][-1]):
+    rows, above = [], group_of_latent[latents[0]]
+    for latent, values in zip(latents, frames["nmi"][-1], strict=True):
         group = f" <small>group {group_of_latent[latent]}</small>" if several else ""
-        first = latent > 0 and group_of_latent[latent] != group_of_latent[latent - 1]
+        first, above = group_of_latent[latent] != above, group_of_latent[latent]
         cells = "".join(
             f'<td style="--value:{value:g}"{" class=dark" if value > 0.55 else ""}>{value:.2f}</td>' for value in values
         )
@@ -133,8 +143,14 @@ def matrix_slider(evaluated: Sequence[Mapping], factor_names: Sequence[str], gro
         f'<button type="button">Play</button><input type="range" min="0" max="{last}" value="{last}" '
         f'aria-label="evaluation of the NMI matrix" aria-valuetext="{escape(labels[-1])}">'
         f"<output>{escape(labels[-1])}</output></div>"
-        f'<table class="heat"><thead><tr><td></td>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+        f'<table class="heat">{caption}<thead><tr><td></td>{head}</tr></thead>'
+        f'<tbody>{"".join(rows)}</tbody></table></div>'
     )
+
+
+def _last_kl(evaluated: Sequence[Mapping]) -> Sequence[float] | None:
+    """KL of each latent at the last evaluation; None in a log that does not hold it."""
+    return evaluated[-1].get("kl_per_latent")
 
 
 def information_part(
@@ -162,13 +178,14 @@ def information_part(
             ("nmi2", "what the second best knows. It rises where information diffuses into other latents."),
         )
     ]
-    spread = report_plots.diffusion(steps, [record["nmi"] for record in shown], factor_names, begun)
+    kl_D = _last_kl(evaluated)
+    spread = report_plots.diffusion(steps, [record["nmi"] for record in shown], factor_names, begun, kl_D)
     ends = {record["stage"]: record for record in evaluated}
     by_stage = ""
     if len(ends) > 1:
         titles = [f"stage {stage}: step {record['step']:,}, β {record['beta']:.3g}" for stage, record in ends.items()]
         by_stage = figure(
-            report_plots.stage_ends([record["nmi"] for record in ends.values()], factor_names, titles),
+            report_plots.stage_ends([record["nmi"] for record in ends.values()], factor_names, titles, kl_D),
             "NMI of every latent with every factor at the last evaluation of each stage.",
             "The matrix at the last evaluation of each stage.",
         )
@@ -276,16 +293,17 @@ def model_parts(anchor: str, trained) -> list[tuple[str, str]]:
     evaluated = [record for record in trained.records if record["kind"] == "eval"]
     scores = evaluated[-1] if evaluated else evaluation.score(mean, truth)
     nmi = np.array(scores["nmi"]) if truth_names else np.zeros((len(kl_D), 0))
-    opened = [latent for latent, group in enumerate(model.group_of_latent) if group <= trained.stage]
+    opened = np.flatnonzero(np.asarray(model.group_of_latent) <= trained.stage)
+    traversed = opened[plots.shown_latents(kl_D[opened])].tolist()
 
     images = _rendered(source, factors[:20])
     values_T = VALUES * trained.reach / 2
-    z_LxBxTxD = np.tile(mean[None, :BASES, None], (len(opened), 1, len(values_T), 1))
-    for row, latent in enumerate(opened):
+    z_LxBxTxD = np.tile(mean[None, :BASES, None], (len(traversed), 1, len(values_T), 1))
+    for row, latent in enumerate(traversed):
         z_LxBxTxD[row, :, :, latent] = values_T
     decoded = trained.decode(z_LxBxTxD.reshape(-1, z_LxBxTxD.shape[-1]))
     labels = []
-    for latent in opened:
+    for latent in traversed:
         told = [f"group {model.group_of_latent[latent]}"] if len(set(model.group_of_latent)) > 1 else []
         told.append(f"KL {kl_D[latent]:.2f}")
         if kl_D[latent] < COLLAPSED:
@@ -299,10 +317,12 @@ def model_parts(anchor: str, trained) -> list[tuple[str, str]]:
         for number, row in enumerate(truth[:BASES].tolist(), 1)
     ]
     moving = traversals(
-        anchor, images[:BASES], names, mean[:BASES], decoded.reshape(*z_LxBxTxD.shape[:3], *source.image_shape), opened,
-        labels, values_T,
+        anchor, images[:BASES], names, mean[:BASES], decoded.reshape(*z_LxBxTxD.shape[:3], *source.image_shape),
+        traversed, labels, values_T,
     )
+    selection = plots.selection_note(len(traversed), len(opened))
     told = note(
+        f"{f'{selection}. ' if selection else ''}"
         f"Each slider sets one latent of the chosen image from {values_T[0]:g} to {values_T[-1]:g}; the others stay at "
         "their posterior means. It starts at the value nearest to the image's own. Below it: the KL of the latent in "
         "nats, and the factor that it knows best, with their NMI."
@@ -311,7 +331,7 @@ def model_parts(anchor: str, trained) -> list[tuple[str, str]]:
         plots.reconstructions(images, trained.decode(mean[:20])),
         "Twenty images above their reconstructions.", "Decoded posterior means.", kind="png",
     )
-    pairs = informative_pairs(kl_D, nmi, opened)
+    pairs = informative_pairs(kl_D, nmi, opened.tolist())
     scatter = note("Projections need two open latents and two factors.")
     if pairs:
         scatter = figure(
