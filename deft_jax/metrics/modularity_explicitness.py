@@ -120,7 +120,7 @@ def _areas(codes, f, factor, train, test, normalise, seed):
 
 
 def _area(is_value, scores):
-    """Area under the ROC curve of each column [N, K] -> [K]: the share of pairs in order, a tie one half (from ranks)."""
+    """Area under the ROC curve of each column, [N, K] -> [K]: the share of pairs in order, ties one half; from ranks."""
     from scipy import stats
 
     count = is_value.sum(axis=0)
