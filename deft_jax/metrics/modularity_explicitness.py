@@ -67,7 +67,8 @@ def modularity_explicitness(
         raise ValueError(f"probabilities must be 'normalised' or 'separate', got {probabilities!r}")
     codes, factors, binned = inputs.as_classes(codes, factors, continuous, num_bins)
     if len(binned):
-        raise ValueError(f"factor {binned[0]} is continuous and explicitness is for classes only: leave it out")
+        raise ValueError(f"factor {binned[0]} is continuous and explicitness is for classes only: "
+                         "leave it out, or number its classes and pass continuous=False")
     _check_constant(factors, "sample: leave it out")
     train, test = inputs.split(len(codes), num_train, seed, groups)
     _check_constant(factors[train], "training part: leave it out or raise num_train")
@@ -120,7 +121,7 @@ def _areas(codes, f, factor, train, test, normalise, seed):
 
 
 def _area(is_value, scores):
-    """Area under the ROC curve of each column, [N, K] -> [K]: the share of pairs in order, ties one half; from ranks."""
+    """Area under the ROC curve of each column, [N, K] -> [K], by ranks: share of pairs in order, ties one half."""
     from scipy import stats
 
     count = is_value.sum(axis=0)
