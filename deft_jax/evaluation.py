@@ -18,6 +18,7 @@ from deft_jax.source import Source
 from deft_jax.state import Posterior
 from deft_jax.steps import Experiment
 
+_COUNTS = ("num_active", "num_distinct_train", "num_distinct_test")  # how keys of counts end, which are no scores
 _CHUNK = 200  # images encoded at a time; on a CPU, 500 are twice as slow an image, out of its cache
 
 
@@ -175,12 +176,12 @@ def metric(
 
 
 def headlines(scores: Mapping[str, Mapping]) -> dict[str, float]:
-    """The single numbers of metric dicts, name -> value, in their order; counts of latents left out."""
+    """The single numbers of metric dicts, name -> value, in their order; counts of latents and images left out."""
     return {
         key: float(value)
         for found in scores.values()
         for key, value in found.items()
-        if np.ndim(value) == 0 and not key.endswith("num_active")
+        if np.ndim(value) == 0 and not isinstance(value, str) and not key.endswith(_COUNTS)
     }
 
 

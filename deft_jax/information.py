@@ -32,6 +32,9 @@ def check_samples(codes, factors):
     if not finite.all():
         row, latent = np.argwhere(~finite)[0]
         raise ValueError(f"codes must be finite, got {codes[row, latent]} in row {row}, latent {latent}")
+    if factors.dtype.kind == "f" and not (finite := np.isfinite(factors)).all():
+        row, factor = np.argwhere(~finite)[0]
+        raise ValueError(f"factors must be finite, got {factors[row, factor]} in row {row}, factor {factor}")
     return codes, _as_labels("factors", factors)
 
 

@@ -166,7 +166,7 @@ CODES, FACTORS = np.arange(12.0).reshape(6, 2), np.arange(18).reshape(6, 3)
         (np.where(CODES == 7, np.nan, CODES), FACTORS, r"codes must be finite, got nan in row 3, latent 1"),
         (np.where(CODES == 4, np.inf, CODES), FACTORS, r"codes must be finite, got inf in row 2, latent 0"),
         (CODES.astype(complex), FACTORS, r"codes must be real numbers, got dtype complex128"),
-        (CODES, FACTORS * 0.5, r"factors must be integers, got dtype float64"),
+        (CODES, FACTORS * 0.5, r"factors must be integers unless declared continuous, got 0.5 in row 0, factor 1"),
         (CODES, FACTORS - [0, 2, 0], r"factors must be >= 0, got -1 in column 1"),
     ],
 )

@@ -77,6 +77,9 @@ def test_perfect_codes_score_at_the_top(order, signs):
         for name in ("disentanglement", "completeness", "informativeness_train", "informativeness_test"):
             assert found[name] == pytest.approx(1, abs=1e-5), (model, name)
     found = modularity_explicitness(codes, factors, num_train=half)
+    np.testing.assert_allclose(found["explicitness_train_per_factor"], 1, atol=1e-9)
+    np.testing.assert_allclose(found["explicitness_test_per_factor"], 1, atol=1e-9)
+    found = modularity_explicitness(codes, factors, num_train=half, probabilities="separate")
     np.testing.assert_allclose(found["modularity_per_latent"], 1, atol=1e-12)
     # One latent ranks the values: the ends are separable, value 1 of 3 is not at all, values 1 and 2 of 4 from two
     # of the other three.
@@ -84,7 +87,7 @@ def test_perfect_codes_score_at_the_top(order, signs):
     np.testing.assert_allclose(found["explicitness_train_per_factor"], areas, atol=1e-9)
     np.testing.assert_allclose(found["explicitness_test_per_factor"], areas, atol=1e-9)
     assert found["explicitness_test"] == pytest.approx(np.mean(areas), abs=1e-9)
-    found = infomec(codes, factors)
+    found = infomec(codes, factors, estimator="binned")
     np.testing.assert_allclose(found["nmi"], assignment, atol=1e-12)
     assert found["infom"] == pytest.approx(1, abs=1e-12)
     assert found["infoc"] == pytest.approx(1, abs=1e-12)
@@ -124,7 +127,7 @@ def test_perfect_codes_of_continuous_factors():
     found = dci(codes, factors, "trees", num_train=half, continuous=continuous)
     np.testing.assert_allclose(found["importance"], assignment, atol=1e-6)
     assert 0.99 < found["informativeness_test"] <= 1
-    found = infomec(codes, factors, continuous)
+    found = infomec(codes, factors, continuous, "binned")
     np.testing.assert_allclose(found["nmi"], assignment, atol=1e-12)
     assert found["infom"] == pytest.approx(1)
     assert found["infoc"] == pytest.approx(1)
@@ -142,7 +145,7 @@ def test_useless_codes_score_low():
         assert found["informativeness_test"] == pytest.approx(1 / 3, abs=0.06)
     assert sap(codes, factors)["sap"] < 0.05
     assert modularity_explicitness(codes, factors)["explicitness_test"] == pytest.approx(0.5, abs=0.05)
-    found = infomec(codes, factors)
+    found = infomec(codes, factors, estimator="binned")
     assert found["infom"] < 0.15
     assert found["infoc"] < 0.15
     assert found["infoe"] < 0.02
@@ -162,7 +165,7 @@ def test_duplicated_codes_have_closed_forms():
     found = dci(twice, factors, "trees", num_train=144)
     assert found["completeness"] == pytest.approx(1 - np.log(2) / np.log(6), abs=0.1)
     assert found["disentanglement"] == pytest.approx(1, abs=1e-5)
-    found = infomec(twice, factors)
+    found = infomec(twice, factors, estimator="binned")
     assert found["infoc"] == pytest.approx((1 / 2 - 1 / 6) / (1 - 1 / 6), abs=1e-12)
     assert found["infom"] == pytest.approx(1, abs=1e-12)
     assert modularity_explicitness(twice, factors, num_train=144)["modularity"] == pytest.approx(1, abs=1e-12)
@@ -365,7 +368,8 @@ def test_linear_dci_equals_its_pieces():
         assert found[f"informativeness_{name}"] == pytest.approx(mean_of_both, abs=1e-12)
 
 
-def test_modularity_and_explicitness_equal_their_pieces():
+@pytest.mark.parametrize("probabilities", ["normalised", "separate"])
+def test_modularity_and_explicitness_equal_their_pieces(probabilities):
     codes, factors = _noisy()
     train, test = _literal_split(900, 500, 3)
     informed = np.empty((5, 2))
@@ -377,14 +381,19 @@ def test_modularity_and_explicitness_equal_their_pieces():
     areas = {name: [] for name in ("train", "test")}
     for factor in factors.T:
         rest = [
-            linear_model.LogisticRegression().fit(scaler.transform(codes[train]), factor[train] == v)
+            linear_model.LogisticRegression(solver="liblinear", random_state=0).fit(
+                scaler.transform(codes[train]), factor[train] == v
+            )
             for v in np.unique(factor)
         ]
         for name, part in (("train", train), ("test", test)):
-            scores = [model.predict_proba(scaler.transform(codes[part]))[:, 1] for model in rest]
+            scores = np.array([model.predict_proba(scaler.transform(codes[part]))[:, 1] for model in rest])
+            if probabilities == "normalised":
+                scores /= scores.sum(axis=0)
             found = [metrics.roc_auc_score(factor[part] == v, score) for v, score in enumerate(scores)]
             areas[name].append(np.mean(found))
-    found = modularity_explicitness(codes, factors, num_bins=10, num_train=500, seed=3)
+    options = {"num_bins": 10, "num_train": 500, "seed": 3}
+    found = modularity_explicitness(codes, factors, probabilities=probabilities, **options)
     np.testing.assert_allclose(found["modularity_per_latent"], expected, atol=1e-6)
     assert found["modularity"] == pytest.approx(np.mean(expected), abs=1e-6)
     for name, values in areas.items():
@@ -438,7 +447,7 @@ def test_infomec_of_continuous_factors_equals_its_pieces():
     assert found["nmi"][0, 0] == pytest.approx(of_code / of_itself, abs=1e-6)
     squared = linear_model.LinearRegression().fit(codes, factors[:, 0]).score(codes, factors[:, 0])
     assert found["infoe_per_factor"][0] == pytest.approx(squared, abs=1e-6)
-    binned = infomec(codes, factors, [True, False], num_bins=6)["nmi"][0, 0]
+    binned = infomec(codes, factors, [True, False], "binned", num_bins=6)["nmi"][0, 0]
     bins, labels = (np.digitize(x, np.histogram(x, 6)[1][:-1]) for x in (codes[:, 0], factors[:, 0]))
     expected = metrics.mutual_info_score(bins, labels) / metrics.mutual_info_score(labels, labels)
     assert binned == pytest.approx(expected, abs=1e-6)
@@ -487,11 +496,15 @@ def test_float32_codes_and_scores_of_plain_floats():
     for metric in METRICS:
         options = {"model": "linear"} if metric is dci else {}
         found, exact = (metric(z, factors, **options) for z in (codes.astype(np.float32), codes))
+        if metric is infomec:
+            assert found.pop("estimator") == "knn"
+        for name in [name for name in found if name.startswith("num_distinct")]:
+            assert isinstance(found.pop(name), int), name
         for name, value in found.items():
             assert isinstance(value, float | np.ndarray) or name.startswith("num_"), name
             np.testing.assert_allclose(value, exact[name], atol=0.02, err_msg=name)
     codes = codes.astype(np.float32)
-    np.testing.assert_array_equal(infomec(codes, factors)["nmi"], nmi(codes, factors)["nmi"])
+    np.testing.assert_array_equal(infomec(codes, factors, estimator="binned")["nmi"], nmi(codes, factors)["nmi"])
 
 
 # --- bad input
@@ -588,7 +601,9 @@ def test_options_are_checked():
     known = r"^estimator must be 'binned', 'knn' or 'discrete', got 'kde'$"
     _assert_refused(known, infomec, CODES, FACTORS, estimator="kde")
     _assert_refused(r"^inactive must be in \[0, 1\), got 1$", infomec, CODES, FACTORS, inactive=1)
-    _assert_refused(r"^num_bins must be an integer >= 1, got 0$", infomec, CODES, FACTORS, num_bins=0)
+    _assert_refused(
+        r"^num_bins must be an integer >= 1, got 0$", infomec, CODES, FACTORS, estimator="binned", num_bins=0
+    )
     _assert_refused(r"^num_bins must be an integer >= 1, got 0$", modularity_explicitness, CODES, FACTORS, num_bins=0)
     _assert_refused(
         r"^num_neighbors must be an integer from 1 to 11, got 12$",
@@ -609,5 +624,11 @@ def test_options_are_checked():
     )
     outlier = np.r_[np.arange(11) * 1e-3, 1.0][:, None]
     _assert_refused(
-        r"^factor 0 falls into one bin: raise num_bins$", infomec, CODES, outlier, continuous=[True], num_bins=1
+        r"^factor 0 falls into one bin: raise num_bins$",
+        infomec,
+        CODES,
+        outlier,
+        continuous=[True],
+        estimator="binned",
+        num_bins=1,
     )

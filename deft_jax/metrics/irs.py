@@ -1,11 +1,20 @@
 """Interventional robustness score (IRS), Suter et al. 2019 (ICML; arXiv 1811.00007)."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from deft_jax import information
+from deft_jax.metrics import inputs
 
 
-def irs(codes, factors, difference_quantile=0.99, num_bins=10):
+def irs(
+    codes: np.ndarray,
+    factors: np.ndarray,
+    difference_quantile: float = 0.99,
+    num_bins: int = 10,
+    continuous: Sequence[bool] | bool | None = None,
+) -> dict:
     """How little a latent moves when one factor is held and the others change.
 
     For latent d and factor f, with the factor cut into bins g:
@@ -25,31 +34,35 @@ def irs(codes, factors, difference_quantile=0.99, num_bins=10):
 
     Args:
       codes: [N, D] finite real numbers, the posterior means by convention.
-      factors: [N, F] integers >= 0.
+      factors: [N, F] integers >= 0; finite real numbers where continuous.
       difference_quantile: in [0, 1].
       num_bins: bins per factor.
+      continuous: F booleans, False (no factor is continuous) or None, the default: the columns that look continuous
+        (`inputs.continuous_columns`). Every factor is cut into bins.
 
     Returns:
       {'irs': float; 'irs_per_latent': [D], 0 for a constant latent; 'irs_factor': [D] int, the matched factor,
       the first one of equals, -1 for a constant latent; 'irs_num_active': int, latents that are not constant}.
-      Scores are at most 1, which is best, and 0 if all latents are constant.
+      Scores are at most 1, which is best, and 0 if all latents are constant. Where there are any, 'binned_factors':
+      indices of the continuous factors.
 
     Raises:
       ValueError: an input does not fit, or a factor is constant in the sample, which leaves nothing to intervene
         on; one line says which.
     """
-    codes, factors = information.check_samples(codes, factors)
+    codes, classes, binned = inputs.as_classes(codes, factors, continuous, num_bins)
     if not 0 <= difference_quantile <= 1:
         raise ValueError(f"difference_quantile must be in [0, 1], got {difference_quantile!r}")
-    constant = np.flatnonzero(np.ptp(factors, axis=0) == 0)
+    constant = np.flatnonzero(np.ptp(classes, axis=0) == 0)
     if len(constant):
         listed = ", ".join(map(str, constant))
         raise ValueError(f"factor {listed} is constant in the sample, no intervention on it is seen: leave it out")
-    bins_NxF = information.discretise(factors, num_bins)
+    bins_NxF = information.discretise(classes, num_bins)
+    named = {"binned_factors": binned} if len(binned) else {}
     active = np.ptp(codes, axis=0) > 0
     scores_D, match_D = np.zeros(len(active)), np.full(len(active), -1)
     if not active.any():
-        return {"irs": 0.0, "irs_per_latent": scores_D, "irs_factor": match_D, "irs_num_active": 0}
+        return {"irs": 0.0, "irs_per_latent": scores_D, "irs_factor": match_D, "irs_num_active": 0} | named
 
     codes = codes[:, active].astype(np.float64)
     largest = np.abs(codes - codes.mean(axis=0)).max(axis=0)
@@ -64,4 +77,4 @@ def irs(codes, factors, difference_quantile=0.99, num_bins=10):
         "irs_per_latent": scores_D,
         "irs_factor": match_D,
         "irs_num_active": int(active.sum()),
-    }
+    } | named

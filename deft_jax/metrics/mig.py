@@ -1,9 +1,16 @@
 """Mutual information gap (MIG), Chen et al. 2018 (arXiv 1802.04942), eq. 6."""
 
+from collections.abc import Sequence
+
+import numpy as np
+
 from deft_jax import information
+from deft_jax.metrics import inputs
 
 
-def mig(codes, factors, num_bins=20):
+def mig(
+    codes: np.ndarray, factors: np.ndarray, num_bins: int = 20, continuous: Sequence[bool] | bool | None = None
+) -> dict:
     """How much more the best latent knows of a factor than the second best, as a share of its entropy.
 
     MIG = mean over f of (I(z_(1); v_f) - I(z_(2); v_f)) / H(v_f), where (1) and (2) are the two latents with
@@ -12,14 +19,19 @@ def mig(codes, factors, num_bins=20):
 
     Args:
       codes: [N, D] finite real numbers, the posterior means by convention.
-      factors: [N, F] integers >= 0.
-      num_bins: bins per latent.
+      factors: [N, F] integers >= 0; finite real numbers where continuous.
+      num_bins: bins per latent and per continuous factor.
+      continuous: F booleans, False (no factor is continuous) or None, the default: the columns that look continuous
+        (`inputs.continuous_columns`). A continuous factor is cut into num_bins equal-width bins.
 
     Returns:
-      {'mig': float, 'mig_per_factor': [F]}, no unit, 1 is best.
+      {'mig': float, 'mig_per_factor': [F]}, no unit, 1 is best; and where there are any, 'binned_factors': indices
+      of the continuous factors.
 
     Raises:
       ValueError: an input does not fit, or a factor is constant in the sample; one line says which.
     """
-    first, second = information.top_two(information.normalised_mutual_information(codes, factors, num_bins))
-    return {"mig": float((first - second).mean()), "mig_per_factor": first - second}
+    codes, classes, binned = inputs.as_classes(codes, factors, continuous, num_bins)
+    first, second = information.top_two(information.normalised_mutual_information(codes, classes, num_bins))
+    result = {"mig": float((first - second).mean()), "mig_per_factor": first - second}
+    return result | ({"binned_factors": binned} if len(binned) else {})

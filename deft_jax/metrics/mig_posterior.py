@@ -1,5 +1,7 @@
 """MIG of posteriors, as its authors compute it: Chen et al. 2018 (arXiv 1802.04942), section 4.1 and their code."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from deft_jax import information
@@ -11,7 +13,14 @@ _CELLS = 1 << 20  # numbers held at once
 _LOGVARS = (-600.0, 600.0)  # beyond these a variance counts as that of the end
 
 
-def mig_posterior(codes, factors, logvar, average_over=None):
+def mig_posterior(
+    codes: np.ndarray,
+    factors: np.ndarray,
+    logvar: np.ndarray,
+    average_over: Sequence[int] | None = None,
+    num_bins: int = 20,
+    continuous: Sequence[bool] | bool | None = None,
+) -> dict:
     """MIG with the mutual information of z ~ q(z|x) and the factors, without bins.
 
     `mig` cuts posterior means into 20 bins, as disentanglement_lib does; how precise an encoder is, its logvar, does
@@ -31,33 +40,41 @@ def mig_posterior(codes, factors, logvar, average_over=None):
 
     Args:
       codes: [N, D] finite real numbers, the posterior means.
-      factors: [N, F] integers >= 0.
+      factors: [N, F] integers >= 0; finite real numbers where continuous.
       logvar: [N, D] finite real numbers, the logarithm of the posterior variances.
       average_over: indices of the factors whose mean is the score, all if None.
+      num_bins: bins per continuous factor; latents have none.
+      continuous: F booleans, False (no factor is continuous) or None, the default: the columns that look continuous
+        (`inputs.continuous_columns`). A continuous factor is cut into num_bins equal-width bins.
 
     Returns:
       {'mig_posterior': float; 'mig_posterior_per_factor': [F], the gaps; 'mig_posterior_nmi': [D, F],
-      I(z_d; v_f) / H(v_f)}, no unit, 1 is best.
+      I(z_d; v_f) / H(v_f)}, no unit, 1 is best; and where there are any, 'binned_factors': indices of the continuous
+      factors.
 
     Raises:
       ValueError: an input does not fit, or a factor is constant in the sample; one line says which.
     """
-    mean, columns, _ = inputs.mixed_samples(codes, factors, False)
+    mean, classes, binned = inputs.as_classes(codes, factors, continuous, num_bins)
+    constant = np.flatnonzero((classes == classes[0]).all(axis=0))
+    if len(constant):
+        raise ValueError(f"factor {constant[0]} is constant in the sample: leave it out")
     logvar = inputs.finite_codes(logvar, "logvar")
     if logvar.shape != mean.shape:
         raise ValueError(f"logvar must have the shape of the codes, got {logvar.shape} and {mean.shape}")
-    chosen = _chosen(average_over, len(columns))
-    labels = [np.unique(column, return_inverse=True)[1] for column in columns]
+    chosen = _chosen(average_over, classes.shape[1])
+    labels = [np.unique(column, return_inverse=True)[1] for column in classes.T]
     spread = np.exp(0.5 * np.clip(logvar.astype(np.float64), *_LOGVARS))
     nats_DxF = np.stack([_information(m, s, labels) for m, s in zip(mean.T.astype(np.float64), spread.T, strict=True)])
     nmi_DxF = nats_DxF / information.entropy(np.stack(labels, axis=1))
     first, second = information.top_two(nmi_DxF)
     gaps = first - second
-    return {
+    result = {
         "mig_posterior": float(gaps[chosen].mean()),
         "mig_posterior_per_factor": gaps,
         "mig_posterior_nmi": nmi_DxF,
     }
+    return result | ({"binned_factors": binned} if len(binned) else {})
 
 
 def _chosen(average_over, num_factors):

@@ -1,9 +1,16 @@
 """Normalised mutual information of latents and factors, and its two highest values per factor: NMI1, NMI2."""
 
+from collections.abc import Sequence
+
+import numpy as np
+
 from deft_jax import information
+from deft_jax.metrics import inputs
 
 
-def nmi(codes, factors, num_bins=20):
+def nmi(
+    codes: np.ndarray, factors: np.ndarray, num_bins: int = 20, continuous: Sequence[bool] | bool | None = None
+) -> dict:
     """Which latent knows which factor, and how far that knowledge has spread.
 
     I(z_d; v_f) / H(v_f) is the share of factor f that latent d knows. NMI1, the highest value of a factor,
@@ -14,16 +21,21 @@ def nmi(codes, factors, num_bins=20):
 
     Args:
       codes: [N, D] finite real numbers, the posterior means by convention.
-      factors: [N, F] integers >= 0.
-      num_bins: bins per latent.
+      factors: [N, F] integers >= 0; finite real numbers where continuous.
+      num_bins: bins per latent and per continuous factor.
+      continuous: F booleans, False (no factor is continuous) or None, the default: the columns that look continuous
+        (`inputs.continuous_columns`). A continuous factor is cut into num_bins equal-width bins.
 
     Returns:
       {'nmi': [D, F], 'nmi1': [F], 'nmi2': [F] (0 if D = 1), 'nmi1_latent': [F] int, the latent that holds
-      NMI1, the first one of equals}; no unit.
+      NMI1, the first one of equals}, no unit; and where there are any, 'binned_factors': indices of the continuous
+      factors.
 
     Raises:
       ValueError: an input does not fit, or a factor is constant in the sample; one line says which.
     """
-    nmi_DxF = information.normalised_mutual_information(codes, factors, num_bins)
+    codes, classes, binned = inputs.as_classes(codes, factors, continuous, num_bins)
+    nmi_DxF = information.normalised_mutual_information(codes, classes, num_bins)
     first, second = information.top_two(nmi_DxF)
-    return {"nmi": nmi_DxF, "nmi1": first, "nmi2": second, "nmi1_latent": nmi_DxF.argmax(axis=0)}
+    result = {"nmi": nmi_DxF, "nmi1": first, "nmi2": second, "nmi1_latent": nmi_DxF.argmax(axis=0)}
+    return result | ({"binned_factors": binned} if len(binned) else {})
