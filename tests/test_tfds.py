@@ -292,7 +292,7 @@ def test_missing_sets_are_told(tmp_path):
 
 def test_wrong_arguments_are_told_before_anything_is_downloaded(tmp_path):
     told = line("cars3d", data_dir="gs://bucket/sets")
-    assert told.startswith("data_dir gs://bucket/sets must be a local folder")
+    assert told.startswith("data.data_dir must be a path on a local or mounted file system, got 'gs://bucket/sets'")
     assert line("cars3d", data_dir=tmp_path, storage="disk").startswith("unknown storage 'disk'; known: ")
     assert line("cars3d", data_dir=tmp_path, likelihood="poisson").startswith("unknown likelihood 'poisson'; known: ")
 
