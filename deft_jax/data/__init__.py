@@ -2,7 +2,6 @@
 
 import importlib
 import inspect
-import os
 import re
 import typing
 from collections.abc import Sequence
@@ -45,15 +44,20 @@ def option_types() -> dict[str, type]:
     types = {}
     for name in SOURCES:
         for option, parameter in inspect.signature(_function(name)).parameters.items():
-            types.setdefault(option, _flag_type(parameter.annotation))
+            if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+                types.setdefault(option, _flag_type(parameter))
     return types
 
 
-def _flag_type(annotation) -> type:
-    """The type that a value on the command line has, of an annotation such as `str | os.PathLike | None`."""
+def _flag_type(parameter) -> type:
+    """The type that a value on the command line has: the first of an annotation `str | os.PathLike | None`."""
+    annotation = parameter.annotation
+    if annotation is parameter.empty:
+        annotation = type(parameter.default)
     parts = () if typing.get_origin(annotation) is Sequence else typing.get_args(annotation)
     first = next((part for part in parts if part is not type(None)), annotation)
-    return {Sequence: tuple, os.PathLike: str}.get(typing.get_origin(first) or first, first)
+    kind = tuple if typing.get_origin(first) is Sequence else first
+    return kind if kind in (bool, int, float, str, tuple) else str
 
 
 def get(name, *, only=None, **kw):
