@@ -13,6 +13,8 @@ example --config configs/ifp_dsprites.py:color_dsprites, and two joined by a com
 
 from ml_collections import ConfigDict, config_dict
 
+from deft_jax import presets
+
 SETS = ("dsprites", "color_dsprites", "noisy_dsprites", "scream_dsprites", "correlated", "translation")
 
 
@@ -25,7 +27,7 @@ def get_config(choice=""):
 
     config = ConfigDict()
     config.seed = 0
-    config.data = ConfigDict({"name": name})
+    config.data = presets.data_section(name)
     config.instruments = ("spectrum", "trials", "whole")
 
     config.spectrum = ConfigDict({"num_modes": 64, "num_samples": 8192, "share": 0.4})

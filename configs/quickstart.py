@@ -12,6 +12,8 @@ smoothly, the first group keeps its full learning rate (gamma = 1), and all rate
 
 from ml_collections import ConfigDict, config_dict
 
+from deft_jax import presets
+
 
 def get_config():
     config = ConfigDict()
@@ -20,7 +22,7 @@ def get_config():
     config.batch_size = 16
     config.total_steps = 30_000
 
-    config.data = ConfigDict({"name": "dsprites"})
+    config.data = presets.data_section("dsprites")
     config.model = ConfigDict(
         {
             "latents": 3,

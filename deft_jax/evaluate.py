@@ -200,7 +200,8 @@ def compare(workdirs, *, num_samples=10_000, seed=0) -> dict:
     from deft_jax.gaussian import kl_per_latent
     from deft_jax.metrics.udr import udr
 
-    sets = {json.dumps(trained.read_config(workdir)["data"], sort_keys=True) for workdir in workdirs}
+    given = [trained.read_config(workdir)["data"].items() for workdir in workdirs]
+    sets = {json.dumps({field: value for field, value in data if value is not None}, sort_keys=True) for data in given}
     if len(sets) > 1:
         raise ValueError(f"udr compares runs on the same images, but the data sets differ: {'; '.join(sorted(sets))}")
     models = [trained.load(workdir) for workdir in workdirs]

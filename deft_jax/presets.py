@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 
 from ml_collections import ConfigDict, config_dict
 
+from deft_jax import data as data_sets
+
 # What each set is trained on, as deft_jax.data.get takes it. The last ones are read from files of yours.
 DATA = {
     "dsprites": {"name": "dsprites"},
@@ -21,6 +23,7 @@ DATA = {
     "shapes3d": {"name": "shapes3d"},
     "cars3d": {"name": "cars3d"},
     "archive": {"name": "archive", "path": "data/archive.npz"},
+    "folder": {"name": "folder", "path": "data/pictures", "size": 64, "channels": 3},
     "chairs": {"name": "folder", "path": "data/chairs", "size": 64, "channels": 1},
     "celeba": {"name": "folder", "path": "data/celeba", "size": 64, "channels": 3, "crop": 148},
 }
@@ -41,18 +44,37 @@ FOUND_FALL = {"rule": "exponential", "start": 80.0, "end": 1.0, "rate": 4.5, "th
 FALL = {"rule": "exponential", "start": 70.0, "end": 1.0, "rate": 3.0, "thresholds": (30.0, 12.0, 6.0)}
 
 
+def data_section(data: str = "dsprites") -> ConfigDict:
+    """The section `data` of a configuration: what DATA holds of this set, and every option of every set.
+
+    Options that DATA does not set are None, which stands for the default of the set's function; so data.name and what
+    belongs to it can be set on the command line in any configuration: --config.data.name=archive
+    --config.data.path=FILE.npz --config.data.images=arr_0.
+
+    Args:
+      data: a key of DATA.
+
+    Raises:
+      ValueError: the set is unknown.
+    """
+    if data not in DATA:
+        raise ValueError(f"unknown data set {data!r} after the colon; known: {', '.join(DATA)}")
+    unset = {option: config_dict.placeholder(kind) for option, kind in data_sets.option_types().items()}
+    section = ConfigDict({"name": DATA[data]["name"], **unset})
+    section.update(DATA[data])
+    return section
+
+
 def _training(
     data: str, objective: dict, stages: dict, model: dict, optimizer: dict, batch_size: int, total_steps: int
 ) -> ConfigDict:
-    if data not in DATA:
-        raise ValueError(f"unknown data set {data!r} after the colon; known: {', '.join(DATA)}")
     return ConfigDict(
         {
             "seed": 0,
             "num_seeds": config_dict.placeholder(int),
             "batch_size": batch_size,
             "total_steps": total_steps,
-            "data": dict(DATA[data]),
+            "data": data_section(data),
             "model": {
                 "decoder_width": 32,
                 "decoder_hidden": 256,

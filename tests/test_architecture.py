@@ -15,11 +15,10 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # From the ground up. A folder stands for all its files, which may import one another.
 FLOORS = (
     ("state", "axes", "factors", "source", "schedules", "information", "convolutions", "options", "interruption",
-     "freezing", "presets", "processes", "study", "workdir", "paths",
-     "jax_settings"),
+     "freezing", "processes", "study", "workdir", "paths", "jax_settings"),
     ("gaussian", "spectrum"),
     ("data", "metrics", "models", "plots"),
-    ("objectives", "optim", "freezing_plots", "report_plots"),
+    ("objectives", "optim", "presets", "freezing_plots", "report_plots"),
     ("steps", "trials", "checkpoint", "logs"),
     ("experiment", "evaluation", "commands"),
     ("record",),

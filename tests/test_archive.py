@@ -151,6 +151,12 @@ def with_hole(images, value):
     return images
 
 
+def with_nan(column):
+    factors = CLASSES.astype(float)
+    factors[[3, 5], column] = np.nan
+    return factors
+
+
 GOOD = {"images": colours(), "factors": CLASSES}
 WRONG = {
     "no images": ({"pictures": colours()}, {}, "has no images under a usual name .*name one of pictures"),
@@ -168,9 +174,15 @@ WRONG = {
     "nan": (GOOD | {"images": with_hole(colours(), np.nan)}, {}, "are floats from nan"),
     "one image": ({"images": colours()[:1]}, {}, "must be at least 2, got 1"),
     "rows": (GOOD | {"factors": CLASSES[:-1]}, {}, "has 24 images and 23 rows of factors in 'factors'"),
-    "factors of text": (GOOD | {"factors": CLASSES.astype(str)}, {}, "factors 'factors' must be numbers"),
+    "factors of complex numbers": (GOOD | {"factors": CLASSES * 1j}, {}, "factors 'factors' must be numbers"),
     "factors with nan": (GOOD | {"factors": np.where(CLASSES > 1, np.nan, 0)}, {}, "not all finite"),
     "factors in space": (GOOD | {"factors": CLASSES[..., None]}, {}, r"must be numbers .*\[24, 3, 1\]"),
+    "unnamed": ({"arr_0": colours()}, {}, "name one of arr_0 by data.images"),
+    "column with nan": (GOOD | {"factors": with_nan(1)}, {}, r"'factor_1' \(column 1 of 'factors'\) in 2 of 24 rows; "
+                        "data.factors=none reads"),
+    "factors of objects": (GOOD | {"factors": CLASSES.astype(object)}, {}, "pickled objects.*data.factors=none reads"),
+    "names of declined factors": (GOOD, {"factors": "none", "names": ["a", "b", "c"]}, "data.names are given"),
+    "address": (GOOD, {"path": "gs://bucket/set.npz"}, "data.path must be a path on a local"),
     "objects": (GOOD | {"images": colours().astype(object)}, {}, "'images' holds pickled objects, which are never"),
 }
 
@@ -181,8 +193,90 @@ def test_wrong_contents_are_one_line(tmp_path, case):
     path = tmp_path / "set.npz"
     np.savez(path, **members)
     with pytest.raises(ValueError, match=message) as caught:
-        archive(path, **arguments)
+        archive(**{"path": path} | arguments)
     assert "\n" not in str(caught.value)
+
+
+def test_an_unnamed_array_is_read_by_its_name(tmp_path):
+    np.savez(tmp_path / "set.npz", colours())
+    np.testing.assert_allclose(drawn(archive(tmp_path / "set.npz", images="arr_0")), colours() / 255, rtol=1e-6)
+
+
+@pytest.mark.parametrize("factors", [with_nan(0), CLASSES.astype(object), CLASSES[:-1], CLASSES * 1j, CLASSES])
+def test_factors_of_any_kind_can_be_declined(tmp_path, factors):
+    np.savez(tmp_path / "set.npz", images=colours(), labels=factors)
+    source = archive(tmp_path / "set.npz", factors="none")
+    assert source.ground_truth_names == ()
+    assert source.labels.shape == (COUNT, 0)
+
+
+@pytest.mark.parametrize("kind", ["U", "S", "hdf5"])
+def test_labels_of_text_are_classes_in_sorted_order(tmp_path, kind):
+    animals = np.array(["dog", "ant", "cat"])[np.arange(COUNT) % 3]
+    path = tmp_path / ("set.h5" if kind == "hdf5" else "set.npz")
+    if kind == "hdf5":
+        with h5py.File(path, "w") as file:
+            file["images"] = colours()
+            file.create_dataset("labels", data=animals.astype(object), dtype=h5py.string_dtype())
+    else:
+        np.savez(path, images=colours(), labels=animals.astype(kind))
+    source = archive(path)
+    np.testing.assert_array_equal(source.labels[:, 0], np.array([2, 0, 1])[np.arange(COUNT) % 3])
+    assert source.labels.dtype == np.int32
+    assert any("ant 0, cat 1, dog 2" in remark for remark in source.remarks)
+
+
+def test_texts_that_are_nearly_all_distinct_are_left_out_with_a_remark(tmp_path):
+    files = np.array([f"{number}.png" for number in range(COUNT)])
+    np.savez(tmp_path / "set.npz", images=colours(), labels=np.stack([files, CLASSES[:, 1].astype(str)], -1))
+    source = archive(tmp_path / "set.npz", names=["file", "class"])
+    assert source.ground_truth_names == ("class",)
+    assert any("'file'" in remark and "left out" in remark for remark in source.remarks)
+
+
+def test_distinct_numbers_stay_numbers(tmp_path):
+    rng = np.random.default_rng(0)
+    count = 1_000
+    labels = np.stack([rng.normal(size=count), rng.integers(0, 4, count) * 10.0, np.ones(count)], -1)
+    np.savez(tmp_path / "set.npz", images=binary(count, 8), labels=labels)
+    source = archive(tmp_path / "set.npz")
+    assert not source.is_grid
+    assert (source.label_names, source.label_continuous) == (("factor_0", "factor_1"), (True, False))
+    assert source.ground_truth_continuous == (True, False)
+    assert source.labels.dtype == np.float64
+    np.testing.assert_array_equal(source.labels[:, 0], labels[:, 0])
+    np.testing.assert_array_equal(source.labels[:, 1], labels[:, 1] / 10)
+    assert any("factor_2" in remark for remark in source.remarks)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("storage", ["device", "host"])
+def test_one_to_four_channels(tmp_path, channels, storage):
+    images = np.random.default_rng(3).integers(0, 256, (COUNT, 16, 16, channels), dtype=np.uint8)
+    np.savez(tmp_path / "set.npz", images=images, factors=CLASSES)
+    source = archive(tmp_path / "set.npz", storage=storage)
+    assert source.image_shape == (16, 16, channels)
+    np.testing.assert_allclose(drawn(source), images / 255, rtol=1e-6)
+
+
+def test_the_home_folder_is_expanded(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    np.savez(tmp_path / "set.npz", **GOOD)
+    assert archive("~/set.npz").factor_sizes == SIZES
+
+
+@pytest.mark.parametrize("name", ["set.zip", "set.tar", "set.tgz", "set.tar.gz", "set.npz"])
+def test_packed_pictures_are_to_be_unpacked(tmp_path, name):
+    with zipfile.ZipFile(tmp_path / name, "w") as packed:
+        packed.writestr("a.png", b"picture")
+    with pytest.raises(ValueError, match=r"unpack it, and give the folder: data\.name=folder") as caught:
+        archive(tmp_path / name)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_in_place_of_an_archive(tmp_path):
+    with pytest.raises(ValueError, match=r"data\.name=folder"):
+        archive(tmp_path)
 
 
 def npz(**members):

@@ -1,6 +1,7 @@
 """Every file in configs/ starts: on its own set, or on a drawn one where its own needs files."""
 
 import importlib.util
+import inspect
 import json
 import pathlib
 
@@ -8,6 +9,9 @@ import jax
 import numpy as np
 import pytest
 import tiny  # noqa: F401  the compilation cache
+from absl import flags
+from ml_collections import config_flags
+from PIL import Image
 
 from deft_jax import data, loop, objectives, presets, study
 from deft_jax.steps import Runner, init_state
@@ -19,11 +23,23 @@ STUDIES = sorted(path.stem for path in (CONFIGS / "studies").glob("*.py"))
 NEED_FILES = ("archive", "folder", "smallnorb", "shapes3d", "cars3d")
 
 
-def load(path, *choice):
+def get_config(path, *choice):
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.get_config(*choice).to_dict()
+    return module.get_config(*choice)
+
+
+def load(path, *choice):
+    return get_config(path, *choice).to_dict()
+
+
+def parsed(config, *arguments):
+    """The configuration with fields set as on the command line."""
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=["train", *arguments])
+    values(["train", *arguments])
+    return values["config"].value.to_dict()
 
 
 def drawn(config):
@@ -72,7 +88,7 @@ def test_every_config_starts_for_two_steps_on_a_tiny_model(name):
 
 def test_there_is_a_config_for_each_rival_and_for_deft_on_each_set():
     assert set(RIVALS) <= set(TRAININGS)
-    missing = set(presets.DATA) - {"archive", "celeba"} - {name.removesuffix("_deft") for name in TRAININGS}
+    missing = set(presets.DATA) - {"archive", "folder", "celeba"} - {name.removesuffix("_deft") for name in TRAININGS}
     assert not missing
 
 
@@ -80,7 +96,7 @@ def test_there_is_a_config_for_each_rival_and_for_deft_on_each_set():
 def test_every_rival_takes_every_set_after_the_colon(name):
     for choice, options in presets.DATA.items():
         config = load(CONFIGS / f"{name}.py", choice)
-        assert config["data"] == options
+        assert {field: value for field, value in config["data"].items() if value is not None} == options
         assert config["objective"]["name"] == name
     loop.build(drawn(config))
     with pytest.raises(ValueError, match="unknown data set 'mnist' after the colon; known: dsprites, "):
@@ -90,6 +106,55 @@ def test_every_rival_takes_every_set_after_the_colon(name):
 def test_the_presets_name_sets_that_there_are():
     for options in presets.DATA.values():
         assert options["name"] in data.SOURCES
+
+
+VALUES = {bool: ("false", False), int: ("7", 7), str: ("word", "word"), tuple: ("('a', 'b')", ("a", "b"))}
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.py")), ids=lambda path: path.stem)
+def test_every_option_of_every_set_is_a_field_of_every_config(path):
+    config, types = get_config(path), data.option_types()
+    assert set(types) <= set(config.data)
+    given = [f"--config.data.{option}={VALUES[kind][0]}" for option, kind in types.items()]
+    found = parsed(config.lock(), *given, "--config.data.name=own")["data"]
+    assert found == {"name": "own"} | {option: VALUES[kind][1] for option, kind in types.items()}
+
+
+def test_options_that_are_not_set_are_those_of_the_function():
+    for name, function in data.SOURCES.items():
+        module, _, function = function.partition(":")
+        options = inspect.signature(getattr(importlib.import_module(module), function)).parameters
+        assert set(options) <= set(data.option_types()), name
+    unset = dict.fromkeys(data.option_types())
+    whole = data.get("xy_squares", **unset)
+    assert whole.factor_sizes == data.get("xy_squares").factor_sizes
+    with pytest.raises(ValueError, match="data lacks the field 'path'"):
+        data.get("archive", **unset)
+    with pytest.raises(ValueError, match="data has no field 'spacing'"):
+        data.get("dsprites", **unset | {"spacing": 4})
+
+
+@pytest.mark.parametrize("config", ["quickstart", "dsprites_deft", "beta_vae", "noisy_dsprites_deft"])
+def test_an_archive_of_ones_own_in_any_config(config, tmp_path):
+    np.savez(tmp_path / "set.npz", np.random.default_rng(0).integers(0, 256, (30, 32, 32, 3), np.uint8))
+    found = get_config(CONFIGS / f"{config}.py")
+    given = ("name=archive", f"path={tmp_path / 'set.npz'}", "images=arr_0", "factors=none", "likelihood=gaussian")
+    found = parsed(found.lock(), *(f"--config.data.{option}" for option in given))
+    built = loop.build(json.loads(json.dumps(found)))
+    assert (built.source.num_images, built.source.image_shape) == (30, (32, 32, 3))
+    assert built.source.likelihood == "gaussian"
+
+
+@pytest.mark.parametrize("word", ["archive", "folder"])
+def test_a_word_after_the_colon_names_a_set_of_ones_own(word, tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), np.uint8)
+    np.savez(tmp_path / "set.npz", images=images)
+    for number, image in enumerate(images):
+        Image.fromarray(image).save(tmp_path / f"{number}.png")
+    place = tmp_path / "set.npz" if word == "archive" else tmp_path
+    found = parsed(get_config(CONFIGS / "beta_tcvae.py", word).lock(), f"--config.data.path={place}")
+    source = loop.build(found).source
+    assert (source.num_images, source.image_shape) == (4, (64, 64, 3))
 
 
 @pytest.mark.parametrize("name", STUDIES)

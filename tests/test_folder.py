@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 
 import jax
 import numpy as np
@@ -158,3 +159,175 @@ def test_a_folder_without_images(tmp_path):
         folder(tmp_path / "nowhere")
     with pytest.raises(ValueError, match="holds 0 images, at least 2 are needed"):
         folder(tmp_path)
+
+
+# ---- what is left out, and why ----
+
+FORMATS = ("png", "jpg", "webp", "bmp", "tif", "tiff", "gif", "pgm", "ppm", "tga", "JPEG", "TIF")
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+def test_every_format_that_pillow_decodes_counts(tmp_path, ending):
+    for number in range(2):
+        Image.fromarray(picture(number)).convert("L").save(tmp_path / f"{number}.{ending}")
+    source = folder(tmp_path, size=20, channels=1)
+    assert source.num_images == 2
+    assert source.remarks == ()
+    expected = np.stack([np.asarray(Image.open(tmp_path / f"{number}.{ending}").convert("L")) for number in range(2)])
+    np.testing.assert_allclose(drawn(source)[..., 0], expected / 255, rtol=1e-6)
+
+
+@pytest.mark.parametrize("ending", ["gif", "tif"])
+def test_the_first_of_several_frames_counts_and_a_remark_tells(tmp_path, ending):
+    frames = [Image.fromarray(np.full((20, 20), level, np.uint8)) for level in (50, 100, 150)]
+    for number in range(2):
+        frames[number].save(tmp_path / f"{number}.{ending}", save_all=True, append_images=frames[number + 1 :])
+    frames[2].save(tmp_path / "single.png")
+    for cache in (None, tmp_path / "cache", tmp_path / "cache"):
+        source = folder(tmp_path, size=20, channels=1, cache=cache)
+        np.testing.assert_allclose(drawn(source)[:, 0, 0, 0] * 255, [50, 100, 150], rtol=1e-6)
+        assert any("2 files with several frames" in remark for remark in source.remarks)
+
+
+def test_what_is_left_out_is_counted(pictures):
+    for name in ("a.csv", "b/b.CSV", "film.mpg", "script.eps", "noending"):
+        (pictures / name).write_bytes(b"nothing")
+    remark, = folder(pictures, size=16).remarks
+    assert remark.startswith("8 files left out: 6 with other endings (")
+    assert "2 hidden" in remark
+    for part in (".csv 2", ".txt 1", ".mpg 1", ".eps 1", "none 1"):
+        assert part in remark
+
+
+def test_links_are_followed(pictures, tmp_path):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    Image.fromarray(picture(7)).save(outside / "x.png")
+    Image.fromarray(picture(8)).save(tmp_path / "y.png")
+    (pictures / "linked").symlink_to(outside)
+    (pictures / "b" / "linked.png").symlink_to(tmp_path / "y.png")
+    (tmp_path / "way").symlink_to(pictures)
+    for path in (pictures, tmp_path / "way"):
+        assert folder(path, size=20).num_images == 6
+    expected = np.stack([picture(number) for number in (0, 1, 2, 8, 3, 7)]) / 255
+    np.testing.assert_allclose(drawn(folder(pictures, size=20)), expected, rtol=1e-6)
+
+
+def test_links_in_a_circle_end_and_each_folder_is_read_once(pictures):
+    alone = folder(pictures, size=20)
+    (pictures / "b" / "c" / "up").symlink_to(pictures)
+    (pictures / "a_sibling").symlink_to(pictures / "b")
+    (pictures / "self").symlink_to(pictures / "self")
+    source = folder(pictures, size=20)
+    assert source.digest == alone.digest
+    assert any("2 linked folders left out" in remark for remark in source.remarks)
+
+
+def spoil(path, count):
+    names = [f"bad_{number:02}.png" for number in range(count)]
+    for name in names:
+        (path / name).write_bytes(b"nothing")
+    return names
+
+
+def test_all_faulty_files_are_named_at_once(pictures):
+    names = spoil(pictures, 3)
+    truncated(pictures)
+    (pictures / "gone.png").symlink_to(pictures / "nowhere.png")
+    with pytest.raises(ValueError, match="5 of 9 images") as caught:
+        folder(pictures, size=16)
+    for name in (*names, "bad.jpg", "gone.png", "data.faulty=skip"):
+        assert name in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_of_many_faulty_files_ten_are_named_and_the_rest_counted(pictures):
+    names = spoil(pictures, 13)
+    with pytest.raises(ValueError, match="and 3 more") as caught:
+        folder(pictures, size=16)
+    assert [name in str(caught.value) for name in names] == [True] * 10 + [False] * 3
+
+
+@pytest.mark.parametrize("storage", ["device", "host"])
+def test_faulty_files_are_skipped_when_asked(pictures, tmp_path, storage, decoded):
+    alone = folder(pictures, size=16)
+    spoil(pictures, 13)
+    Image.fromarray(np.zeros((20, 20), np.uint16)).save(pictures / "c.png")
+    del decoded[:]
+    for cache, times in ((None, 18), (tmp_path / "cache", 18), (tmp_path / "cache", 0)):
+        source = folder(pictures, size=16, storage=storage, cache=cache, faulty="skip")
+        assert len(decoded) == times
+        del decoded[:]
+        np.testing.assert_array_equal(drawn(source), drawn(alone))
+        assert source.digest == alone.digest
+        skipped, = (remark for remark in source.remarks if "faulty" in remark)
+        assert skipped.startswith("14 faulty left out: 'bad_00.png'")
+        assert skipped.endswith("and 4 more")
+    with pytest.raises(ValueError, match="14 of 18 images"):
+        folder(pictures, size=16, cache=tmp_path / "cache")
+
+
+def test_when_hardly_any_is_left_nothing_is_cached(pictures, tmp_path):
+    with pytest.raises(ValueError, match=r"holds 0 images, at least 2 are needed.*4 faulty"):
+        folder(pictures, crop=21, faulty="skip", cache=tmp_path / "cache.npy")
+    assert [path.name for path in tmp_path.iterdir()] == ["pictures"]
+
+
+def test_a_pipe_is_no_picture_and_blocks_nothing(pictures):
+    os.mkfifo(pictures / "pipe.png")
+    with pytest.raises(ValueError, match=r"'pipe\.png': is not a regular file"):
+        folder(pictures)
+
+
+def test_a_folder_that_cannot_be_listed_is_faulty(pictures, monkeypatch):
+    walk = os.walk
+
+    def refusing(top, onerror=None, **options):
+        for below, folders, names in walk(top, onerror=onerror, **options):
+            if "b" in folders:
+                folders.remove("b")
+                onerror(PermissionError(13, "Permission denied", os.path.join(below, "b")))
+            yield below, folders, names
+
+    monkeypatch.setattr(module.os, "walk", refusing)
+    with pytest.raises(ValueError, match="'b': Permission denied"):
+        folder(pictures)
+    assert any("'b': Permission denied" in remark for remark in folder(pictures, faulty="skip").remarks)
+
+
+# ---- paths ----
+
+
+@pytest.mark.parametrize("name", ["set.zip", "set.tar", "set.tar.gz", "set"])
+def test_packed_pictures_are_to_be_unpacked(tmp_path, pictures, name):
+    base = str(tmp_path / "packed")
+    kind = {".tar": "tar", ".gz": "gztar"}.get(os.path.splitext(name)[1], "zip")
+    os.rename(shutil.make_archive(base, kind, pictures), tmp_path / name)
+    with pytest.raises(ValueError, match="unpack it") as caught:
+        folder(tmp_path / name)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "message"), [("set.npz", r"data\.name=archive"), ("a.png", "is a file")])
+def test_a_file_in_place_of_a_folder(tmp_path, name, message):
+    np.savez(tmp_path / "set.npz", np.zeros(3))
+    Image.fromarray(picture(0)).save(tmp_path / "a.png")
+    with pytest.raises(ValueError, match=message):
+        folder(tmp_path / name)
+
+
+def test_the_home_folder_is_expanded_and_buckets_are_refused(pictures, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert folder("~/pictures", size=16, cache="~/cache.npy").num_images == 4
+    assert (tmp_path / "cache.npy").exists()
+    with pytest.raises(ValueError, match=r"data\.path must be a path on a local"):
+        folder("gs://bucket/pictures")
+    with pytest.raises(ValueError, match=r"data\.cache must be a path on a local"):
+        folder(pictures, cache="s3://bucket/cache.npy")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache.npy", "cache.npy.json", "pictures"]
+
+
+def test_an_unknown_word_for_faulty(pictures):
+    with pytest.raises(ValueError, match=r"data\.faulty must be one of refuse, skip"):
+        folder(pictures, faulty="ignore")

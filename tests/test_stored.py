@@ -159,6 +159,43 @@ def test_images_without_a_full_grid_are_a_list():
     np.testing.assert_allclose(drawn(source), images / 255, rtol=1e-6)
 
 
+def test_balanced_classes_are_a_list_of_labelled_images():
+    source = stored.from_labels(photographs(), ("class",), np.arange(COUNT)[:, None] % 4)
+    assert not source.is_grid
+    assert source.num_images == COUNT
+    np.testing.assert_array_equal(source.labels[:, 0], np.arange(COUNT) % 4)
+
+
+def test_balanced_classes_beside_a_constant_are_a_list():
+    labels = np.stack([np.arange(COUNT) % 4, np.zeros(COUNT)], -1)
+    source = stored.from_labels(photographs(), ("class", "constant"), labels)
+    assert (source.is_grid, source.label_names) == (False, ("class",))
+    assert any("constant" in remark for remark in source.remarks)
+
+
+def test_one_class_an_image_is_a_grid_of_one_factor():
+    source = stored.from_labels(photographs(count=7), ("number",), np.arange(7)[::-1, None] * 0.5)
+    assert (source.is_grid, source.factor_sizes) == (True, (7,))
+    np.testing.assert_allclose(drawn(source), photographs(count=7)[::-1] / 255, rtol=1e-6)
+
+
+def test_values_of_every_combination_are_a_grid_however_many():
+    """30 x 2 floats would count as continuous by their number alone."""
+    values = np.stack(np.meshgrid(np.linspace(0, 1, 30), [2.0, 3.0], indexing="ij"), -1).reshape(60, 2)
+    assert stored.from_labels(photographs(count=60), ("a", "b"), values).factor_sizes == (30, 2)
+    listed = stored.from_labels(photographs(count=59), ("a", "b"), values[:-1])
+    assert listed.label_continuous == (True, False)
+    np.testing.assert_array_equal(listed.labels, values[:-1] - [0, 2])
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.float64])
+def test_a_number_for_each_image_is_continuous(dtype):
+    labels = (np.arange(40)[:, None] ** 2).astype(dtype)
+    source = stored.from_labels(photographs(count=40), ("a",), labels)
+    assert source.label_continuous == (True,)
+    np.testing.assert_array_equal(source.labels, labels)
+
+
 def test_nothing_known_of_the_images():
     images, none = photographs(), np.zeros((COUNT, 0))
     made = stored.listed_source(images), stored.listed_source(images, (), none), stored.from_labels(images, (), none)
@@ -180,6 +217,8 @@ WRONG = {
     "rows": (stored.listed_source, LIST | {"labels_NxL": LABELS[:-1]}, r"labels must be \[24, 3\].*got \[23, 3\]"),
     "float": (stored.listed_source, LIST | {"labels_NxL": LABELS * 0.5}, "integers from 0 up, got float64"),
     "negative": (stored.listed_source, LIST | {"labels_NxL": LABELS - 1}, "from 0 up, got int64 from -1"),
+    "class of a half": (stored.listed_source, LIST | {"labels_NxL": LABELS * 0.5, "continuous": (True, False, False)},
+                        "integers from 0 up"),
     "twice": (stored.listed_source, LIST | {"label_names": ("a", "a", "b")}, "repeat"),
     "nan": (stored.from_labels, LIST | {"labels_NxL": np.where(LABELS == 2, np.nan, 1)}, "not all finite"),
     "text": (stored.from_labels, LIST | {"labels_NxL": LABELS.astype(str)}, "labels must be numbers"),

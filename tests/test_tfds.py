@@ -292,7 +292,8 @@ def test_missing_sets_are_told(tmp_path):
 
 def test_wrong_arguments_are_told_before_anything_is_downloaded(tmp_path):
     told = line("cars3d", data_dir="gs://bucket/sets")
-    assert told.startswith("data_dir gs://bucket/sets must be a local folder")
+    assert told.startswith("data.data_dir must be a path on a local or mounted file system, got 'gs://bucket/sets'")
+    assert line("cars3d", data_dir=tmp_path, source="s3://b/x").startswith("data.source must be a path on a local")
     assert line("cars3d", data_dir=tmp_path, storage="disk").startswith("unknown storage 'disk'; known: ")
     assert line("cars3d", data_dir=tmp_path, likelihood="poisson").startswith("unknown likelihood 'poisson'; known: ")
 
@@ -385,6 +386,18 @@ def test_set_prepared_for_tensorflow_is_told(prepare, tmp_path, monkeypatch):
     told = line("cars3d", data_dir=tmp_path)
     assert told == (f"{tmp_path}/cars3d/1.0.0 holds tfrecord files, which only TensorFlow reads; give another "
                     "data_dir, to prepare the set there once more")
+
+
+@pytest.mark.parametrize("name", ["dsprites", "cars3d"])
+def test_the_digest_is_that_of_the_images(name, prepare, monkeypatch):
+    data_dir, _, _ = prepare(name)
+    monkeypatch.setenv("HOME", str(data_dir.parent))
+    digests = {
+        FUNCTIONS[name](data_dir=place, storage=storage, download=False).digest
+        for place in (data_dir, "~/data") for storage in ("device", "host")
+    }  # fmt: skip
+    assert len(digests) == 1
+    assert len(digests.pop()) == 16
 
 
 def test_factors_are_drawn_from_the_source(prepare):

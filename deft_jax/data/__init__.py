@@ -1,7 +1,10 @@
 """Data sets by name. `get` imports only the module it needs: what a set depends on loads with that set."""
 
 import importlib
+import inspect
 import re
+import typing
+from collections.abc import Sequence
 
 from deft_jax import options
 from deft_jax.jax_settings import pinned
@@ -33,6 +36,31 @@ def _function(name):
     return getattr(importlib.import_module(module), function)
 
 
+def option_types() -> dict[str, type]:
+    """The options of all sets in SOURCES: name -> bool, int, float, str (also of paths) or tuple.
+
+    Read off the signatures of the sets' functions, for configurations in which each option can be set on the command
+    line. Imports the modules of all sets, though not what only their files need.
+    """
+    types = {}
+    for name in SOURCES:
+        for option, parameter in inspect.signature(_function(name)).parameters.items():
+            if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+                types.setdefault(option, _flag_type(parameter))
+    return types
+
+
+def _flag_type(parameter) -> type:
+    """The type that a value on the command line has: the first of an annotation `str | os.PathLike | None`."""
+    annotation = parameter.annotation
+    if annotation is parameter.empty:
+        annotation = type(parameter.default)
+    parts = () if typing.get_origin(annotation) is Sequence else typing.get_args(annotation)
+    first = next((part for part in parts if part is not type(None)), annotation)
+    kind = tuple if typing.get_origin(first) is Sequence else first
+    return kind if kind in (bool, int, float, str, tuple) else str
+
+
 @pinned()
 def get(name, *, only=None, **kw):
     """Builds the data set called `name`, or part of it.
@@ -42,7 +70,7 @@ def get(name, *, only=None, **kw):
         Source; with factors to hold in parentheses if wanted: 'dsprites(shape=heart)',
         'dsprites(shape=heart, orientation=0:40:4)'.
       only: the same as a mapping, factor -> value or values; see deft_jax.data.subset.
-      **kw: passed on to the set's own function.
+      **kw: passed on to the set's own function. An option that is None is left out, which is its default.
 
     Returns:
       A deft_jax.source.Source.
@@ -60,7 +88,8 @@ def get(name, *, only=None, **kw):
         if not (factor and equals and value):
             raise ValueError(f"cannot read {item!r} in the data set {name!r}; write FACTOR=VALUE")
         only[factor] = value
-    source = options.call(_function(found[1].strip()), kw, "data")
+    given = {option: value for option, value in kw.items() if value is not None}
+    source = options.call(_function(found[1].strip()), given, "data")
     if not only:
         return source
     from deft_jax.data import subset

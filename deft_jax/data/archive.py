@@ -13,15 +13,20 @@ import tokenize
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from deft_jax import information
 from deft_jax.data import stored
+from deft_jax.data.folder import PACKED, UNPACK
+from deft_jax.paths import local_path
+from deft_jax.source import Source
 
 IMAGES = ("imgs", "images", "x")
 # Classes before values, which are rounded numbers of some unit; the two with a slash are dSprites as HDF5.
 FACTORS = ("latents_classes", "latents/classes", "factors", "labels", "latents_values", "latents/values")
+NO_FACTORS = "none"  # in place of a member: the factors are left out
 FACTOR_NAMES = ("factor_names", "latents_names", "label_names", "names")
 
 # Published sets say what their factors are on a web page, or in a pickled object.
@@ -118,6 +123,8 @@ def _opened(path):
     if suffix == ".npz":
         with zipfile.ZipFile(path) as archive:
             names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+            if not names:
+                raise ValueError(f"holds no arrays, no member ends in .npy; if it holds pictures, {UNPACK}")
             yield names, lambda name: _npz_member(archive, name)
     elif suffix in (".h5", ".hdf5"):
         try:
@@ -129,7 +136,10 @@ def _opened(path):
             file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
             yield names, lambda name: _hdf5_member(file, name)
     else:
-        raise ValueError(f"is no archive by its name: {suffix!r} is none of .npz, .h5, .hdf5")
+        advice = f"; if it holds pictures, {UNPACK}" if suffix in PACKED else ""
+        if os.path.isdir(path):
+            advice = "; read a folder of pictures by data.name=folder"
+        raise ValueError(f"is no archive by its name: {suffix!r} is none of .npz, .h5, .hdf5{advice}")
 
 
 def _choose(what, given, usual, names, required):
@@ -141,7 +151,7 @@ def _choose(what, given, usual, names, required):
     found = next((name for name in usual if name in names), None)
     if found is None and required:
         raise ValueError(f"has no {what} under a usual name ({', '.join(usual)}); "
-                         f"name one of {', '.join(sorted(names))}")
+                         f"name one of {', '.join(sorted(names))} by data.{what}")
     return found
 
 
@@ -206,13 +216,42 @@ def _images(path, member, storage):
 
 
 def _read_labels(member, num_images):
-    """Labels [N, L], numbers of any kind."""
-    if member.dtype.kind not in "biuf" or len(member.shape) not in (1, 2):
-        raise ValueError(f"factors {member.name!r} must be numbers [N, F], got {member.dtype} {list(member.shape)}")
+    """Labels [N, L], numbers or text of any kind."""
+    if member.dtype.kind not in "biufUS" or len(member.shape) not in (1, 2):
+        raise ValueError(f"factors {member.name!r} must be numbers or text [N, F], "
+                         f"got {member.dtype} {list(member.shape)}")
     if member.shape[0] != num_images:
         raise ValueError(f"has {num_images} images and {member.shape[0]} rows of factors in {member.name!r}")
-    labels = member.all()
-    return labels.reshape(num_images, -1)
+    labels = member.all().reshape(num_images, -1)
+    return np.char.decode(labels) if labels.dtype.kind == "S" else labels
+
+
+def _check_finite(labels_NxL, names, member):
+    """Raises ValueError that names the columns with values that are not finite."""
+    bad_L = np.count_nonzero(~np.isfinite(labels_NxL), axis=0)
+    columns = [f"{name!r} (column {column} of {member!r}) in {bad_L[column]} of {len(labels_NxL)} rows"
+               for column, name in enumerate(names) if bad_L[column]]  # fmt: skip
+    if columns:
+        raise ValueError(f"factors are not all finite numbers: {', '.join(columns)}")
+
+
+def _as_classes(texts_NxL, names, member):
+    """Labels that are text -> (names, classes int [N, L], remarks): numbered in the order of the text.
+
+    A column whose texts are nearly all distinct, such as names of files, holds no classes and is left out.
+    """
+    classes, kept, remarks = [], [], []
+    for name, text_N in zip(names, texts_NxL.T, strict=True):
+        values, class_N = np.unique(text_N, return_inverse=True)
+        if information.continuous_columns(class_N[:, None])[0]:
+            remarks.append(f"factor {name!r} of {member!r} left out: text, with {len(values)} different values")
+            continue
+        order = ", ".join(f"{value} {number}" for number, value in enumerate(values[:5]))
+        more = f", ... ({len(values)} classes)" if len(values) > 5 else ""
+        remarks.append(f"factor {name!r} of {member!r} is text, its classes are {order}{more}")
+        kept.append(name)
+        classes.append(class_N)
+    return kept, np.stack(classes, -1) if classes else np.zeros((len(texts_NxL), 0), int), remarks
 
 
 def _label_names(given, members, member_of, images, num_labels, image_shape):
@@ -231,28 +270,55 @@ def _label_names(given, members, member_of, images, num_labels, image_shape):
     return known or tuple(f"factor_{number}" for number in range(num_labels))
 
 
+def _factors(members, member_of, factors, names, pixels):
+    """(label names, labels [N, L], remarks) that belong to the member with the images."""
+    nothing = (), np.zeros((pixels.shape[0], 0), np.int32), []
+    if factors == NO_FACTORS:
+        if names is not None:
+            raise ValueError(f"data.names are given, and data.factors={NO_FACTORS} leaves the factors out")
+        return nothing
+    chosen = _choose("factors", factors, FACTORS, members, required=names is not None)
+    if chosen is None:
+        return nothing
+    try:
+        labels_NxL, remarks = _read_labels(member_of(chosen), pixels.shape[0]), []
+        shape = _image_shape(pixels)
+        label_names = _label_names(names, members, member_of, pixels.name, labels_NxL.shape[1], shape)
+        if labels_NxL.dtype.kind == "U":
+            label_names, labels_NxL, remarks = _as_classes(labels_NxL, label_names, chosen)
+        _check_finite(labels_NxL, label_names, chosen)
+    except ValueError as error:
+        raise ValueError(f"{error}; data.factors={NO_FACTORS} reads the images without factors") from error
+    return label_names, labels_NxL, remarks
+
+
 def _read(path, images, factors, names, storage):
-    """(images, label names, labels) of an archive."""
+    """(images, label names, labels, remarks) of an archive."""
     with _opened(path) as (members, member_of):
         pixels = member_of(_choose("images", images, IMAGES, members, required=True))
-        shape = _image_shape(pixels)
-        chosen = _choose("factors", factors, FACTORS, members, required=names is not None)
-        label_names, labels_NxL = (), np.zeros((pixels.shape[0], 0), np.int32)
-        if chosen is not None:  # before the images, which take longer
-            labels_NxL = _read_labels(member_of(chosen), pixels.shape[0])
-            label_names = _label_names(names, members, member_of, pixels.name, labels_NxL.shape[1], shape)
-        return _images(path, pixels, storage), label_names, labels_NxL
+        _image_shape(pixels)
+        found = _factors(members, member_of, factors, names, pixels)  # before the images, which take longer
+        return _images(path, pixels, storage), *found
 
 
-def archive(path: str | os.PathLike, images=None, factors=None, names=None, storage="auto", likelihood="auto"):
+def archive(
+    path: str | os.PathLike,
+    images: str | None = None,
+    factors: str | None = None,
+    names: Sequence[str] | None = None,
+    storage: str = "auto",
+    likelihood: str = "auto",
+) -> Source:
     """A set from an .npz, .h5 or .hdf5 file with images and, perhaps, factors.
 
     Args:
       path: of the file. One of dSprites or of 3D Shapes as published needs no further argument.
-      images: member with the images, [N, H, W] or [N, H, W, C]: bool, uint8 of 0 and 1, uint8 of 0 to 255, or floats in
-        [0, 1], which are rounded to multiples of 1/255. None takes the first of IMAGES that is there.
-      factors: member with the factors, numbers [N, F]; equal values are one class. None takes the first of FACTORS;
-        without any the set has no labels.
+      images: member with the images, [N, H, W] or [N, H, W, C] with 1 to 4 channels, whatever these mean (grey, RGB,
+        RGBA): bool, uint8 of 0 and 1, uint8 of 0 to 255, or floats in [0, 1], which are rounded to multiples of 1/255.
+        None takes the first of IMAGES that is there.
+      factors: member with the factors, numbers or text [N, F]; equal values are one class, and texts are classes in
+        sorted order, but for a column of texts that are nearly all distinct, which is left out. None takes the first of
+        FACTORS, and where there is none the set has no labels; 'none' leaves the factors out.
       names: F names of the factors. None takes them from a member of strings called as in FACTOR_NAMES, knows those of
         dSprites and 3D Shapes by their layout, or counts factor_0, factor_1, ...
       storage: as for deft_jax.data.stored.gather. With 'host', or above the size up to which a set goes to the device,
@@ -260,23 +326,28 @@ def archive(path: str | os.PathLike, images=None, factors=None, names=None, stor
       likelihood: 'bernoulli', 'gaussian', or 'auto', which is 'bernoulli'.
 
     Returns:
-      Source: a grid where every combination of the factors has equally many images, whatever their order, and otherwise
-      a list of images with labels. Factors with one value are left out.
+      Source as deft_jax.data.stored.from_labels makes it: a grid where every combination of two factors or more has
+      equally many images, whatever their order, and otherwise a list of images with labels, of which some may be
+      continuous. Factors with one value are left out. What was left out is in Source.remarks.
 
     Raises:
       ValueError: an argument is unknown; the file cannot be read, is damaged, lacks a member, or holds other shapes,
         types, numbers of rows or values than the above.
     """
     stored.check_choices(storage, likelihood)
-    path = os.fspath(path)
+    path = os.fspath(local_path(path, "data.path"))
     # The header of a member is read by Python's tokenizer and parser, which have faults of their own.
     damage = (OSError, EOFError, zipfile.BadZipFile, zlib.error, ValueError, RuntimeError, KeyError, struct.error,
               TypeError, OverflowError, MemoryError, SyntaxError, tokenize.TokenError)  # fmt: skip
     try:
-        pixels, label_names, labels_NxL = _read(path, images, factors, names, storage)
+        pixels, label_names, labels_NxL, remarks = _read(path, images, factors, names, storage)
+    except FileNotFoundError as error:
+        raise ValueError(f"cannot read the archive {path!r}: {error.strerror or 'No such file'}; "
+                         "give your .npz, .h5 or .hdf5 file by data.path") from error
     except damage as error:
-        raise ValueError(f"cannot read the archive {path!r}: {' '.join(str(error).split())[:200]}") from error
+        raise ValueError(f"cannot read the archive {path!r}: {' '.join(str(error).split())[:600]}") from error
     try:
-        return stored.from_labels(pixels, label_names, labels_NxL, likelihood=likelihood, storage=storage)
+        return stored.from_labels(pixels, label_names, labels_NxL, likelihood=likelihood, storage=storage,
+                                  remarks=remarks)
     except ValueError as error:
         raise ValueError(f"cannot use the archive {path!r}: {error}") from error

@@ -175,7 +175,7 @@ def _pack(tables):
     return jax.lax.map(chunk, starts).reshape(-1, 2 * SIDE)
 
 
-def dsprites(storage="auto"):
+def dsprites(storage: str = "auto") -> Source:
     """dSprites, drawn instead of downloaded.
 
     All published frames at hand come out equal in every pixel. Over the whole set there are 128,328,864 white

@@ -5,13 +5,15 @@ of images, whose one factor is the image's number and whose labels are known ima
 """
 
 import dataclasses
+import hashlib
+import json
 import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from deft_jax import factors
+from deft_jax import factors, information
 from deft_jax.source import LIKELIHOODS, Source
 
 STORAGES = ("auto", "device", "host")
@@ -19,6 +21,9 @@ STORAGES = ("auto", "device", "host")
 # Up to this size 'auto' keeps a set on the device. 480,000 colour images of 64x64 take 5.9 GB, which leaves room to
 # train on an accelerator with 16 GB.
 DEVICE_BYTES = 6 * 2**30
+
+# Up to this size every pixel goes into a digest, above it evenly spaced images of this size in all.
+DIGEST_BYTES = 2**26
 
 _CHUNK_BYTES = 2**24  # how much of a set, which may lie in a file, is looked at in one go
 
@@ -73,6 +78,8 @@ def _white(images):
 
     Reads a set of two levels once, and of any other no more than shows that it is one.
     """
+    if isinstance(images, Packed):
+        return images.white
     if images.dtype == bool:
         return 1.0
     levels = set()
@@ -121,8 +128,11 @@ def gather(images, storage="auto"):
     """
     check_choices(storage)
     _checked(images)
+    return _gathered(images, storage, _white(images))
 
-    white = images.white if isinstance(images, Packed) else _white(images)
+
+def _gathered(images, storage, white):
+    """`gather` of checked images, of which it is known whether they have two levels."""
     row_bytes = math.prod(images.shape[1:])
     if white is not None:
         row_bytes = math.ceil(row_bytes / 8)
@@ -170,6 +180,39 @@ def _decoder(images, white):
     return lambda rows: rows.astype(jnp.float32) / np.float32(255)
 
 
+def _digest(images, white, described, labels_NxL=None, order=None):
+    """Identifies images and labels, wherever and however they are kept: 16 hexadecimal digits of a sha256.
+
+    It covers the number and the shape of the images, their pixels as levels from 0 to 255 and the labels. Of a set
+    with more than DIGEST_BYTES of pixels it covers evenly spaced images of that size in all, the first and the last
+    among them.
+
+    Args:
+      images, white: as for `_gathered`.
+      described: what else belongs to the set, such as the names of its labels; anything that JSON holds.
+      labels_NxL: numbers [N, L], or None.
+      order: the order in which images count, int [N]; None: that of the array.
+    """
+    count, row_bytes = len(images), math.prod(images.shape[1:])
+    rows = None if order is None else np.asarray(order)  # None: all, in order
+    if count * row_bytes > DIGEST_BYTES:
+        spaced = np.linspace(0, count - 1, max(2, DIGEST_BYTES // row_bytes)).round().astype(np.int64)
+        rows = spaced if rows is None else rows[spaced]
+    found = hashlib.sha256(json.dumps([list(images.shape), "uint8", described]).encode())
+    for part in chunks(count if rows is None else len(rows), row_bytes):
+        taken = part if rows is None else rows[part]
+        if isinstance(images, Packed):
+            pixels = np.unpackbits(images.bits[taken], axis=1, count=row_bytes, bitorder="little")
+        else:
+            pixels = np.asarray(images[taken])
+        if white is not None:
+            pixels = (pixels != 0) * np.uint8(np.rint(white * 255))
+        found.update(pixels.tobytes())
+    if labels_NxL is not None:
+        found.update(labels_NxL.astype("<f8").tobytes())
+    return found.hexdigest()[:16]
+
+
 def _checked_labels(num_images, label_names, labels_NxL):
     """Labels as an array [N, L] of numbers; raises ValueError."""
     labels_NxL = np.asarray(labels_NxL)
@@ -204,7 +247,8 @@ def grid_source(images, names, sizes, *, likelihood="auto", storage="auto", repe
       order: int [N], where in `images` the image with each number is; None if they are in order.
 
     Returns:
-      Source, its images float32 [N, H, W, C] in [0, 1].
+      Source, its images float32 [N, H, W, C] in [0, 1], any number of channels C, and its digest, which does not depend
+      on `storage`, nor on how the array and `order` share the order out.
 
     Raises:
       ValueError: an argument is unknown, or the images are not prod(sizes) * repeats.
@@ -214,7 +258,10 @@ def grid_source(images, names, sizes, *, likelihood="auto", storage="auto", repe
     if repeats < 1 or len(images) != math.prod(sizes) * repeats:
         raise ValueError(f"{len(images)} images for factor sizes {sizes}, {repeats} images each; "
                          f"they must be {math.prod(sizes) * repeats}")
-    arrays, look_up = gather(images, storage)
+    _checked(images)
+    white = _white(images)
+    arrays, look_up = _gathered(images, storage, white)
+    digest = _digest(images, white, [list(names), list(sizes), repeats], order=order)
     if order is not None:
         arrays = arrays | {"order": jnp.asarray(order, jnp.int32)}
 
@@ -225,48 +272,80 @@ def grid_source(images, names, sizes, *, likelihood="auto", storage="auto", repe
             index_N = index_N * repeats + jax.vmap(lambda k: jax.random.randint(k, (), 0, repeats))(keys_N)
         return look_up(arrays, arrays["order"][index_N] if "order" in arrays else index_N)
 
-    return Source(names, sizes, tuple(images.shape[1:]), _scored_by(likelihood), arrays, render)
+    return Source(names, sizes, tuple(images.shape[1:]), _scored_by(likelihood), arrays, render, digest=digest)
 
 
-def listed_source(images, label_names=(), labels_NxL=None, *, likelihood="auto", storage="auto"):
+def listed_source(
+    images, label_names=(), labels_NxL=None, *, continuous=(), likelihood="auto", storage="auto", remarks=()
+):
     """A set that does not hold every combination of its factors, or of which nothing is known.
 
     Args:
       images, likelihood, storage: as for `grid_source`.
       label_names: L names; none where nothing is known of the images.
-      labels_NxL: integers from 0 up, [N, L]; None where L is 0.
+      labels_NxL: integers from 0 up, [N, L], and real numbers where continuous; None where L is 0.
+      continuous: L booleans, which labels are numbers of a continuum; (): none.
+      remarks: sentences for Source.remarks.
 
     Returns:
-      Source with the one factor 'image', the number of the image, and with labels.
+      Source with the one factor 'image', the number of the image, and with labels: int32, or float64 if one of them is
+      continuous. Its digest does not depend on `storage`.
 
     Raises:
-      ValueError: an argument is unknown, the labels do not fit the images, or are not integers from 0 up.
+      ValueError: an argument is unknown, the labels do not fit the images, or are not integers from 0 up where they
+        are not continuous.
     """
     check_choices(storage, likelihood)
     label_names = tuple(label_names)
     if labels_NxL is None:
         labels_NxL = np.zeros((len(images), 0), np.int32)
     labels_NxL = _checked_labels(len(images), label_names, labels_NxL)
-    if labels_NxL.size and (labels_NxL.dtype.kind == "f" or np.min(labels_NxL) < 0):
-        raise ValueError(f"labels must be integers from 0 up, got {labels_NxL.dtype} from {np.min(labels_NxL)}")
-    arrays, look_up = gather(images, storage)
+    continuous = tuple(bool(is_one) for is_one in continuous)
+    if any(continuous):
+        labels_NxL = labels_NxL.astype(np.float64)
+    classes = labels_NxL[:, [not is_one for is_one in continuous]] if continuous else labels_NxL
+    whole = np.all(classes == np.floor(classes)) if any(continuous) else classes.dtype.kind != "f"
+    if classes.size and (not whole or np.min(classes) < 0):
+        raise ValueError(f"labels must be integers from 0 up, got {classes.dtype} from {np.min(classes)}")
+    if not any(continuous):
+        labels_NxL, continuous = labels_NxL.astype(np.int32), ()
+    _checked(images)
+    white = _white(images)
+    arrays, look_up = _gathered(images, storage, white)
 
     def render(arrays, factors_NxF, key):
         del key
         return look_up(arrays, factors_NxF[:, 0])
 
-    shape, likelihood, labels_NxL = tuple(images.shape[1:]), _scored_by(likelihood), labels_NxL.astype(np.int32)
-    return Source(("image",), (len(images),), shape, likelihood, arrays, render, label_names, labels_NxL)
+    return Source(
+        factor_names=("image",),
+        factor_sizes=(len(images),),
+        image_shape=tuple(images.shape[1:]),
+        likelihood=_scored_by(likelihood),
+        arrays=arrays,
+        render=render,
+        label_names=label_names,
+        labels=labels_NxL,
+        label_continuous=continuous,
+        digest=_digest(images, white, [list(label_names), list(continuous)], labels_NxL),
+        remarks=tuple(remarks),
+    )
 
 
-def from_labels(images, label_names, labels_NxL, *, likelihood="auto", storage="auto"):
-    """A grid if the images hold every combination of their labels, each equally often; else a list.
+def from_labels(images, label_names, labels_NxL, *, likelihood="auto", storage="auto", remarks=()):
+    """A grid if the images hold every combination of two labels or more, each equally often; else a list.
+
+    A set with one label column is a grid only where each value has exactly one image and is a class. Several images of
+    a class differ in more than their class, so that a set of balanced classes is a list of labelled images, not a grid
+    of one factor; a grid of two factors or more may repeat its combinations.
 
     Args:
       images, likelihood, storage: as for `grid_source`.
       label_names: L names.
-      labels_NxL: numbers [N, L]. The distinct values of a column become 0, 1, ... in ascending order, and a column
-        with one value is left out.
+      labels_NxL: numbers [N, L]. A column with one value is left out. In a grid the distinct values of a column become
+        0, 1, ... in ascending order; in a list so do those of classes, and columns for which
+        deft_jax.information.continuous_columns holds stay numbers, continuous labels.
+      remarks: sentences for Source.remarks, to which one about columns left out is added.
 
     Returns:
       Source as from `grid_source`, or as from `listed_source`.
@@ -276,21 +355,30 @@ def from_labels(images, label_names, labels_NxL, *, likelihood="auto", storage="
     """
     label_names = tuple(label_names)
     labels_NxL = _checked_labels(len(images), label_names, labels_NxL)
-    names, sizes, classes = [], [], []
-    for name, column_N in zip(label_names, labels_NxL.T, strict=True):
-        values, class_N = np.unique(column_N, return_inverse=True)
-        if len(values) > 1:
-            names.append(name)
-            sizes.append(len(values))
-            classes.append(class_N.astype(np.int32))
-    labels_NxL = np.stack(classes, -1) if classes else np.zeros((len(images), 0), np.int32)
+    varies = [len(column) > 0 and np.any(column != column[0]) for column in labels_NxL.T]
+    constant = [name for name, is_used in zip(label_names, varies, strict=True) if not is_used]
+    if constant:
+        remarks = (*remarks, f"factors left out, as they have one value: {', '.join(constant)}")
+    names = [name for name, is_used in zip(label_names, varies, strict=True) if is_used]
+    labels_NxL = labels_NxL[:, np.array(varies, bool)]
+    continuous = information.continuous_columns(labels_NxL)
+    found = [np.unique(column, return_inverse=True) for column in labels_NxL.T]
+    sizes = [len(values) for values, _ in found]
+    classes_NxL = np.zeros(labels_NxL.shape, np.int32)
+    for place, (_, class_N) in enumerate(found):
+        classes_NxL[:, place] = class_N
 
     repeats, left_over = divmod(len(images), math.prod(sizes))
-    if names and repeats and not left_over:
-        index_N = np.ravel_multi_index(tuple(labels_NxL.T), sizes)
+    one_each = len(names) == 1 and repeats == 1 and not continuous[0]
+    if (len(names) > 1 or one_each) and repeats and not left_over:
+        index_N = np.ravel_multi_index(tuple(classes_NxL.T), sizes)
         order = np.argsort(index_N, kind="stable")
         if np.array_equal(index_N[order], np.arange(len(images)) // repeats):
             in_order = np.array_equal(order, np.arange(len(images)))
-            return grid_source(images, names, sizes, likelihood=likelihood, storage=storage, repeats=repeats,
-                               order=None if in_order else order)
-    return listed_source(images, names, labels_NxL, likelihood=likelihood, storage=storage)
+            source = grid_source(images, names, sizes, likelihood=likelihood, storage=storage, repeats=repeats,
+                                 order=None if in_order else order)
+            return dataclasses.replace(source, remarks=tuple(remarks))
+    if continuous.any():
+        classes_NxL = np.where(continuous, labels_NxL, classes_NxL)
+    return listed_source(images, names, classes_NxL, continuous=continuous, likelihood=likelihood, storage=storage,
+                         remarks=remarks)

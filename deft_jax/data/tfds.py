@@ -18,7 +18,8 @@ import tempfile
 import numpy as np
 
 from deft_jax.data import sprites, stored
-from deft_jax.source import LIKELIHOODS
+from deft_jax.paths import local_path
+from deft_jax.source import LIKELIHOODS, Source
 
 SIDE = 64
 FILE = "deft_jax_64x64.npy"  # the images in order, beside the prepared set
@@ -91,8 +92,6 @@ def _builder(grid, data_dir):
     """The TFDS builder of a set."""
     import tensorflow_datasets
 
-    if data_dir is not None:
-        data_dir = os.path.expanduser(data_dir)
     if grid.builder == "cars3d":
         from deft_jax.data import cars3d_builder
 
@@ -136,7 +135,7 @@ def _prepare(builder, grid, source):
              ", or prepare it on a machine that has it and point data_dir to a copy of its data_dir")
     folder = pathlib.Path(builder.data_dir_root) / "downloads" / "manual"
     if source is not None:
-        folder = pathlib.Path(source).expanduser()
+        folder = source
     origins = _origins(builder)
     missing = {name: url for name, url in origins.items() if not (folder / name).exists()}
     if missing and source is not None:
@@ -272,10 +271,12 @@ def _source(name, data_dir, storage, download, source, likelihood):
         raise ValueError(f"unknown storage {storage!r}; known: {', '.join(stored.STORAGES)}")
     if likelihood not in ("auto", *LIKELIHOODS):
         raise ValueError(f"unknown likelihood {likelihood!r}; known: auto, {', '.join(LIKELIHOODS)}")
-    if data_dir is not None and "://" in os.fspath(data_dir):
-        raise ValueError(f"data_dir {data_dir} must be a local folder, as the images are mapped from there into memory")
+    if data_dir is not None:
+        data_dir = local_path(data_dir, "data.data_dir")
+    if source is not None:
+        source = local_path(source, "data.source")
     grid = GRIDS[name]
-    if not download and data_dir is not None and not pathlib.Path(data_dir).expanduser().is_dir():
+    if not download and data_dir is not None and not data_dir.is_dir():
         raise ValueError(f"data_dir {data_dir} is not a folder; with download=True, {name} is prepared there")
     builder = _builder(grid, data_dir)
     if not builder.is_prepared():
@@ -290,7 +291,13 @@ def _source(name, data_dir, storage, download, source, likelihood):
                               repeats=grid.repeats)
 
 
-def tfds_dsprites(data_dir=None, storage="auto", download=True, source=None, likelihood="bernoulli"):
+def tfds_dsprites(
+    data_dir: str | os.PathLike | None = None,
+    storage: str = "auto",
+    download: bool = True,
+    source: str | os.PathLike | None = None,
+    likelihood: str = "bernoulli",
+) -> Source:
     """dSprites as published, 737,280 images; deft_jax.data.sprites draws the same set without a download.
 
     Preparing it downloads 28 MB and needs h5py and over 3 GB of memory. The images in order take 377 MB beside
@@ -314,7 +321,13 @@ def tfds_dsprites(data_dir=None, storage="auto", download=True, source=None, lik
     return _source("dsprites", data_dir, storage, download, source, likelihood)
 
 
-def smallnorb(data_dir=None, storage="auto", download=True, source=None, likelihood="bernoulli"):
+def smallnorb(
+    data_dir: str | os.PathLike | None = None,
+    storage: str = "auto",
+    download: bool = True,
+    source: str | os.PathLike | None = None,
+    likelihood: str = "bernoulli",
+) -> Source:
     """SmallNORB (LeCun, Huang, Bottou, CVPR 2004): toys from 5 categories, the left one of two stereo images.
 
     Both splits together, 48,600 images of 96x96 resized to 64x64. Each combination of factors has 10 images, of 10 toys
@@ -334,7 +347,13 @@ def smallnorb(data_dir=None, storage="auto", download=True, source=None, likelih
     return _source("smallnorb", data_dir, storage, download, source, likelihood)
 
 
-def shapes3d(data_dir=None, storage="auto", download=True, source=None, likelihood="bernoulli"):
+def shapes3d(
+    data_dir: str | os.PathLike | None = None,
+    storage: str = "auto",
+    download: bool = True,
+    source: str | os.PathLike | None = None,
+    likelihood: str = "bernoulli",
+) -> Source:
     """Shapes3D (Burgess, Kim, '3D Shapes Dataset', DeepMind 2018): 480,000 images of an object in a room.
 
     Preparing it downloads 268 MB and needs h5py and over 6 GB of memory. The images in order take 5.9 GB beside
@@ -353,7 +372,13 @@ def shapes3d(data_dir=None, storage="auto", download=True, source=None, likeliho
     return _source("shapes3d", data_dir, storage, download, source, likelihood)
 
 
-def cars3d(data_dir=None, storage="auto", download=True, source=None, likelihood="bernoulli"):
+def cars3d(
+    data_dir: str | os.PathLike | None = None,
+    storage: str = "auto",
+    download: bool = True,
+    source: str | os.PathLike | None = None,
+    likelihood: str = "bernoulli",
+) -> Source:
     """Cars3D, 17,568 images of 128x128 resized to 64x64; see deft_jax.data.cars3d_builder.
 
     Args:

@@ -77,7 +77,7 @@ def draw_triangle(arrays, factors_NxF, key):
     return inside.astype(jnp.float32)[..., None]
 
 
-def correlated():
+def correlated() -> Source:
     """A triangle that points away from the image's centre, give or take N(0, 45 degrees), at 32x32 positions.
 
     The orientation goes with the position, so it is no factor that could be drawn independently of it. The factor in
@@ -120,7 +120,7 @@ def draw_disc(arrays, factors_NxF, key):
     return (right**2 + down**2 <= RADIUS**2).astype(jnp.float32)[..., None]
 
 
-def translation(grid="cartesian"):
+def translation(grid: str = "cartesian") -> Source:
     """A disc of radius 10 at 22x22 positions: does a model find the coordinates that the positions were laid out by?
 
     Args:
@@ -152,7 +152,7 @@ def draw_squares(arrays, factors_NxF, key):
     return (across & down).transpose(0, 2, 3, 1).astype(jnp.float32)
 
 
-def xy_squares(spacing=SQUARE_SIDE):
+def xy_squares(spacing: int = SQUARE_SIDE) -> Source:
     """Three squares of 8x8 pixels, red, green and blue, each anywhere on a grid: XYSquares of disent (Michlo et al.).
 
     At the default spacing two positions of a square share no pixel, so all wrong positions lie equally far from the

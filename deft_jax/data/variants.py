@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from deft_jax.data import sprites
+from deft_jax.paths import local_path
 from deft_jax.source import Source
 
 SIDE = sprites.SIDE
@@ -54,7 +55,7 @@ def _variant(storage, likelihood, dress, painting=None):
     return Source(base.factor_names, base.factor_sizes, (SIDE, SIDE, 3), likelihood, arrays, render)
 
 
-def color_dsprites(storage="auto"):
+def color_dsprites(storage: str = "auto") -> Source:
     """dSprites with each sprite in one colour of its own, on black.
 
     Args:
@@ -70,7 +71,7 @@ def color_dsprites(storage="auto"):
     return _variant(storage, "bernoulli", _colored)
 
 
-def noisy_dsprites(storage="auto"):
+def noisy_dsprites(storage: str = "auto") -> Source:
     """dSprites, white, on noise.
 
     Args:
@@ -86,7 +87,9 @@ def noisy_dsprites(storage="auto"):
     return _variant(storage, "bernoulli", _noisy)
 
 
-def scream_dsprites(storage="auto", painting=None, likelihood="bernoulli"):
+def scream_dsprites(
+    storage: str = "auto", painting: str | os.PathLike | None = None, likelihood: str = "bernoulli"
+) -> Source:
     """dSprites as the negative of a background cut from a painting; in the published set, Munch's The Scream.
 
     The default background is a stand-in: a rough picture computed here, with a sky, a bridge and a head. Scores on it
@@ -106,7 +109,7 @@ def scream_dsprites(storage="auto", painting=None, likelihood="bernoulli"):
       ValueError: the storage or the likelihood is unknown; the painting cannot be read, is not uint8 [H, W, 3], or is
         smaller than 64x64 once it fits.
     """
-    pixels = _stand_in() if painting is None else _read(painting)
+    pixels = _stand_in() if painting is None else _read(local_path(painting, "data.painting"))
     return _variant(storage, likelihood, _scream, jnp.asarray(pixels, jnp.float32) / 255)
 
 

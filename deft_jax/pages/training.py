@@ -27,7 +27,8 @@ def configuration(config: Mapping) -> str:
 
 def options(given: Mapping) -> str:
     """'name (field value, ...)' of a section of a configuration, or its fields alone."""
-    rest = ", ".join(f"{field} {plainly(value)}" for field, value in given.items() if field != "name")
+    rest = ", ".join(f"{field} {plainly(value)}" for field, value in given.items()
+                     if field != "name" and value is not None)
     if "name" not in given:
         return rest
     return f"{given['name']} ({rest})" if rest else str(given["name"])
