@@ -36,7 +36,8 @@ def draw_factors(source: Source, num_samples: int, seed: int) -> np.ndarray:
     """
     if source.num_images > num_samples:
         return factors.draw(seed, num_samples, source.factor_sizes)
-    index_N = np.random.default_rng(seed).permutation(source.num_images)
+    # A stream of its own: a metric may split the sample by a permutation of the same length and seed.
+    index_N = np.random.default_rng((seed, source.num_images)).permutation(source.num_images)
     return np.stack(np.unravel_index(index_N, source.factor_sizes), axis=1).astype(np.int32)
 
 

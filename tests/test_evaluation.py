@@ -53,7 +53,7 @@ def test_a_set_with_no_more_images_than_asked_for_is_taken_whole_in_a_random_ord
 def test_encoding_many_examples_equals_encoding_each(experiment, params):
     """Whole chunks, a part of one, less than one: an example's posterior depends on its image alone."""
     source, model = experiment.source, experiment.model
-    factors = evaluation.draw_factors(source, 1203, 0)
+    factors = draw(0, 1203, source.factor_sizes)
     encoder = evaluation.Encoder(experiment)
     images = source.render(source.arrays, jnp.asarray(factors), jax.random.key(0))
     for stage in range(2):
