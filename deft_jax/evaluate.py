@@ -4,71 +4,109 @@
                                 [--jobs 2]
     python -m deft_jax.evaluate --codes FILE.npz [--metrics mig,dci]
 
-A workdir is that of a training, finished or interrupted. Every metric is computed of the posterior means and of sampled
-codes, of all latents and of the active ones alone (metrics/latents.py); mig_posterior, of the posteriors themselves, is
-the same for both. With several workdirs the runs stand side by side, as many at a time as --jobs says, and udr compares
-them. An archive holds `codes` [N, D] and `factors` [N, F], and may hold `logvar` [N, D], where the codes are means of
-posteriors; nothing else in it is read.
+A workdir is that of a training, finished or interrupted; the folder of several seeds or of a study stands for all of
+its runs. Every metric is computed of the posterior means and of sampled codes, of all latents and of the active ones
+alone (metrics/latents.py); mig_posterior, of the posteriors themselves, is the same for both. With several workdirs the
+runs stand side by side, as many at a time as --jobs says, and udr compares them. An archive holds `codes` [N, D] and
+`factors` [N, F], and may hold `logvar` [N, D], where the codes are means of posteriors; nothing else in it is read.
 
-Results go into the workdir's results.json under 'evaluation', or beside the archive into FILE.results.json.
+Results go into the workdir's results.json under 'evaluation', or beside the archive into FILE.results.json, after each
+metric: 'scores', variant -> metric -> its dict, and 'refused', variant -> metric -> why it could not be computed. The
+command ends with status 0 where each run has at least one score. A factor that is constant in the sample is left out.
+
+Another evaluation of the same sample (step, num_samples, seed, and options of the metrics they share) adds its metrics
+to those there. One of another sample takes the place under 'evaluation', and what was there moves to the list
+'earlier_evaluations'. All other entries of the file stay as they are.
 """
 
 import concurrent.futures
 import functools
-import inspect
+import hashlib
 import json
 import multiprocessing
 import os
 import pathlib
 import queue
 import sys
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from deft_jax import commands
 from deft_jax.jax_settings import pinned
 from deft_jax.options import check
+from deft_jax.paths import local_path
 
-DEFAULT = ("mig", "mig_posterior", "nmi", "sap", "dci", "modularity_explicitness", "infomec", "irs",
-           "gaussian_total_correlation", "factor_vae")  # fmt: skip
+# In the order in which they are computed: the quick ones first.
+DEFAULT = ("mig", "nmi", "gaussian_total_correlation", "irs", "mig_posterior", "sap", "infomec",
+           "modularity_explicitness", "factor_vae", "dci")  # fmt: skip
 AT_ONCE = 1_000_000  # images that a metric which draws its own asks for in one call; many at a time are quickest
 VARIANTS = ("mean", "mean_active", "sampled", "sampled_active")
+LEAST = 20  # images of a sample: one for each bin of a latent, in the metrics that count
 
 
 @pinned()
-def evaluate(workdir, names=None, *, step=None, num_samples=10_000, seed=0, variants=VARIANTS) -> dict:
-    """Scores the model of a workdir and adds them to its results.json.
+def evaluate(
+    workdir: str | os.PathLike,
+    names: Sequence[str] | Mapping[str, Mapping] | None = None,
+    *,
+    step: int | None = None,
+    num_samples: int = 10_000,
+    seed: int = 0,
+    variants: Sequence[str] = VARIANTS,
+) -> dict:
+    """Scores the model of a workdir and adds the scores to its results.json, metric by metric.
 
-    names: of metrics, or a mapping of each to fields of its own, {'dci': {'model': 'linear'}}; those of DEFAULT that
-    the data set allows unless told. step: of the checkpoint, the newest unless
-    told. num_samples: images drawn. variants: of the codes, see VARIANTS.
-    Returns what the entry 'evaluation' of results.json holds: 'scores', variant -> metric -> its dict, and how they
-    were obtained. Raises ValueError in one line where the workdir holds no model, a name is unknown, or a metric needs
-    more than is known of the images.
+    Args:
+      workdir: of one training.
+      names: of metrics, or a mapping of each to its options, {'dci': {'model': 'linear'}}. Default: those of DEFAULT
+        that the data set allows.
+      step: of the checkpoint. Default: the newest.
+      num_samples: images of the sample, at least 20; a set with no more images is taken whole.
+      seed: of the sample and of metrics that draw, >= 0.
+      variants: of the codes, some of VARIANTS.
+
+    Returns:
+      This evaluation, as it stands in results.json under 'evaluation' (with what was there of the same sample):
+      'scores', variant -> metric -> its dict; 'refused', variant -> metric -> why there is none; 'factor_names' of the
+      columns that were scored and 'left_out', those constant in the sample; 'num_images', distinct images in the
+      sample; and how the scores were obtained.
+
+    Raises:
+      ValueError: the workdir holds no model, a name is unknown, or none of the metrics could be computed; one line.
     """
     import jax
     import numpy as np
 
-    from deft_jax import evaluation, metrics, trained
+    from deft_jax import evaluation, metrics, scoring, trained
     from deft_jax.metrics.latents import active_latents
 
     _check(DEFAULT if names is None else names, num_samples, variants, seed)
-    target = pathlib.Path(workdir) / "results.json"
-    if pathlib.Path(workdir).exists():
-        _check_target(target)
+    workdir = local_path(workdir, "workdir")
+    runs = runs_of(workdir)
+    if runs != [workdir]:
+        raise ValueError(f"{workdir} holds {len(runs)} runs; give the workdir of one, such as {runs[0]}")
+    if workdir.exists():
+        _check_target(workdir / "results.json")
     model = trained.load(workdir, step)
+    source = model.source
     chosen = {name: dict(fields) for name, fields in names.items()} if isinstance(names, Mapping) else {}
     for name, fields in chosen.items():
         check(metrics.get(name), fields, name, metrics.GIVEN)
-    names = _fitting(names, model.source)
-    factors = evaluation.draw_factors(model.source, num_samples, seed)
+    factors = evaluation.draw_factors(source, num_samples, seed)
+    image_N = np.ravel_multi_index(tuple(factors.T), source.factor_sizes)
+    truth = source.ground_truth(factors)
+    columns = evaluation.varying_factors(truth)
+    continuous = [source.ground_truth_continuous[column] for column in columns]
+
+    def check_metric(name):
+        evaluation.check_metric(name, source)
+        _check_columns(name, columns)
+
+    names, unfit = _fitting(names, check_metric)
     posterior = model.encode_factors(factors)
     latents = active_latents(posterior.mean, posterior.logvar)
     useful = np.flatnonzero(~latents["passive"])
     noise = np.random.default_rng(seed).standard_normal(posterior.mean.shape).astype(np.float32)
     codes = {"mean": posterior.mean, "sampled": posterior.mean + np.exp(0.5 * posterior.logvar) * noise}
-
-    truth = model.source.ground_truth(factors)
     posterior_of = evaluation.Table(model.experiment, model.params, model.stage)
 
     def encode(kind, kept):
@@ -84,92 +122,165 @@ def evaluate(workdir, names=None, *, step=None, num_samples=10_000, seed=0, vari
 
         return encode_factors
 
-    scores, seconds = {}, {}
-    everything = np.arange(codes["mean"].shape[1])
-    for variant in variants:
-        kind, _, active = variant.partition("_")
-        kept = useful if active else everything
-        if active and len(useful) == len(everything) and kind in scores:
-            scores[variant] = scores[kind]  # no latent is passive: the same codes
-            continue
-        scores[variant] = {}
+    def compute(name, kind, kept, progress):
+        if not len(kept):
+            raise ValueError("no latent is active")
+        offered = {"seed": seed, "chunk": AT_ONCE, "groups": image_N, "progress": progress}
+        options = evaluation.accepted(name, offered, continuous) | _of_columns(chosen.get(name, {}), columns)
+        return evaluation.metric(
+            name, encode(kind, kept), codes[kind][:, kept], truth[:, columns], source,
+            jax.tree.map(lambda leaf: leaf[:, kept], posterior), **options,
+        )  # fmt: skip
+
+    scored = scoring.Scores(
+        workdir / "results.json",
+        variants,
+        {
+            "step": model.step,
+            "stage": model.stage,
+            "active": np.flatnonzero(latents["active"]),
+            "mixed": np.flatnonzero(latents["mixed"]),
+            "passive": np.flatnonzero(latents["passive"]),
+            "factor_names": [source.ground_truth_names[column] for column in columns],
+            "left_out": [name for f, name in enumerate(source.ground_truth_names) if f not in columns],
+            "options": {name: fields for name, fields in chosen.items() if fields},
+            "num_images": len(np.unique(image_N)),
+            "digest": source.digest,
+            **_obtained(num_samples, seed),
+        },
+        names,
+    )
+    for name, reason in unfit.items():
+        for variant in variants:
+            scored.refuse(variant, name, reason)
+    everything = np.arange(posterior.mean.shape[1])
+    with scoring.Progress(len(names) * len(variants), workdir.name) as progress:
         for name in names:
-            if metrics.kind(name) == "runs" or not len(kept):
-                continue
-            of_means = scores.get("mean_active" if active else "mean", {})
-            if metrics.kind(name) == "posteriors" and name in of_means:
-                scores[variant][name] = of_means[name]  # it does not depend on the codes
-                continue
-            begin = time.perf_counter()
-            taken = inspect.signature(metrics.get(name)).parameters
-            options = {option: value for option, value in (("seed", seed), ("chunk", AT_ONCE)) if option in taken}
-            options |= chosen.get(name, {})
-            scores[variant][name] = evaluation.metric(
-                name, encode(kind, kept), codes[kind][:, kept], truth, model.source,
-                jax.tree.map(lambda leaf, kept=kept: leaf[:, kept], posterior), **options,
-            )  # fmt: skip
-            seconds[f"{name}, {variant}"] = time.perf_counter() - begin
-    result = {
-        "step": model.step,
-        "stage": model.stage,
-        "scores": scores,
-        "active": np.flatnonzero(latents["active"]),
-        "mixed": np.flatnonzero(latents["mixed"]),
-        "passive": np.flatnonzero(latents["passive"]),
-        "options": {name: fields for name, fields in chosen.items() if fields},
-        **_obtained(num_samples, seed, seconds),
-    }
-    _write(target, result)
-    return result
+            computed: dict[tuple, str] = {}  # what the metric is computed of -> the variant that has it
+            for variant in variants:
+                kind, _, active = variant.partition("_")
+                kept = useful if active else everything
+                # Posteriors do not depend on the kind of codes; without passive latents, nor do they on 'active'.
+                same = (kind if metrics.kind(name) != "posteriors" else "", tuple(kept))
+                if same in computed:
+                    scored.copy(computed[same], variant, name)
+                else:
+                    progress.start(f"{name}, {variant}")
+                    scored.add(variant, name, functools.partial(compute, name, kind, kept, progress.within))
+                    computed[same] = variant
+                progress.finish()
+        scored.write()
+        if scored.moved:
+            progress.say(f"{scored.path}: scores of another sample are kept under 'earlier_evaluations'")
+    return scored.result()
 
 
-def _fitting(names, source):
-    """The names, or those of DEFAULT that the source allows. Raises ValueError for one told that does not fit."""
-    from deft_jax import evaluation
+def _fitting(names, check_metric: Callable[[str], None]) -> tuple[list[str], dict[str, str]]:
+    """The names that can be computed, and why the others cannot.
 
-    def fits(name):
+    names: None for those of DEFAULT that can be. Metrics that compare runs are left out. Raises ValueError where none
+    is left.
+    """
+    from deft_jax import metrics
+
+    unfit = {}
+    for name in DEFAULT if names is None else names:
         try:
-            evaluation.check_metric(name, source)
-        except ValueError:
-            if names is not None:
-                raise
-            return False
-        return True
+            check_metric(name)
+        except ValueError as error:
+            unfit[name] = str(error)
+    fit = [name for name in (DEFAULT if names is None else names) if name not in unfit]
+    if not fit:
+        raise ValueError("; ".join(dict.fromkeys(unfit.values())))
+    return [name for name in fit if metrics.kind(name) != "runs"], {} if names is None else unfit
 
-    return [name for name in (DEFAULT if names is None else names) if fits(name)]
+
+def _check_columns(name: str, columns) -> None:
+    """Raises ValueError where the metric needs factors and none varies. columns: those that do."""
+    from deft_jax import metrics
+
+    if metrics.kind(name) in ("samples", "posteriors") and not len(columns):
+        raise ValueError(f"the metric {name!r} needs factors, and no factor varies in the sample")
+
+
+def _of_columns(options: Mapping, columns) -> dict:
+    """A metric's options, with those that name factors by their index meant for some columns of the factors only."""
+    made, place = dict(options), {column: index for index, column in enumerate(columns)}
+    if isinstance(made.get("continuous"), list | tuple):
+        made["continuous"] = [entry for column, entry in enumerate(made["continuous"]) if column in place]
+    if made.get("average_over") is not None:
+        made["average_over"] = [place.get(column, column) for column in made["average_over"] if column in place]
+    return made
 
 
 @pinned()
-def evaluate_codes(path, names=None) -> dict:
+def evaluate_codes(path: str | os.PathLike, names: Sequence[str] | None = None) -> dict:
     """Scores an archive of codes and factors and writes FILE.results.json beside it; see the head of this file.
 
-    names: of metrics, those of DEFAULT that the archive allows unless told.
+    Args:
+      path: of the archive. Columns of its factors with many distinct real numbers are taken as continuous
+        (metrics/inputs.py, continuous_columns).
+      names: of metrics. Default: those of DEFAULT that the archive allows.
+
+    Returns:
+      As `evaluate`, with the one variant 'codes'.
+
+    Raises:
+      ValueError: the archive cannot be read, a name is unknown, or none of the metrics could be computed; one line.
     """
+    import numpy as np
 
-    from deft_jax import information, metrics
+    from deft_jax import evaluation, metrics, scoring
+    from deft_jax.metrics import inputs
 
-    told = names is not None
-    names = names if told else [name for name in DEFAULT if metrics.kind(name) != "sampler"]
-    _check(names, 1, VARIANTS)
-    for name in names:
+    _check(DEFAULT if names is None else names, LEAST, VARIANTS)
+    path = local_path(path, "--codes")
+    codes, factors, logvar = _read_codes(path)
+    codes, values, continuous = inputs.mixed_samples(codes, factors, None, allow_constant=True)
+    if factors.dtype.kind == "f":  # numbers that are all integers become integers
+        factors = np.stack(values, axis=1)
+    columns = evaluation.varying_factors(factors)
+
+    def check_metric(name):
         if metrics.kind(name) in ("sampler", "runs"):
             raise ValueError(f"the metric {name!r} needs a model, not an archive of codes: give --workdir")
-    path = pathlib.Path(path)
-    *sample, logvar = _read_codes(path)
-    codes, factors = information.check_samples(*sample)
-    if logvar is None and not told:
-        names = [name for name in names if metrics.kind(name) != "posteriors"]
+        if metrics.kind(name) == "posteriors" and logvar is None:
+            raise ValueError(f"the metric {name!r} looks at posteriors: give their logvar beside their means")
+        _check_columns(name, columns)
+
+    names, unfit = _fitting(names, check_metric)
     target = path.with_name(path.name + ".results.json")
     _check_target(target)
-    scores, seconds = {}, {}
-    for name in names:
-        begin = time.perf_counter()
+    image_N = inputs.distinct_rows(codes, factors)
+
+    def compute(name, progress):
+        options = evaluation.accepted(name, {"groups": image_N, "progress": progress}, continuous[columns])
         posterior = {"logvar": logvar} if metrics.kind(name) == "posteriors" else {}
-        scores[name] = metrics.compute(name, codes, factors, **posterior)
-        seconds[name] = time.perf_counter() - begin
-    result = {"scores": {"codes": scores}, **_obtained(len(codes), 0, seconds)}
-    _write(target, result)
-    return result
+        return metrics.compute(name, codes, factors[:, columns], **posterior, **options)
+
+    arrays = (codes, factors) if logvar is None else (codes, factors, logvar)
+    scored = scoring.Scores(
+        target,
+        ("codes",),
+        {
+            "factor_names": [f"factor {column}" for column in columns],
+            "left_out": [f"factor {column}" for column in range(factors.shape[1]) if column not in columns],
+            "num_images": len(np.unique(image_N)),
+            "digest": hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)).hexdigest(),
+            **_obtained(len(codes), 0),
+        },
+        names,
+    )
+    for name, reason in unfit.items():
+        scored.refuse("codes", name, reason)
+    with scoring.Progress(len(names), path.name) as progress:
+        for name in names:
+            progress.start(name)
+            scored.add("codes", name, functools.partial(compute, name, progress.within))
+            progress.finish()
+        if scored.moved:
+            progress.say(f"{scored.path}: scores of other codes are kept under 'earlier_evaluations'")
+    return scored.result()
 
 
 def _read_codes(path):
@@ -189,7 +300,7 @@ def _read_codes(path):
 
 
 @pinned()
-def compare(workdirs, *, num_samples=10_000, seed=0) -> dict:
+def compare(workdirs: Sequence[str | os.PathLike], *, num_samples: int = 10_000, seed: int = 0) -> dict:
     """UDR of several runs on the same images, Spearman and lasso: {'spearman': ..., 'lasso': ...}; see metrics/udr.py.
 
     Raises ValueError where there are fewer than two runs or their data sets differ.
@@ -221,11 +332,11 @@ def _check(names, num_samples, variants, seed=0) -> None:
         options.choose(dict.fromkeys(VARIANTS), variant, "variant")
     if not names or not variants or num_samples < 1:
         raise ValueError("there must be a metric, a variant and a sample at least")
-    options.check_count("num_samples", num_samples)
+    options.check_count("num_samples", num_samples, least=LEAST)
     options.check_count("seed", seed, least=0)
 
 
-def _obtained(num_samples, seed, seconds) -> dict:
+def _obtained(num_samples, seed) -> dict:
     """How scores came about."""
     import platform
 
@@ -238,7 +349,7 @@ def _obtained(num_samples, seed, seconds) -> dict:
 
     versions = {module.__name__: module.__version__ for module in (deft_jax, jax, np, scipy, sklearn)}
     versions["python"] = platform.python_version()
-    return {"num_samples": num_samples, "seed": seed, "seconds": seconds, "versions": versions}
+    return {"num_samples": num_samples, "seed": seed, "versions": versions}
 
 
 def _check_target(path) -> None:
@@ -250,15 +361,7 @@ def _check_target(path) -> None:
         raise ValueError(f"cannot write {path}: {path.parent} is read-only")
 
 
-def _write(path, result) -> None:
-    """Adds the entry 'evaluation' to a results file and leaves its other entries."""
-    from deft_jax.logs import plain, read_object, write_atomically
-
-    held = read_object(path) or {}
-    write_atomically(path, json.dumps(held | {"evaluation": plain(result)}, indent=2) + "\n")
-
-
-def table(columns) -> str:
+def table(columns: Mapping[str, Mapping[str, float]]) -> str:
     """A text table: columns, name -> {row: value}."""
     rows = list(dict.fromkeys(row for values in columns.values() for row in values))
     width = max([12, *(len(row) for row in rows)]) + 2
@@ -268,6 +371,42 @@ def table(columns) -> str:
         cells = (f"{values[row]:.3f}" if row in values else "" for values in columns.values())
         lines.append(f"{row:<{width}}" + "".join(f"{cell:>{widths[name]}}" for cell, name in zip(cells, columns)))  # noqa: B905
     return "\n".join(lines)
+
+
+def runs_of(workdir: pathlib.Path) -> list[pathlib.Path]:
+    """The workdirs of the trainings that a folder stands for: itself, or those of its seeds or of its study.
+
+    Raises ValueError where the folder is that of several seeds or of a study and holds none.
+    """
+    from deft_jax.logs import read_object
+
+    try:
+        config = read_object(workdir / "config.json") or {}
+    except ValueError:  # to be refused, as the workdir of one run, with what is wrong
+        return [workdir]
+    if not ("runs" in config or config.get("num_seeds")):
+        return [workdir]
+    found = workdir.glob("**/run/config.json" if "runs" in config else "seed_*/config.json")
+    runs = sorted((path.parent for path in found), key=_by_number)
+    if not runs:
+        raise ValueError(f"{workdir} holds no run yet")
+    return runs
+
+
+def _by_number(path: pathlib.Path) -> list:
+    """Sorts seed_10 behind seed_9."""
+    parts = [part.rpartition("_") for part in path.parts]
+    return [(name, int(end), "") if end.isdecimal() else ("_".join((name, end)), 0, "") for name, _, end in parts]
+
+
+def _labels(given: Sequence[pathlib.Path], runs: Sequence[tuple[pathlib.Path, pathlib.Path]]) -> list[str]:
+    """A short name for each of (run, the folder that stood for it): all different."""
+    names = []
+    for run, folder in runs:
+        inner = run.relative_to(folder)
+        inner = inner.parent if inner.name == "run" else inner
+        names.append(str(inner) if len(given) == 1 and run != folder else str(pathlib.Path(folder.name) / inner))
+    return [str(run) if names.count(name) > 1 else name for name, (run, _) in zip(names, runs, strict=True)]
 
 
 def _score(workdirs, jobs, **options):
@@ -325,12 +464,12 @@ def main(argv=None) -> None:
     """Entry point; bad input ends in one line and status 2, one line a run where several are scored."""
     parser = commands.Parser("deft_jax.evaluate", __doc__)
     where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument("--workdir", nargs="+", metavar="DIR", help="workdirs of trainings")
+    where.add_argument("--workdir", nargs="+", metavar="DIR", help="workdirs of trainings, folders of seeds or studies")
     where.add_argument("--codes", metavar="FILE.npz", help="an archive with codes and factors")
     parser.add_argument("--metrics", help=f"names between commas ({','.join(DEFAULT)}, or those that the data allow)")
     parser.add_argument("--variants", default=",".join(VARIANTS), help="of the codes (%(default)s)")
-    parser.add_argument("--step", type=int, help="of the checkpoint; the newest unless told")
-    parser.add_argument("--num_samples", type=int, default=10_000, help="images drawn (%(default)s)")
+    parser.add_argument("--step", type=int, help="of the checkpoint (default: the newest)")
+    parser.add_argument("--num_samples", type=int, default=10_000, help="images of the sample (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the draws (%(default)s)")
     parser.add_argument("--jobs", type=int, help="workdirs scored at a time (one a core; one on an accelerator)")
     args = parser.parse_args(argv)
@@ -345,37 +484,54 @@ def _run(args) -> None:
     names = None if args.metrics is None else [word for word in args.metrics.split(",") if word]
     variants = [word for word in args.variants.split(",") if word]
     if args.codes is not None:
-        print(table({"codes": headlines(evaluate_codes(args.codes, names)["scores"]["codes"])}))
+        result = evaluate_codes(args.codes, names)
+        print(table({"codes": headlines(result["scores"]["codes"], labelled=True)}))
+        _print_gaps(result)
         return
     _check(DEFAULT if names is None else names, args.num_samples, variants, args.seed)
     if args.jobs is not None and args.jobs < 1:
         raise ValueError(f"--jobs must be at least 1, got {args.jobs}")
-    if names and "udr" in names and len(args.workdir) < 2:
+    given = [local_path(workdir, "--workdir") for workdir in args.workdir]
+    runs = [(run, folder) for folder in given for run in runs_of(folder)]
+    if names and "udr" in names and len(runs) < 2:
         raise ValueError("udr compares several runs: give two workdirs or more")
+    label_of = {run: label for (run, _), label in zip(runs, _labels(given, runs), strict=True)}
     options = {"num_samples": args.num_samples, "seed": args.seed}
-    scoring = options | {"names": names, "step": args.step, "variants": variants}
-    columns, scored, failed = {}, [], {}
-    for workdir, result in _score(args.workdir, args.jobs, **scoring):
+    fields = options | {"names": names, "step": args.step, "variants": variants}
+    columns, scored, failed = {}, {}, {}
+    for workdir, result in _score(list(label_of), args.jobs, **fields):
         if isinstance(result, Exception):
             failed[workdir] = result
             continue
-        scored.append(workdir)
-        prefix = f"{pathlib.Path(workdir).name} " if len(args.workdir) > 1 else ""
-        columns |= {prefix + variant: headlines(scores) for variant, scores in result["scores"].items()}
-        told = [f"{len(result[kind])} {kind}" for kind in ("active", "mixed", "passive")]
-        print(f"{workdir}, step {result['step']}: latents {', '.join(told)}")
+        scored[workdir] = result
+        prefix = f"{label_of[workdir]} " if len(label_of) > 1 else ""
+        columns |= {prefix + variant: headlines(scores, labelled=True) for variant, scores in result["scores"].items()}
+        latents = [f"{len(result[kind])} {kind}" for kind in ("active", "mixed", "passive")]
+        print(f"{workdir}, step {result['step']}: latents {', '.join(latents)}")
     if any(columns.values()):
         print(table(columns))
+    for workdir, result in scored.items():
+        _print_gaps(result, f"{label_of[workdir]}: " if len(label_of) > 1 else "")
     if names and "udr" in names and len(scored) > 1:
-        for correlation, found in compare(scored, **options).items():
-            told = ", ".join(f"{pathlib.Path(d).name} {u:.3f}" for d, u in zip(scored, found["udr"]))  # noqa: B905
-            print(f"udr, {correlation}: {told}")
+        for correlation, found in compare(list(scored), **options).items():
+            values = ", ".join(f"{label_of[run]} {udr:.3f}" for run, udr in zip(scored, found["udr"], strict=True))
+            print(f"udr, {correlation}: {values}")
     for workdir, error in failed.items():
         line = " ".join(str(error).split())
-        print(f"deft_jax.evaluate: {line if workdir in line else f'{workdir}: {line}'}", file=sys.stderr)
+        print(f"deft_jax.evaluate: {line if str(workdir) in line else f'{workdir}: {line}'}", file=sys.stderr)
     if failed:
         bad = all(isinstance(error, ValueError) for error in failed.values())
         sys.exit(commands.BAD_INPUT if bad else commands.FAILED)
+
+
+def _print_gaps(result: Mapping, prefix: str = "") -> None:
+    """Prints what is not in the table: factors that do not vary, and metrics without a score."""
+    from deft_jax.scoring import not_scored
+
+    if result["left_out"]:
+        print(f"{prefix}left out, constant in the sample: {', '.join(result['left_out'])}")
+    for line in not_scored(result["refused"]):
+        print(f"{prefix}not scored: {line}")
 
 
 if __name__ == "__main__":

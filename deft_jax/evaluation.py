@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import functools
+import inspect
 import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -18,13 +19,27 @@ from deft_jax.source import Source
 from deft_jax.state import Posterior
 from deft_jax.steps import Experiment
 
-_COUNTS = ("num_active", "num_distinct_train", "num_distinct_test")  # how keys of counts end, which are no scores
 _CHUNK = 200  # images encoded at a time; on a CPU, 500 are twice as slow an image, out of its cache
 
 
 def draw_factors(source: Source, num_samples: int, seed: int) -> np.ndarray:
-    """Factors of `num_samples` examples, uniform and independent: int32 [N, F]. The same for the same seed."""
-    return factors.draw(seed, num_samples, source.factor_sizes)
+    """Factors of a sample of images; the same for the same seed.
+
+    Args:
+      source: the data set.
+      num_samples: images to draw. A set with no more images is taken whole, each image once, in a random order: the
+        sample then has source.num_images rows. From a larger set the draws are uniform and independent, so an image
+        may occur more than once.
+      seed: integer >= 0.
+
+    Returns:
+      int32 [N, F], N = min(num_samples, source.num_images).
+    """
+    if source.num_images > num_samples:
+        return factors.draw(seed, num_samples, source.factor_sizes)
+    # A stream of its own: a metric may split the sample by a permutation of the same length and seed.
+    index_N = np.random.default_rng((seed, source.num_images)).permutation(source.num_images)
+    return np.stack(np.unravel_index(index_N, source.factor_sizes), axis=1).astype(np.int32)
 
 
 class Encoder:
@@ -116,13 +131,38 @@ def cores() -> list[int]:
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count()))
 
 
+def varying_factors(factors_NxF: np.ndarray) -> np.ndarray:
+    """Indices of the factors that take more than one value in a sample: int64 [K]."""
+    return np.flatnonzero((factors_NxF != factors_NxF[:1]).any(axis=0))
+
+
 def score(codes: np.ndarray, factors_NxF: np.ndarray, num_bins: int = 20) -> dict:
-    """MIG and the NMI matrix with its two highest values a factor (see metrics/) of codes [N, D]; nothing if F = 0."""
-    if not factors_NxF.shape[1]:
+    """MIG and NMI (metrics/mig.py, metrics/nmi.py) of a sample, whichever of its factors vary.
+
+    Args:
+      codes: [N, D]. factors_NxF: the ground truth of the same images.
+      num_bins: equal-width bins per latent.
+
+    Returns:
+      The two metrics' dicts in one; {} if F = 0. A factor that is constant in the sample has zeros in every array and
+      no part in the mean 'mig', which is absent if no factor varies.
+    """
+    num_factors = factors_NxF.shape[1]
+    if not num_factors:
         return {}
-    return metrics.compute("mig", codes, factors_NxF, num_bins=num_bins) | metrics.compute(
-        "nmi", codes, factors_NxF, num_bins=num_bins
-    )
+    varying = varying_factors(factors_NxF)
+    found = {}
+    for name in ("mig", "nmi") if len(varying) else ():
+        found |= metrics.compute(name, codes, factors_NxF[:, varying], num_bins=num_bins)
+    if len(varying) == num_factors:
+        return found
+    whole = {"mig_per_factor": np.zeros(num_factors), "nmi": np.zeros((codes.shape[1], num_factors)),
+             "nmi1": np.zeros(num_factors), "nmi2": np.zeros(num_factors),
+             "nmi1_latent": np.zeros(num_factors, np.int64)}  # fmt: skip
+    for name, values in whole.items():
+        if name in found:
+            values[..., varying] = found[name]
+    return found | whole
 
 
 @functools.partial(jax.jit, static_argnums=2)
@@ -151,6 +191,23 @@ def check_metric(name: str, source: Source) -> None:
         raise ValueError(f"the metric {name!r} needs factors, and nothing is known of these images")
 
 
+def accepted(name: str, offered: Mapping, continuous: Sequence[bool] = ()) -> dict:
+    """The arguments that the metric of this name takes, out of those which a caller can offer to any.
+
+    Args:
+      name: of the metric.
+      offered: argument -> value, such as 'seed', 'groups' or 'progress'.
+      continuous: for each factor of the sample, whether it is continuous rather than a class. Passed on as `continuous`
+        where a factor is, or where the metric would find out from the values (default None).
+    """
+    parameters = inspect.signature(metrics.get(name)).parameters
+    found = {option: value for option, value in offered.items() if option in parameters}
+    if "continuous" in parameters and len(continuous):
+        if any(continuous) or parameters["continuous"].default is None:
+            found["continuous"] = [bool(entry) for entry in continuous]
+    return found
+
+
 def metric(
     name: str,
     encode: Callable,
@@ -162,27 +219,47 @@ def metric(
 ) -> dict:
     """The metric of this name, whatever it takes: the sample of codes and factors, or `encode`, factors -> codes.
 
-    factors_NxF: the ground truth of the sample. posterior: that of the same images and latents, for a metric that looks
-      at posteriors.
-    Raises ValueError for a metric that compares runs or needs more than is known of the source's images, and as the
-    metric itself.
+    Args:
+      name: of the metric.
+      encode: factors as the source's renderer takes them, integers [N, F] -> codes [N, D].
+      codes: [N, D].
+      factors_NxF: the ground truth of the sample, or some columns of it.
+      source: the data set.
+      posterior: that of the same images and latents, for a metric that looks at posteriors.
+      **kwargs: the metric's own options. `continuous` defaults to what the source knows of its factors, where
+        factors_NxF has all of them.
+
+    Raises:
+      ValueError: the metric compares runs or needs more than is known of the source's images; and as the metric itself.
     """
     check_metric(name, source)
     if metrics.kind(name) == "sampler":
         return metrics.get(name)(encode, source.factor_sizes, **kwargs)
+    continuous = source.ground_truth_continuous
+    if factors_NxF.shape[1] == len(continuous):
+        kwargs = accepted(name, {}, continuous) | kwargs
     if metrics.kind(name) == "posteriors":
         return metrics.compute(name, posterior.mean, factors_NxF, logvar=posterior.logvar, **kwargs)
     return metrics.compute(name, codes, factors_NxF, **kwargs)
 
 
-def headlines(scores: Mapping[str, Mapping]) -> dict[str, float]:
-    """The single numbers of metric dicts, name -> value, in their order; counts of latents and images left out."""
-    return {
-        key: float(value)
-        for found in scores.values()
-        for key, value in found.items()
-        if np.ndim(value) == 0 and not isinstance(value, str) and not key.endswith(_COUNTS)
-    }
+def headlines(scores: Mapping[str, Mapping], labelled: bool = False) -> dict[str, float]:
+    """The single numbers of metric dicts, name -> value, in their order.
+
+    Args:
+      scores: metric -> its dict. Arrays, text and counts ('num_...', '..._num_active') are left out.
+      labelled: whether a number has the metric's estimator in its name, where the dict has a text 'estimator':
+        'infom (knn)'.
+    """
+    rows = {}
+    for found in scores.values():
+        estimator = found.get("estimator")
+        suffix = f" ({estimator})" if labelled and isinstance(estimator, str) else ""
+        for key, value in found.items():
+            is_number = np.ndim(value) == 0 and np.asarray(value).dtype.kind in "iuf"
+            if is_number and not key.startswith("num_") and not key.endswith("num_active"):
+                rows[key + suffix] = float(value)
+    return rows
 
 
 def factor_information(

@@ -266,6 +266,10 @@ def _check_evals(evals, source, num_samples: int = 10_000) -> None:
         chosen = {key: value for key, value in section.items() if key != "every"}
         options.check(metrics.get(name), chosen, f"evals.{name}", metrics.GIVEN)
         _try_metric(name, chosen, len(source.ground_truth_names), num_samples)
+        for field in _OF_SAMPLES if metrics.kind(name) == "samples" else ():
+            if (chosen.get(field) or 0) >= source.num_images:
+                limit = f"below the number of images, {source.num_images}"
+                raise ValueError(f"evals.{name}.{field} must be {limit}, got {chosen[field]}")
 
 
 _FEW = 100  # samples, or training points, of a trial

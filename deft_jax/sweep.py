@@ -195,7 +195,8 @@ def _scores(config: Mapping, directory: pathlib.Path) -> dict[str, dict]:
     found = evaluate.evaluate(
         directory, study.metric_options(config), num_samples=config["num_samples"], variants=("mean",)
     )
-    return plain({name: _numbers(numbers) for name, numbers in found["scores"]["mean"].items()})
+    scores = found["scores"]["mean"]  # without a metric that could not be computed: its reason is in results.json
+    return plain({name: _numbers(scores.get(name, {})) for name in config["metrics"]})
 
 
 def _numbers(found: Mapping) -> dict[str, float]:
@@ -203,7 +204,8 @@ def _numbers(found: Mapping) -> dict[str, float]:
     import numpy as np
 
     means = {name: float(np.mean(found[name])) for name in ("nmi1", "nmi2") if np.ndim(found.get(name)) == 1}
-    return {name: float(value) for name, value in found.items() if np.ndim(value) == 0} | means
+    single = {name: value for name, value in found.items() if np.ndim(value) == 0 and not name.startswith("num_")}
+    return {name: float(value) for name, value in single.items() if np.asarray(value).dtype.kind in "iuf"} | means
 
 
 def _worker(config, workdir, cores, queue) -> None:
@@ -236,12 +238,13 @@ def run(config, workdir: str | pathlib.Path, jobs: int | None = None) -> dict:
     Raises ValueError where the study or one of its runs does not fit, before anything is trained; Interrupted after
     SIGTERM or SIGINT, when every run under way has saved its state.
     """
-    from deft_jax import evaluation, loop, metrics, options
+    from deft_jax import evaluate, evaluation, loop, metrics, options
 
     config = study.settled(plain(config.to_dict() if hasattr(config, "to_dict") else config))
     todo = study.cells(config)
     if config.get("pack") is not None:
         options.check_count("pack", config["pack"])
+    options.check_count("num_samples", config["num_samples"], least=evaluate.LEAST if config["metrics"] else 1)
     for name, fields in study.metric_options(config).items():
         if metrics.kind(name) == "runs":
             raise ValueError(f"the metric {name!r} compares several runs: score them with deft_jax.evaluate")

@@ -20,7 +20,7 @@ FLOORS = (
     ("data", "metrics", "models", "plots"),
     ("objectives", "optim", "presets", "freezing_plots", "report_plots"),
     ("steps", "trials", "checkpoint", "logs"),
-    ("experiment", "evaluation", "commands"),
+    ("experiment", "evaluation", "commands", "scoring"),
     ("record",),
     ("loop",),
     ("trained",),

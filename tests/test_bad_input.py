@@ -306,7 +306,7 @@ EVALUATE = [
     (("--workdir", "done", "--seed", "-1"), "seed must be at least 0, got -1"),
     (("--workdir", "done", "--jobs", "0"), "--jobs must be at least 1, got 0"),
     (("--workdir", "done", "--metrics", "udr"), "udr compares several runs: give two workdirs or more"),
-    (("--codes", ""), "cannot read codes and factors from .: "),
+    (("--codes", ""), "--codes is empty; give a path"),
     (("--codes", "nowhere.npz"), "cannot read codes and factors from nowhere.npz: No such file or directory"),
     (("--codes", "empty"), "cannot read codes and factors from empty: Is a directory"),
     (("--codes", "words.txt"), "cannot read codes and factors from words.txt: "),
@@ -315,7 +315,7 @@ EVALUATE = [
     (("--codes", "pickles.npz"), "it lacks codes; it has images, factors"),
     (("--codes", "holes.npz"), "codes must be finite, got nan in row 7, latent 1"),
     (("--codes", "rows.npz"), "codes and factors must have the same N, got (40, 3) and (50, 2)"),
-    (("--codes", "still.npz"), "factor 1 is constant"),
+    (("--codes", "still.npz", "--metrics", "mig,sap"), "no factor varies in the sample"),
     (("--codes", "objects.npz"), "cannot read codes and factors from objects.npz: Object arrays cannot be loaded"),
     (("--codes", "codes.npz", "--metrics", "factor_vae"), "needs a model, not an archive of codes: give --workdir"),
 ]
@@ -389,7 +389,7 @@ def fill(folder, trained):
     rng = np.random.default_rng(0)
     codes, factors = rng.normal(size=(50, 3)), rng.integers(0, 3, (50, 2))
     holes, still = codes.copy(), factors.copy()
-    holes[7, 1], still[:, 1] = NAN, 2
+    holes[7, 1], still[:] = NAN, 2
     traps = np.array([Trap()] * 50, object)
     images = rng.integers(0, 256, (50, 10, 10), np.uint8)
     for name, arrays in {

@@ -1,5 +1,6 @@
 """Scores of a workdir or of an archive: written down, printed, and refused in one line where they cannot be."""
 
+import dataclasses
 import json
 import os
 import queue
@@ -211,7 +212,8 @@ def test_runs_scored_side_by_side_have_the_scores_of_one_after_the_other(workdir
         evaluate.main([*arguments, "--jobs", "1"])
     assert caught.value.code == 2
     told, serial = capsys.readouterr(), scores()
-    printed, line = told.out, told.err.rstrip("\n")
+    printed = told.out
+    [line] = [line for line in told.err.splitlines() if line.startswith("deft_jax.evaluate: ")]
     assert str(tmp_path / "torn") in line
     assert "udr, lasso: first " in printed
     assert serial[0] != serial[1]
@@ -242,9 +244,13 @@ def listed(request, tmp_path_factory):
 
 def test_a_listed_set_has_the_scores_that_its_labels_allow(listed, tmp_path, capsys):
     directory, labelled = listed
-    scores = evaluate.evaluate(directory, variants=("mean",), **FEW)["scores"]["mean"]
+    result = evaluate.evaluate(directory, variants=("mean",), **FEW)
+    scores = result["scores"]["mean"]
+    assert (result["num_images"], result["num_samples"]) == (20, 400)
     if labelled:
-        assert set(scores) == set(evaluate.DEFAULT) - {"factor_vae"}
+        # Four of its 20 images have the second size, perhaps none of them in the test part.
+        assert set(scores) | set(result["refused"]["mean"]) == set(evaluate.DEFAULT) - {"factor_vae"}
+        assert set(result["refused"]["mean"]) <= {"modularity_explicitness"}
         model = deft_jax.load(directory)
         factors = evaluation.draw_factors(model.source, 400, 0)
         expected = metrics.compute("mig", model.encode_factors(factors).mean, model.source.ground_truth(factors))
@@ -297,13 +303,12 @@ def archives(directory):
     codes, factors = rng.normal(size=(50, 3)), rng.integers(0, 3, (50, 2))
     holes = codes.copy()
     holes[7, 1] = np.nan
-    still = factors.copy()
-    still[:, 1] = 2
+    still = np.full_like(factors, 2)
     made = {
         "no factors": ({"codes": codes}, "lacks factors"),
         "nan": ({"codes": holes, "factors": factors}, "codes must be finite, got nan in row 7, latent 1"),
         "rows": ({"codes": codes[:40], "factors": factors}, "the same N"),
-        "one value": ({"codes": codes, "factors": still}, "factor 1 is constant"),
+        "one value": ({"codes": codes, "factors": still}, "no factor varies"),
         "real factors": ({"codes": codes, "factors": factors + 0.5}, "factors must be integers"),
         "objects": ({"codes": np.array([_Bomb()] * 50, object), "factors": factors}, "cannot read"),
         "flat": ({"codes": codes[:, 0], "factors": factors}, "non-empty"),
@@ -339,6 +344,10 @@ def test_archives_that_cannot_be_scored_are_refused_and_leave_nothing(tmp_path):
         (("--step", "3"), "no checkpoint of step 3"),
         (("--jobs", "0"), "--jobs must be at least 1, got 0"),
         (("--num_samples", "0"), "there must be a metric, a variant and a sample"),
+        (("--num_samples", "1"), "num_samples must be at least 20, got 1"),
+        (("--num_samples", "19"), "num_samples must be at least 20, got 19"),
+        (("--workdir", "gs://bucket/run"), "--workdir must be a path on a local or mounted file system"),
+        (("--workdir", "~nobody_of_this_name/run"), "--workdir names the home folder of an unknown user"),
     ],
 )
 def test_wrong_flags_end_in_one_line(workdir, capsys, arguments, fault):
@@ -366,3 +375,307 @@ def test_every_metric_of_the_registry_can_be_found():
     with pytest.raises(ValueError, match="takes encode and factor_sizes"):
         metrics.compute("factor_vae", np.zeros((4, 1)), np.zeros((4, 1), int))
     assert data.get("squares").factor_names
+
+
+# ---- each metric its score or its reason ----
+
+
+def spy(codes, factors, groups=None, continuous=None, progress=None):
+    """A metric that shows what it is given."""
+    progress(1, 2)
+    return {"groups": groups, "continuous": continuous, "factors": factors, "num_groups": len(np.unique(groups))}
+
+
+def broken(codes, factors):
+    raise RuntimeError("a fault\nof its own")
+
+
+def no_numbers(codes, factors):
+    return {"odd": object()}
+
+
+def estimated(codes, factors):
+    return {"score": 0.25, "estimator": "k-NN", "num_distinct_train": 12}
+
+
+def of_no_sample(codes, factors):
+    raise KeyboardInterrupt
+
+
+@pytest.fixture
+def fresh(workdir, tmp_path):
+    """A trained workdir whose results.json has no scores yet but an entry of somebody else."""
+    shutil.copytree(workdir, tmp_path / "fresh")
+    (tmp_path / "fresh" / "results.json").write_text('{"note": [1, 2]}')
+    return tmp_path / "fresh"
+
+
+def held(directory):
+    return json.loads((directory / "results.json").read_text())
+
+
+def test_metrics_learn_which_rows_are_one_image_and_which_factors_are_continuous(fresh):
+    name = "test_evaluate:spy"
+    found = evaluate.evaluate(fresh, (name,), num_samples=25, variants=("mean",))
+    model = deft_jax.load(fresh)
+    factors = evaluation.draw_factors(model.source, 25, 0)
+    np.testing.assert_array_equal(
+        found["scores"]["mean"][name]["groups"], np.ravel_multi_index(tuple(factors.T), model.source.factor_sizes)
+    )
+    assert found["scores"]["mean"][name]["continuous"] == [False] * 3
+    assert found["num_images"] == found["scores"]["mean"][name]["num_groups"] < 25
+    assert held(fresh)["evaluation"]["num_images"] == found["num_images"]
+    found = evaluate.evaluate(fresh, (name,), num_samples=1000, variants=("mean",))
+    np.testing.assert_array_equal(np.sort(found["scores"]["mean"][name]["groups"]), np.arange(32))
+
+
+def test_one_metric_does_not_take_the_others_with_it(fresh, capsys):
+    names = "test_evaluate:broken,mig,test_evaluate:no_numbers"
+    evaluate.main(["--workdir", str(fresh), "--metrics", names, "--num_samples", "300", "--variants", "mean,sampled"])
+    evaluated = held(fresh)["evaluation"]
+    for variant in ("mean", "sampled"):
+        assert set(evaluated["scores"][variant]) == {"mig"}
+        assert evaluated["refused"][variant]["test_evaluate:broken"] == "RuntimeError: a fault of its own"
+        assert evaluated["refused"][variant]["test_evaluate:no_numbers"].startswith("TypeError: ")
+    table, gaps = capsys.readouterr().out.split("mig ", 1)
+    assert "not scored" not in table
+    assert "not scored: test_evaluate:broken (RuntimeError: a fault of its own)" in gaps.splitlines()
+
+
+def test_without_any_score_the_status_is_2_and_the_reasons_are_kept(fresh, capsys):
+    with pytest.raises(SystemExit) as caught:
+        evaluate.main(["--workdir", str(fresh), "--metrics", "test_evaluate:broken", "--variants", "mean"])
+    assert caught.value.code == 2
+    assert "no metric could be computed: test_evaluate:broken (RuntimeError: a fault of its own)" in (
+        capsys.readouterr().err
+    )
+    assert set(held(fresh)["evaluation"]["refused"]["mean"]) == {"test_evaluate:broken"}
+    assert held(fresh)["note"] == [1, 2]
+
+
+def test_what_is_scored_before_an_interruption_is_kept(fresh):
+    with pytest.raises(KeyboardInterrupt):
+        evaluate.evaluate(fresh, ("mig", "test_evaluate:of_no_sample"), variants=("mean",), **FEW)
+    assert set(held(fresh)["evaluation"]["scores"]["mean"]) == {"mig"}
+
+
+def test_metrics_that_do_not_fit_are_named_beside_those_that_do(tmp_path, capsys):
+    path = archive(tmp_path)
+    evaluate.main(["--codes", str(path), "--metrics", "mig,mig_posterior,factor_vae"])
+    reasons = json.loads(path.with_name("codes.npz.results.json").read_text())["evaluation"]["refused"]["codes"]
+    assert set(reasons) == {"mig_posterior", "factor_vae"}
+    out = capsys.readouterr().out
+    assert "not scored: factor_vae (the metric 'factor_vae' needs a model" in out
+    assert "not scored: mig_posterior (the metric 'mig_posterior' looks at posteriors" in out
+
+
+def archive(directory, num_samples=600, name="codes.npz", **columns):
+    """Codes that know the first two of three factors; further columns of factors as given."""
+    rng = np.random.default_rng(0)
+    factors = np.stack([np.arange(num_samples) % size for size in (10, 3, 4)] + list(columns.values()), axis=1)
+    codes = factors[:, :2] + 0.1 * rng.normal(size=(num_samples, 2))
+    np.savez(directory / name, codes=codes, factors=factors)
+    return directory / name
+
+
+def test_a_factor_that_does_not_vary_is_left_out_and_named(tmp_path, capsys):
+    path = archive(tmp_path, still=np.full(600, 5))
+    evaluate.main(["--codes", str(path), "--metrics", "mig,sap"])
+    assert "left out, constant in the sample: factor 3" in capsys.readouterr().out.splitlines()
+    found = json.loads(path.with_name("codes.npz.results.json").read_text())["evaluation"]
+    assert (found["left_out"], found["factor_names"]) == (["factor 3"], ["factor 0", "factor 1", "factor 2"])
+    without = evaluate.evaluate_codes(archive(tmp_path, name="without.npz"), ("mig", "sap"))
+    assert found["scores"]["codes"]["mig"]["mig"] == pytest.approx(without["scores"]["codes"]["mig"]["mig"])
+    assert len(found["scores"]["codes"]["sap"]["sap_per_factor"]) == 3
+
+
+def test_a_class_of_one_image_is_scored_by_what_can_be(tmp_path):
+    rare = np.zeros(600, int)
+    rare[17] = 1
+    found = evaluate.evaluate_codes(archive(tmp_path, rare=rare), ("mig", "nmi", "irs", "sap", "dci"))
+    assert {"mig", "nmi", "irs"} <= set(found["scores"]["codes"])
+    assert set(found["scores"]["codes"]) | set(found["refused"]["codes"]) == {"mig", "nmi", "irs", "sap", "dci"}
+
+
+def test_an_archive_may_hold_real_numbers_beside_classes(tmp_path):
+    rng = np.random.default_rng(0)
+    found = evaluate.evaluate_codes(archive(tmp_path, age=rng.uniform(size=600)), ("test_evaluate:spy", "sap"))
+    scores = found["scores"]["codes"]
+    assert scores["test_evaluate:spy"]["continuous"] == [False, False, False, True]
+    assert 0 <= scores["sap"]["sap"] <= 1
+    whole = evaluate.evaluate_codes(archive(tmp_path, size=np.arange(600) % 2 + 0.0), ("test_evaluate:spy",))
+    assert whole["scores"]["codes"]["test_evaluate:spy"]["factors"].dtype.kind == "i"
+
+
+def test_repeated_rows_of_an_archive_are_one_image(tmp_path):
+    codes, factors = np.random.default_rng(0).normal(size=(40, 2)), np.stack([np.arange(40) % 2, np.arange(40) % 3], 1)
+    np.savez(tmp_path / "twice.npz", codes=np.tile(codes, (2, 1)), factors=np.tile(factors, (2, 1)))
+    found = evaluate.evaluate_codes(tmp_path / "twice.npz", ("test_evaluate:spy",))
+    groups = found["scores"]["codes"]["test_evaluate:spy"]["groups"]
+    np.testing.assert_array_equal(groups[:40], groups[40:])
+    assert (found["num_images"], found["num_samples"]) == (40, 80)
+
+
+def relabelled(monkeypatch, **fields):
+    """Any workdir is now that of a model of these labels."""
+    from deft_jax import trained
+
+    plain = trained.load
+
+    def load(workdir, step=None):
+        model = plain(workdir, step)
+        model.source = dataclasses.replace(model.source, **fields)
+        return model
+
+    monkeypatch.setattr(trained, "load", load)
+
+
+def test_labels_of_any_kind_reach_the_metrics_by_column(listed, tmp_path, monkeypatch):
+    """Of a constant label, a class, a real number and a label of one image, all but the first are scored."""
+    shutil.copytree(listed[0], tmp_path / "run")
+    rng = np.random.default_rng(0)
+    labels = np.stack([np.ones(20), np.arange(20) % 2, rng.uniform(size=20), np.arange(20) == 3], axis=1)
+    names = ("still", "class", "age", "rare")
+    relabelled(monkeypatch, label_names=names, labels=labels, label_continuous=(False, False, True, False))
+    options = {"test_evaluate:spy": {}, "sap": {"continuous": [False, False, True, False]}}
+    found = evaluate.evaluate(tmp_path / "run", options, variants=("mean",), **FEW)
+    assert (found["left_out"], found["factor_names"]) == (["still"], ["class", "age", "rare"])
+    spied = found["scores"]["mean"]["test_evaluate:spy"]
+    assert spied["continuous"] == [False, True, False]
+    np.testing.assert_array_equal(spied["factors"], labels[spied["groups"], 1:])
+    assert "continuous must be" not in found["refused"]["mean"].get("sap", "")
+
+
+def test_labels_that_do_not_vary_are_refused_before_anything_is_encoded(listed, monkeypatch):
+    relabelled(monkeypatch, label_names=("still",), labels=np.ones((20, 1), np.int32))
+    monkeypatch.setattr(evaluation.Encoder, "__call__", lambda *_: pytest.fail("images were encoded"))
+    with pytest.raises(ValueError, match="no factor varies in the sample"):
+        evaluate.evaluate(listed[0], ("mig",), **FEW)
+
+
+def test_no_active_latent_is_a_reason(fresh, monkeypatch):
+    from deft_jax.metrics import latents
+
+    def all_passive(mean, logvar):
+        nothing = np.zeros(mean.shape[1], bool)
+        return {"active": nothing, "mixed": nothing, "passive": ~nothing}
+
+    monkeypatch.setattr(latents, "active_latents", all_passive)
+    found = evaluate.evaluate(fresh, ("nmi",), **FEW)
+    assert set(found["scores"]["mean"]) == {"nmi"}
+    assert found["refused"]["mean_active"] == {"nmi": "no latent is active"}
+
+
+# ---- results add up ----
+
+
+def test_two_evaluations_of_one_sample_add_up_and_others_are_kept(fresh, capsys):
+    evaluate.evaluate(fresh, ("mig",), variants=("mean",), **FEW)
+    evaluate.evaluate(fresh, {"nmi": {"num_bins": 10}}, variants=("mean", "sampled"), **FEW)
+    first = held(fresh)
+    assert set(first["evaluation"]["scores"]["mean"]) == {"mig", "nmi"}
+    assert set(first["evaluation"]["scores"]["sampled"]) == {"nmi"}
+    assert first["evaluation"]["options"] == {"nmi": {"num_bins": 10}}
+    assert set(first) == {"note", "evaluation"}
+    assert "earlier_evaluations" not in capsys.readouterr().err
+
+    evaluate.evaluate(fresh, ("irs",), variants=("mean",), seed=3, **FEW)
+    second = held(fresh)
+    assert set(second["evaluation"]["scores"]["mean"]) == {"irs"}
+    assert second["earlier_evaluations"] == [first["evaluation"]]
+    assert "earlier_evaluations" in capsys.readouterr().err
+
+    evaluate.evaluate(fresh, ("irs",), variants=("mean",), **FEW)  # the first sample again
+    third = held(fresh)
+    assert set(third["evaluation"]["scores"]["mean"]) == {"mig", "nmi", "irs"}
+    assert third["earlier_evaluations"] == [second["evaluation"]]
+
+    evaluate.evaluate(fresh, ("nmi",), variants=("mean",), **FEW)  # with other options
+    assert set(held(fresh)["evaluation"]["scores"]["mean"]) == {"nmi"}
+    assert len(held(fresh)["earlier_evaluations"]) == 2
+    assert held(fresh)["note"] == [1, 2]
+
+
+def test_other_codes_under_the_same_name_do_not_mix(tmp_path):
+    target = archive(tmp_path).with_name("codes.npz.results.json")
+    evaluate.evaluate_codes(archive(tmp_path), ("mig",))
+    evaluate.evaluate_codes(archive(tmp_path), ("nmi",))
+    assert set(json.loads(target.read_text())["evaluation"]["scores"]["codes"]) == {"mig", "nmi"}
+    evaluate.evaluate_codes(archive(tmp_path, more=np.arange(600) % 5), ("nmi",))
+    assert set(json.loads(target.read_text())["evaluation"]["scores"]["codes"]) == {"nmi"}
+    assert len(json.loads(target.read_text())["earlier_evaluations"]) == 1
+
+
+# ---- folders of several runs, and how the command speaks ----
+
+
+def test_the_folder_of_several_seeds_stands_for_all_of_them(workdir, tmp_path, capsys):
+    config = json.loads((workdir / "config.json").read_text())
+    for seed in (0, 1, 10):
+        shutil.copytree(workdir, tmp_path / f"seed_{seed}")
+    (tmp_path / "config.json").write_text(json.dumps(config | {"num_seeds": 3}))
+    few = ("--metrics", "mig,udr", "--num_samples", "300", "--variants", "mean", "--jobs", "1")
+    evaluate.main(["--workdir", str(tmp_path), *few])
+    out = capsys.readouterr().out
+    assert out.splitlines()[3].split() == ["seed_0", "mean", "seed_1", "mean", "seed_10", "mean"]
+    assert "udr, spearman: seed_0 " in out
+    for seed in (0, 1, 10):
+        assert held(tmp_path / f"seed_{seed}")["evaluation"]["scores"]["mean"]["mig"]
+    with pytest.raises(ValueError, match="holds 3 runs; give the workdir of one"):
+        evaluate.evaluate(tmp_path, ("mig",), **FEW)
+
+
+def test_the_folder_of_a_study_stands_for_its_runs(workdir, tmp_path, capsys):
+    for name in ("a/seed_0", "b/seed_0"):
+        shutil.copytree(workdir, tmp_path / name / "run")
+    (tmp_path / "config.json").write_text('{"runs": {}}')
+    few = ("--metrics", "mig", "--num_samples", "300", "--variants", "mean", "--jobs", "1")
+    evaluate.main(["--workdir", str(tmp_path), *few])
+    assert capsys.readouterr().out.splitlines()[2].split() == ["a/seed_0", "mean", "b/seed_0", "mean"]
+
+
+def test_a_folder_of_seeds_without_any_is_refused(tmp_path, capsys):
+    (tmp_path / "config.json").write_text('{"stages": {}, "num_seeds": 2}')
+    with pytest.raises(SystemExit) as caught:
+        evaluate.main(["--workdir", str(tmp_path)])
+    assert caught.value.code == 2
+    assert "holds no run yet" in capsys.readouterr().err
+
+
+def test_runs_of_one_name_have_a_column_each(workdir, tmp_path, capsys):
+    for name in ("a", "b"):
+        shutil.copytree(workdir, tmp_path / name / "run")
+    few = ("--metrics", "mig", "--num_samples", "300", "--variants", "mean", "--jobs", "1")
+    evaluate.main(["--workdir", str(tmp_path / "a" / "run"), str(tmp_path / "b" / "run"), *few])
+    [row] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("mig ")]
+    assert len(row.split()) == 3
+
+
+def test_the_table_names_estimators_and_has_no_counts(tmp_path, capsys):
+    evaluate.main(["--codes", str(archive(tmp_path)), "--metrics", "test_evaluate:estimated"])
+    out = capsys.readouterr().out
+    assert out.splitlines()[1].split() == ["score", "(k-NN)", "0.250"]
+    assert "num_distinct_train" not in out
+    entry = json.loads((tmp_path / "codes.npz.results.json").read_text())["evaluation"]["scores"]["codes"]
+    assert entry["test_evaluate:estimated"]["num_distinct_train"] == 12
+
+
+def test_the_metrics_under_way_are_named_on_stderr_quick_ones_first(tmp_path, capsys):
+    assert evaluate.DEFAULT[:2] == ("mig", "nmi")
+    assert evaluate.DEFAULT[-1] == "dci"
+    evaluate.main(["--codes", str(archive(tmp_path)), "--metrics", "mig,nmi"])
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(": ")[1] for line in lines] == ["1/2  mig", "2/2  nmi"]
+
+
+def test_a_leading_tilde_is_the_home_folder(workdir, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    archive(tmp_path)
+    shutil.copytree(workdir, tmp_path / "run")
+    evaluate.main(["--codes", "~/codes.npz", "--metrics", "mig"])
+    assert (tmp_path / "codes.npz.results.json").exists()
+    evaluate.main(["--workdir", "~/run", "--metrics", "mig", "--num_samples", "300", "--variants", "mean"])
+    assert "mig" in held(tmp_path / "run")["evaluation"]["scores"]["mean"]
+    with pytest.raises(SystemExit):
+        evaluate.main(["--codes", "gs://bucket/codes.npz"])
+    assert "--codes must be a path on a local or mounted file system" in capsys.readouterr().err

@@ -9,6 +9,7 @@ import pytest
 import tiny
 
 from deft_jax import evaluation, steps
+from deft_jax.factors import draw
 from deft_jax.state import Posterior
 
 
@@ -25,19 +26,34 @@ def params(experiment):
 
 
 def test_sampled_factors_are_uniform_and_follow_from_the_seed(experiment):
-    factors = evaluation.draw_factors(experiment.source, 4000, 1)
+    sizes = (4, 10, 200)
+    source = dataclasses.replace(experiment.source, factor_sizes=sizes)
+    factors = evaluation.draw_factors(source, 4000, 1)
     assert (factors.shape, factors.dtype) == ((4000, 3), np.int32)
-    for column, size in enumerate(experiment.source.factor_sizes):
+    for column, size in enumerate(sizes):
         share = np.bincount(factors[:, column], minlength=size) / 4000
         np.testing.assert_allclose(share, np.full(size, 1 / size), atol=0.04)
-    np.testing.assert_array_equal(evaluation.draw_factors(experiment.source, 4000, 1), factors)
-    assert not np.array_equal(evaluation.draw_factors(experiment.source, 4000, 2), factors)
+    np.testing.assert_array_equal(evaluation.draw_factors(source, 4000, 1), factors)
+    assert not np.array_equal(evaluation.draw_factors(source, 4000, 2), factors)
+    np.testing.assert_array_equal(factors, draw(1, 4000, sizes))
+
+
+@pytest.mark.parametrize("num_samples", [32, 33, 10_000])
+def test_a_set_with_no_more_images_than_asked_for_is_taken_whole_in_a_random_order(experiment, num_samples):
+    factors = evaluation.draw_factors(experiment.source, num_samples, 1)
+    assert (factors.shape, factors.dtype) == ((32, 3), np.int32)
+    index = np.ravel_multi_index(tuple(factors.T), experiment.source.factor_sizes)
+    np.testing.assert_array_equal(np.sort(index), np.arange(32))
+    assert not np.array_equal(index, np.arange(32))
+    np.testing.assert_array_equal(evaluation.draw_factors(experiment.source, num_samples, 1), factors)
+    assert not np.array_equal(evaluation.draw_factors(experiment.source, num_samples, 2), factors)
+    assert len(evaluation.draw_factors(experiment.source, 31, 1)) == 31
 
 
 def test_encoding_many_examples_equals_encoding_each(experiment, params):
     """Whole chunks, a part of one, less than one: an example's posterior depends on its image alone."""
     source, model = experiment.source, experiment.model
-    factors = evaluation.draw_factors(source, 1203, 0)
+    factors = draw(0, 1203, source.factor_sizes)
     encoder = evaluation.Encoder(experiment)
     images = source.render(source.arrays, jnp.asarray(factors), jax.random.key(0))
     for stage in range(2):
@@ -113,6 +129,46 @@ def test_scores_tell_perfect_codes_from_duplicated_and_useless_ones():
     assert duplicated["mig"] == pytest.approx(0.0, abs=1e-6)
     np.testing.assert_allclose(duplicated["nmi2"], [1, 1], atol=0.01)
     assert useless["mig"] < 0.02
+
+
+def test_scores_of_factors_that_vary_are_those_without_the_others():
+    rng = np.random.default_rng(0)
+    factors = rng.integers(0, 5, size=(500, 3))
+    codes = factors[:, [0, 2, 2]] + rng.normal(size=(500, 3))
+    factors[:, 1] = 4
+    found, want = evaluation.score(codes, factors), evaluation.score(codes, factors[:, [0, 2]])
+    assert set(found) == set(want)
+    assert found["mig"] == want["mig"]
+    for name in set(want) - {"mig"}:
+        np.testing.assert_array_equal(found[name][..., [0, 2]], want[name])
+        assert not np.any(found[name][..., 1])
+    nothing = evaluation.score(codes, np.ones((500, 2), int))
+    assert "mig" not in nothing
+    assert nothing["nmi"].shape == (3, 2)
+
+
+def test_headlines_are_numbers_alone_and_named_by_their_estimator():
+    scores = {
+        "infomec": {"infom": 0.5, "estimator": "knn", "nmi": np.eye(2), "num_distinct_train": 7, "note": None},
+        "irs": {"irs": np.float32(0.25), "irs_num_active": 3, "binned": [1, 2], "count": np.int64(2), "is": True},
+    }
+    assert evaluation.headlines(scores) == {"infom": 0.5, "irs": 0.25, "count": 2.0}
+    assert list(evaluation.headlines(scores, labelled=True)) == ["infom (knn)", "irs", "count"]
+
+
+def test_continuous_is_passed_where_a_factor_is_or_where_the_metric_would_guess(monkeypatch):
+    known = {
+        "guesses": lambda codes, factors, continuous=None: {},
+        "classes": lambda codes, factors, continuous=False, seed=0: {},
+        "plain": lambda codes, factors, progress=None: {},
+    }
+    monkeypatch.setattr(evaluation.metrics, "get", known.get)
+    offered = {"seed": 3, "progress": print, "groups": [0]}
+    assert evaluation.accepted("guesses", offered, (False, False)) == {"continuous": [False, False]}
+    assert evaluation.accepted("guesses", offered) == {}
+    assert evaluation.accepted("classes", offered, (False, False)) == {"seed": 3}
+    assert evaluation.accepted("classes", offered, (False, True)) == {"seed": 3, "continuous": [False, True]}
+    assert evaluation.accepted("plain", offered, (False, True)) == {"progress": print}
 
 
 NAMES = ("shape", "scale", "posX", "posY")

@@ -69,13 +69,14 @@ def kind(name, what="metric"):
     raise ValueError(f"the metric {name!r} must take codes; codes, factors; or encode, factor_sizes; not {first}")
 
 
-def compute(name, codes, factors, **kwargs):
+def compute(name: str, codes, factors, **kwargs) -> dict:
     """Computes the metric `name` from one sample.
 
     Args:
       name: of a metric that takes samples or codes, as in `get`.
       codes: [N, D] finite real numbers.
-      factors: [N, F] integers >= 0; not looked at by a metric that takes codes alone.
+      factors: [N, F] integers >= 0, and real numbers in columns that the metric takes as continuous; not looked at by a
+        metric that takes codes alone.
       **kwargs: passed on to the metric, for example num_bins; logvar [N, D] where it looks at posteriors, whose means
         the codes are then.
 
