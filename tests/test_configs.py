@@ -13,7 +13,7 @@ from absl import flags
 from ml_collections import config_flags
 from PIL import Image
 
-from deft_jax import data, loop, objectives, presets, study
+from deft_jax import data, logs, loop, objectives, presets, study
 from deft_jax.steps import Runner, init_state
 
 CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
@@ -132,6 +132,14 @@ def test_options_that_are_not_set_are_those_of_the_function():
         data.get("archive", **unset)
     with pytest.raises(ValueError, match="data has no field 'spacing'"):
         data.get("dsprites", **unset | {"spacing": 4})
+
+
+def test_a_workdir_whose_config_lists_no_unset_options_is_of_the_same_run(tmp_path):
+    config = load(CONFIGS / "quickstart.py")
+    (tmp_path / "config.json").write_text(json.dumps(config | {"data": {"name": "dsprites"}}))
+    logs.check_claim(tmp_path, config)
+    with pytest.raises(ValueError, match=r"data\.storage"):
+        logs.check_claim(tmp_path, config | {"data": config["data"] | {"storage": "packed"}})
 
 
 @pytest.mark.parametrize("config", ["quickstart", "dsprites_deft", "beta_vae", "noisy_dsprites_deft"])
