@@ -25,14 +25,16 @@ from collections.abc import Mapping, Sequence
 import jax
 import numpy as np
 
-from deft_jax import commands, data, freezing, loop, options, spectrum, trials
+from deft_jax import commands, data, evaluation, freezing, loop, options, spectrum, trials
 from deft_jax.checkpoint import Checkpoints
+from deft_jax.description import SAMPLE, check_unchanged, keep, same_images
 from deft_jax.freezing import Point
 from deft_jax.interruption import Signals
 from deft_jax.jax_settings import pinned
-from deft_jax.logs import Progress, claim, plain, read_records, write_atomically
+from deft_jax.logs import Progress, claim, plain, read_object, read_records, write_atomically
+from deft_jax.paths import local_path
 from deft_jax.source import Source
-from deft_jax.workdir import lock
+from deft_jax.workdir import CannotWrite, lock, warn
 
 INSTRUMENTS = ("spectrum", "trials", "whole")
 HEADROOM = 1.15  # a sweep starts this far above the freezing spectrum
@@ -50,12 +52,13 @@ def run(config, workdir: str | pathlib.Path, devices=None) -> dict:
     """
     config = config.to_dict() if hasattr(config, "to_dict") else config
     options.check_section("the configuration", config)
+    workdir = local_path(workdir, "--workdir")
     missing = [field for field in _FIELDS if field not in config]
     if missing:
         raise ValueError(f"the configuration lacks {', '.join(missing)}; it needs {', '.join(_FIELDS)}")
     options.check_count("seed", config["seed"], least=0)
     options.check_type("instruments", config["instruments"], Sequence[str])
-    workdir, instruments = pathlib.Path(workdir), tuple(config["instruments"])
+    instruments = tuple(config["instruments"])
     for name in instruments:
         options.choose(dict.fromkeys(INSTRUMENTS), name, "instrument")
     if not instruments:
@@ -66,16 +69,23 @@ def run(config, workdir: str | pathlib.Path, devices=None) -> dict:
     options.choose(dict.fromkeys(INSTRUMENTS), config["betas"]["source"], "betas.source")
     if config["betas"]["source"] not in instruments:
         raise ValueError(f"betas.source is {config['betas']['source']!r}, but the instruments are {instruments}")
+    config = dict(config) | {"data": data.with_absolute_paths(config["data"])}
     source = data.get(config["data"]["name"], **_without(config["data"], "name"))
+    check_unchanged(source, workdir)
+    moved = data.path_options(config["data"]["name"]) if same_images(source, workdir) else ()
     runs = [_INSTRUMENTS[name](config, source) for name in INSTRUMENTS if name in instruments]
     with lock(workdir):
-        claim(workdir, config)
+        claim(workdir, config, tuple(f"data.{option}" for option in moved))
+        keep(source, workdir, evaluation.draw_factors(source, SAMPLE, config["seed"]))
+        for remark in source.remarks:
+            print(f"data: {remark}")
         return _measure(config, source, runs, workdir, devices)
 
 
 def _measure(config, source, runs, workdir: pathlib.Path, devices) -> dict:
     """Runs the instruments in a workdir that is this process's own."""
-    results = {
+    # What an earlier call has measured stays until this one has measured it anew.
+    results = (read_object(workdir / "freezing.json") or {}) | {
         "factor_names": source.factor_names,
         "seed": config["seed"],
         "devices": [device.device_kind for device in devices or jax.local_devices()],
@@ -87,7 +97,12 @@ def _measure(config, source, runs, workdir: pathlib.Path, devices) -> dict:
         results[instrument.name]["seconds"] = time.perf_counter() - begin
         write_atomically(workdir / "freezing.json", json.dumps(plain(results), indent=2) + "\n")
         print(instrument.table(results[instrument.name]) + "\n")
-        instrument.draw(results[instrument.name], workdir / "figures")
+        try:
+            instrument.draw(results[instrument.name], workdir / "figures")
+        except CannotWrite:
+            raise
+        except Exception as error:
+            warn(f"the figure of {instrument.name} failed and is left out ({type(error).__name__}: {error})")
     _write_betas(config["betas"], results, workdir)
     return plain(results)
 
@@ -415,6 +430,13 @@ class _Whole:
         options.check_section("whole.optimizer", section["optimizer"])
         _check_reading(section, "whole")
         self.source, self.config = source, section
+        options.check_section("whole.evaluation", section.get("evaluation"))
+        for field, count in (("total_steps", section.get("total_steps")),
+                             ("evaluation.every", section["evaluation"].get("every"))):
+            options.check_count(f"whole.{field}", count)
+        if section["total_steps"] < section["evaluation"]["every"]:
+            raise ValueError(f"whole.evaluation.every must be at most whole.total_steps = {section['total_steps']}, "
+                             f"got {section['evaluation']['every']}: freezing points are read from the evaluations")
         top = spectrum.freezing_spectrum(source, seed=config["seed"], num_modes=1).eigenvalues[0]
         beta_max = _beta_max(section["beta_max"], float(top), "the whole set", "whole")
         if not 0 < section["beta_min"] < beta_max:

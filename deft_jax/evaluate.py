@@ -107,7 +107,7 @@ def evaluate(
     useful = np.flatnonzero(~latents["passive"])
     noise = np.random.default_rng(seed).standard_normal(posterior.mean.shape).astype(np.float32)
     codes = {"mean": posterior.mean, "sampled": posterior.mean + np.exp(0.5 * posterior.logvar) * noise}
-    posterior_of = evaluation.Table(model.experiment, model.params, model.stage)
+    posterior_of = evaluation.Table(model.experiment_with_source, model.params, model.stage)
 
     def encode(kind, kept):
         """A sampler's codes; noise of its own for every call."""

@@ -328,9 +328,9 @@ def freezing_table(rows: Sequence[Mapping], betas: Sequence[float]) -> str:
     return "\n".join(lines)
 
 
-def to_images(source: Source, outputs):
-    """Decoder outputs as images in [0, 1]."""
-    return jax.nn.sigmoid(outputs) if source.likelihood == "bernoulli" else jnp.clip(outputs, 0.0, 1.0)
+def to_images(likelihood: str, outputs: jax.Array) -> jax.Array:
+    """Decoder outputs as images in [0, 1]: the means of a 'bernoulli' or a 'gaussian' likelihood."""
+    return jax.nn.sigmoid(outputs) if likelihood == "bernoulli" else jnp.clip(outputs, 0.0, 1.0)
 
 
 def figures(
@@ -361,7 +361,7 @@ def figures(
     z_LxTxD = np.tile(posterior.mean[0], (len(traversed), len(values_T), 1))
     for row, latent in enumerate(traversed):
         z_LxTxD[row, :, latent] = values_T
-    decode = jax.jit(lambda params, z: to_images(source, model.decode(params, z)))
+    decode = jax.jit(lambda params, z: to_images(source.likelihood, model.decode(params, z)))
     decoded = decode(params, jnp.asarray(z_LxTxD.reshape(-1, model.num_latents)))
     labels = [f"z{latent} (group {group_of_latent[latent]})  KL {kl_D[latent]:.2f}" for latent in traversed]
 

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 
 from deft_jax import data, models, objectives, optim, options, schedules
+from deft_jax.description import SourceDescription
 from deft_jax.source import Source
 from deft_jax.steps import Experiment
 
@@ -59,8 +60,11 @@ def build(
     optimizer_options: Mapping,
     batch_size: int,
     total_steps: int,
+    source: Source | SourceDescription | None = None,
 ) -> Experiment:
     """The experiment of these options; the configs in configs/ show the names in each.
+
+    source: the data set, or what a run has kept of it, to be taken in place of the one that data_options describe.
 
     Raises ValueError in one line where a name is unknown, a value is of another type, not finite or out of range, or
     numbers do not fit together: betas that do not fall, more stages than groups, latents that do not divide.
@@ -86,8 +90,9 @@ def build(
     source_name, source_options = _take(data_options, "name", "data")
     if source_options.get("only") is not None:
         options.check_section("data.only", source_options["only"])
-    source = data.get(source_name, **source_options)
-    if not isinstance(source, Source):
+    if source is None:
+        source = data.get(source_name, **source_options)
+    if not isinstance(source, Source | SourceDescription):
         raise ValueError(f"data.name {source_name!r} makes no Source but {options.shown(source)}")
     objective_name, objective_rest = _take(objective_options, "name", "objective")
 

@@ -17,11 +17,14 @@ from collections.abc import Mapping
 import jax
 import numpy as np
 
-from deft_jax import evaluation, experiment, metrics, options, processes
+from deft_jax import data, evaluation, experiment, metrics, options, processes
+from deft_jax.description import SourceDescription, check_unchanged, same_images
 from deft_jax.interruption import Signals
 from deft_jax.jax_settings import pinned
-from deft_jax.logs import Progress, check_claim, claim, plain, write_atomically
+from deft_jax.logs import Progress, check_claim, claim, plain, read_object, write_atomically
+from deft_jax.paths import local_path
 from deft_jax.record import Record, resume
+from deft_jax.source import Source
 from deft_jax.steps import Experiment, Runner, init_state
 from deft_jax.workdir import lock
 
@@ -35,8 +38,11 @@ _COUNTS = ("log_every", "evaluation.every", "evaluation.num_samples", "checkpoin
 
 
 @pinned()
-def build(config) -> Experiment:
-    """The checked experiment of a configuration (a ConfigDict or a mapping of the same fields)."""
+def build(config, source: Source | SourceDescription | None = None) -> Experiment:
+    """The checked experiment of a configuration (a ConfigDict or a mapping of the same fields).
+
+    source: the data set, or what a run has kept of it, in place of the one that the configuration describes.
+    """
     config = config.to_dict() if hasattr(config, "to_dict") else config
     options.check_section("the configuration", config)
     missing = [field for field in _FIELDS if field not in config]
@@ -52,6 +58,7 @@ def build(config) -> Experiment:
         optimizer_options=config["optimizer"],
         batch_size=config["batch_size"],
         total_steps=config["total_steps"],
+        source=source,
     )
 
 
@@ -85,18 +92,18 @@ def run(config, workdir: str | pathlib.Path, devices=None) -> dict:
     run to float tolerance; one that diverges stops alone. results.json then holds every seed's scores, their mean and
     deviation.
     """
-    config = plain(config.to_dict() if hasattr(config, "to_dict") else config)
+    config = _plain_config(config)
+    workdir = local_path(workdir, "--workdir")
     built = _checked(config)
     seeds = _seeds(config)
-    workdir = pathlib.Path(workdir)
     if seeds is None:
         runner, runs = Runner(built, devices), {workdir: config}
-        with _claimed(runs):
+        with _claimed(runs, built.source):
             records, results = _train(built, runner, config, runs)
             return _tell_one(records[0], results[0]) if records else {}
     runs = _alone(config, {seed: workdir / f"seed_{seed}" for seed in seeds})
     runner = Runner(built, devices, replicas=len(seeds))
-    with _claimed({workdir: config} | runs):
+    with _claimed({workdir: config} | runs, built.source):
         return _tell_several(workdir, seeds, *_train(built, runner, config, runs))
 
 
@@ -116,7 +123,7 @@ def run_together(config, workdirs: Mapping[int, str | pathlib.Path], devices=Non
     config: of any of them; its seed and num_seeds are not looked at. workdirs: seed -> workdir.
     Returns seed -> what its results.json holds, or {'diverged': why}. Raises what `run` raises, but FloatingPointError.
     """
-    config = plain(config.to_dict() if hasattr(config, "to_dict") else config)
+    config = _plain_config(config)
     if not workdirs:
         raise ValueError("there must be one seed at least")
     runs = _alone(config, workdirs)
@@ -124,12 +131,21 @@ def run_together(config, workdirs: Mapping[int, str | pathlib.Path], devices=Non
     for seed in workdirs:
         options.check_count("seed", seed, least=0)
     runner = Runner(built, devices, replicas=len(runs))
-    with _claimed(runs):
+    with _claimed(runs, built.source):
         records, results = _train(built, runner, config, runs, all_may_diverge=True)
     return {
         seed: {"diverged": record.diverged} if record.diverged is not None else found
         for seed, record, found in zip(workdirs, records, results, strict=True)
     }
+
+
+def _plain_config(config) -> dict:
+    """A configuration as config.json holds it, with absolute paths: the run can be gone on with from anywhere."""
+    config = plain(config.to_dict() if hasattr(config, "to_dict") else config)
+    section = config.get("data") if isinstance(config, Mapping) else None
+    if isinstance(section, Mapping) and isinstance(section.get("name"), str):
+        config = config | {"data": data.with_absolute_paths(section)}
+    return config
 
 
 def _alone(config: Mapping, workdirs: Mapping[int, str | pathlib.Path]) -> dict[pathlib.Path, dict]:
@@ -180,7 +196,7 @@ def _closing(records: list[Record]):
 
 
 @contextlib.contextmanager
-def _claimed(runs: dict):
+def _claimed(runs: dict, source: Source):
     """Within it, process 0 alone writes to these workdirs, each of which holds the configuration of its run.
 
     All processes raise what process 0 does: ValueError for a workdir of another run, or of one that is under way, or
@@ -189,12 +205,17 @@ def _claimed(runs: dict):
     refused, locks = None, []
     try:
         if processes.is_first():
+            free = {}
             for workdir, config in runs.items():
-                check_claim(workdir, config, _FREE)
+                check_unchanged(source, workdir)
+                # Where the same images lie is no part of what a run is.
+                moved = data.path_options(config["data"]["name"]) if same_images(source, workdir) else ()
+                free[workdir] = (*_FREE, *(f"data.{option}" for option in moved))
+                check_claim(workdir, config, free[workdir])
             for workdir in runs:
                 locks.append(lock(workdir))
             for workdir, config in runs.items():
-                claim(workdir, config, _FREE)
+                claim(workdir, config, free[workdir])
     except (ValueError, OSError) as error:
         refused = error
     try:
@@ -235,7 +256,8 @@ def _tell_several(workdir: pathlib.Path, seeds, records, results) -> dict:
         each = " ".join(f"{value:.3f}" for value in values)
         print(f"\nMIG {told['mig']['mean']:.3f} ± {deviation:.3f} over {len(values)} seeds: {each}")
     told["runs"] = [record.workdir.name for record in records]
-    write_atomically(workdir / "results.json", json.dumps(plain(told), indent=2) + "\n")
+    held = read_object(workdir / "results.json") or {}
+    write_atomically(workdir / "results.json", json.dumps(held | plain(told), indent=2) + "\n")
     print(f"workdirs: {workdir / records[0].workdir.name} to {records[-1].workdir.name}")
     return told
 
@@ -248,6 +270,7 @@ def _check_counts(config) -> None:
         if field not in values:
             raise ValueError(f"{section} lacks the field {field!r}")
         options.check_count(name, values[field])
+    options.check_count("evaluation.num_samples", config["evaluation"]["num_samples"], least=2)
     if "seed" not in config["evaluation"]:
         raise ValueError("evaluation lacks the field 'seed'")
     options.check_count("evaluation.seed", config["evaluation"]["seed"], least=0)
@@ -382,8 +405,11 @@ class _Training:
         if len(self.stages) < groups:
             never = groups - len(self.stages)
             say(f"{groups} encoder groups but {len(self.stages)} stages: the last {never} never open")
+        for remark in self.built.source.remarks:
+            say(f"data: {remark}")
         if self.step:
             say(f"resuming at step {self.step} of {total}")
+            self.catch_up()
         window_steps, window_seconds, opened = 0, 0.0, None
         while self.step < total:
             stage = self.stages.at(self.step)
@@ -406,17 +432,29 @@ class _Training:
             if self.step % self.config["log_every"] == 0 or stage_ends:
                 self.log_training(stage, metrics, window_steps / window_seconds)
                 window_steps, window_seconds = 0, 0.0
-            evaluates = self.step % self.config["evaluation"]["every"] == 0 or stage_ends
             saves = self.step % self.config["checkpoints"]["every"] == 0 or stage_ends
             stops = processes.any_of(signals.received is not None) and self.step < total
             for record, state in self.alive():
-                if evaluates:
-                    record.evaluate(self.step, stage, state, stage_ends)
-                record.score(self.step, stage, state)
+                # Before anything else is done with the model: whatever comes of that, the run goes on from here.
                 if saves or stops:
                     record.save(state)
+                if self.evaluates(self.step):
+                    record.evaluate(self.step, stage, state, stage_ends)
+                record.score(self.step, stage, state)
             if stops:
                 raise signals.interrupted(self.step, total)
+
+    def evaluates(self, step: int) -> bool:
+        """Whether the model is evaluated after so many updates."""
+        return step % self.config["evaluation"]["every"] == 0 or step == self.stages.end(self.stages.at(step - 1))
+
+    def catch_up(self) -> None:
+        """Evaluates and scores at the step of the checkpoint what an interruption right after it has left out."""
+        stage = self.stages.at(self.step - 1)
+        for record, state in self.alive():
+            if self.evaluates(self.step) and not record.count("eval", self.step):
+                record.evaluate(self.step, stage, state, self.step == self.stages.end(stage))
+            record.score(self.step, stage, state)
 
     def turn(self, stage: int) -> None:
         """Turns the latents of the stage onto independent axes, and notes by how much."""

@@ -1,18 +1,19 @@
 """What is written of one run while it trains: records, scores, figures, checkpoints, results."""
 
+import contextlib
 import json
 import pathlib
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import jax
 
-from deft_jax import evaluation
+from deft_jax import description, evaluation, options
 from deft_jax.checkpoint import Checkpoints, Damaged, none_readable
-from deft_jax.logs import MetricsLog, plain, write_atomically
+from deft_jax.logs import MetricsLog, plain, read_object, write_atomically
 from deft_jax.state import TrainState
 from deft_jax.steps import Experiment
-from deft_jax.workdir import warn, writing
+from deft_jax.workdir import CannotWrite, warn, writing
 
 _USED = 0.1  # nats of KL from which on a latent counts as used
 
@@ -35,6 +36,12 @@ class Record:
         self.beta = float("nan")
         self._note = workdir / "diverged.txt"
         self.diverged = self._note.read_text() if self._note.exists() else None
+        description.keep(built.source, workdir, self.factors)
+        varying = evaluation.varying_factors(self.truth)
+        constant = [name for f, name in enumerate(built.source.ground_truth_names) if f not in varying]
+        if constant:
+            warn(f"the {len(self.factors)} images of the evaluations have one value of {', '.join(constant)}, which is "
+                 "left out of the scores; raise evaluation.num_samples if the set has more")
 
     def open(self, step: int) -> None:
         """Goes on from `step`: what was written of later ones, before an interruption, is dropped."""
@@ -71,18 +78,24 @@ class Record:
 
     def evaluate(self, step: int, stage: int, state: TrainState, stage_ends: bool) -> None:
         """Scores the model and logs them; figures too where a stage ends."""
-        posterior = self.encoder(state.params, self.factors, stage)
-        self.last_scores = evaluation.score(posterior.mean, self.truth)
-        seed = self.config["evaluation"]["seed"]
-        told = evaluation.information(posterior, self.built.source.num_images, seed)
-        told["factor_information"] = evaluation.factor_information(posterior, self.truth, seed)
-        self.log.write("eval", step, stage, {"beta": self.beta, **self.last_scores, **told})
-        if stage_ends:
-            self._draw(step, stage, state.params, posterior, f"_stage_{stage}")
+        with going_on(f"the evaluation of step {step}"):
+            posterior = self.encoder(state.params, self.factors, stage)
+            self.last_scores = evaluation.score(posterior.mean, self.truth)
+            seed = self.config["evaluation"]["seed"]
+            told = evaluation.information(posterior, self.built.source.num_images, seed)
+            told["factor_information"] = evaluation.factor_information(posterior, self.truth, seed)
+            self.log.write("eval", step, stage, {"beta": self.beta, **self.last_scores, **told})
+            if stage_ends:
+                self._draw(step, stage, state.params, posterior, f"_stage_{stage}")
+
+    def count(self, kind: str, step: int) -> int:
+        """How many records of this kind there are at this step."""
+        return sum(record["kind"] == kind and record["step"] == step for record in self.log.records)
 
     def score(self, step: int, stage: int, state: TrainState) -> None:
-        """Logs the metrics of config.evals that are due at this step, of posterior means."""
+        """Logs the metrics of config.evals that are due at this step, of posterior means, where that is not done."""
         due = [name for name, section in self.evals.items() if step % section["every"] == 0]
+        due = due[self.count("score", step) :]
         if not due:
             return
 
@@ -92,25 +105,27 @@ class Record:
         posterior = self.encoder(state.params, self.factors, stage)
         for name in due:
             chosen = {key: value for key, value in self.evals[name].items() if key != "every"}
-            found = evaluation.metric(
-                name, encode, posterior.mean, self.truth, self.built.source, posterior, **chosen
-            )
-            self.log.write("score", step, stage, evaluation.headlines({name: found}))
+            with going_on(f"the metric {name} of step {step}"):
+                found = evaluation.metric(
+                    name, encode, posterior.mean, self.truth, self.built.source, posterior, **chosen
+                )
+                self.log.write("score", step, stage, evaluation.headlines({name: found}))
 
     def _draw(self, step: int, stage: int, params, posterior, suffix: str) -> None:
         """Writes the figures of the model as it stands."""
-        made = evaluation.figures(
-            source=self.built.source,
-            model=self.built.model,
-            params=params,
-            stage=stage,
-            factors_NxF=self.factors,
-            posterior=posterior,
-            scores=self.last_scores,
-            reach=self.built.objective.reach,
-            title=f"step {step}, beta {self.beta:.3g}: {self.reached()}",
-        )
-        self._save(made, suffix)
+        with going_on(f"the figures of step {step}"):
+            made = evaluation.figures(
+                source=self.built.source,
+                model=self.built.model,
+                params=params,
+                stage=stage,
+                factors_NxF=self.factors,
+                posterior=posterior,
+                scores=self.last_scores,
+                reach=self.built.objective.reach,
+                title=f"step {step}, beta {self.beta:.3g}: {self.reached()}",
+            )
+            self._save(made, suffix)
 
     def _save(self, made, suffix: str = "") -> None:
         with writing(self.workdir / "figures"):
@@ -124,19 +139,30 @@ class Record:
         return f"{sum(kl > _USED for kl in kl_D)} of {len(kl_D)} latents in use"
 
     def finish(self, step: int, state: TrainState, devices) -> dict:
-        """Final scores, figures and results.json; returns what it holds."""
+        """Final scores, figures and results.json; returns what it holds.
+
+        Entries of others in results.json stay. A run that was finished before rewrites nothing.
+        """
+        path = self.workdir / "results.json"
+        held = read_object(path) or {}
+        if held.get("step") == step and "freezing_order" in held:
+            self.last_scores = {name: held[name] for name in ("mig",) if name in held}
+            return held
         source, model, stages = self.built.source, self.built.model, self.built.stages
         stage = len(stages) - 1
-        posterior = self.encoder(state.params, self.factors, stage)
-        self.last_scores = evaluation.score(posterior.mean, self.truth)
-        self._draw(step, stage, state.params, posterior, "")
-        marks = {"stage_starts": stages.starts, "betas": [float(stages.beta(start)) for start in stages.starts]}
-        history = evaluation.history_figures(
-            self.log.records, factor_names=source.ground_truth_names, group_of_latent=model.group_of_latent, **marks
-        )
-        self._save(history)
+        self.last_scores = {}
+        with going_on("the final evaluation"):
+            posterior = self.encoder(state.params, self.factors, stage)
+            self.last_scores = evaluation.score(posterior.mean, self.truth)
+            self._draw(step, stage, state.params, posterior, "")
+        with going_on("the figures of the whole run"):
+            marks = {"stage_starts": stages.starts, "betas": [float(stages.beta(start)) for start in stages.starts]}
+            history = evaluation.history_figures(
+                self.log.records, factor_names=source.ground_truth_names, group_of_latent=model.group_of_latent, **marks
+            )
+            self._save(history)
         order = []
-        if source.ground_truth_names:
+        if source.ground_truth_names and self.evaluations():
             order = evaluation.freezing_order(self.evaluations(), source.ground_truth_names, model.group_of_latent)
         results = plain(
             {
@@ -148,7 +174,7 @@ class Record:
                 "versions": {"jax": jax.__version__, "python": platform.python_version()},
             }
         )
-        path = self.workdir / "results.json"
+        results = (read_object(path) or {}) | results
         write_atomically(path, json.dumps(results, indent=2) + "\n")
         return results
 
@@ -160,6 +186,17 @@ class Record:
         """The order of freezing as text, with the beta at the last evaluation of each stage."""
         ends = {record["stage"]: record["beta"] for record in self.evaluations()}
         return evaluation.freezing_table(order, [ends[stage] for stage in sorted(ends)])
+
+
+@contextlib.contextmanager
+def going_on(what: str) -> Iterator[None]:
+    """Within it, whatever fails is a warning: no figure and no metric ends a training. A full disk does."""
+    try:
+        yield
+    except CannotWrite:
+        raise
+    except Exception as error:
+        warn(f"{what} failed and is left out ({type(error).__name__}: {options.shown(error)}); the training goes on")
 
 
 def resume(records, states) -> tuple[int | None, list]:

@@ -1,5 +1,7 @@
 """A trained model from its workdir: encode, decode, config and source."""
 
+import dataclasses
+import functools
 import pathlib
 from collections.abc import Mapping
 
@@ -7,14 +9,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from deft_jax import evaluation, loop, options
+from deft_jax import data, evaluation, loop, options
 from deft_jax.checkpoint import Checkpoints
+from deft_jax.description import SourceDescription, check_unchanged, describe, read_description
 from deft_jax.jax_settings import pinned
 from deft_jax.logs import read_object, read_records
 from deft_jax.models import Model
+from deft_jax.paths import local_path
 from deft_jax.source import Source
 from deft_jax.state import Posterior
-from deft_jax.steps import state_shapes
+from deft_jax.steps import Experiment, state_shapes
 
 _CHUNK = 200  # images at a time
 
@@ -22,49 +26,145 @@ _CHUNK = 200  # images at a time
 class Trained:
     """A model as a checkpoint left it.
 
+    It encodes and decodes without the data set, of which it knows what the run has kept; the data set itself is opened
+    when it is first needed, for `source` and `encode_factors`.
+
     Attributes:
       workdir: where it comes from. config: the configuration of its run, a dict.
-      source: its data set. model, params: the modules and their parameters.
+      description: what the run has kept of its data set: names, sizes, shape, likelihood.
+      model, params: the modules and their parameters.
       reach: traversals set a latent to values from -reach to reach.
       step: updates done. stage: index of the stage that the checkpoint was taken in.
       records: the lines of metrics.jsonl up to that step.
     """
 
-    def __init__(self, workdir: pathlib.Path, config: Mapping, built, state, records):
+    def __init__(self, workdir: pathlib.Path, config: Mapping, built: Experiment, state, records):
         self.workdir, self.config, self.records = workdir, config, records
         self.experiment = built
-        self.source: Source = built.source
+        self.description: SourceDescription = describe(built.source)
         self.model: Model = built.model
         self.reach: float = built.objective.reach
         self.stages, self.params = built.stages, state.params
         self.step, self.stage = int(state.step), int(state.stage)
+        likelihood = self.description.likelihood
         self._encode = jax.jit(lambda params, images: built.encode(params, images, self.stage))
-        self._decode = jax.jit(lambda params, z: evaluation.to_images(self.source, self.model.decode(params, z)))
-        self._encode_factors = evaluation.Encoder(built)
+        self._decode = jax.jit(lambda params, z: evaluation.to_images(likelihood, self.model.decode(params, z)))
+
+    @functools.cached_property
+    def source(self) -> Source:
+        """The data set itself, opened now. Raises ValueError where it is gone, or its images are others than those of
+        the run."""
+        if isinstance(self.experiment.source, Source):
+            return self.experiment.source
+        options = {field: value for field, value in self.config["data"].items() if field != "name"}
+        try:
+            source = data.get(self.config["data"]["name"], **options)
+        except ValueError as error:
+            raise ValueError(f"the images that the run in {self.workdir} was trained on cannot be opened: {error}; "
+                             "encoding and decoding images of your own needs none of them") from None
+        check_unchanged(source, self.workdir)
+        return source
+
+    @functools.cached_property
+    def experiment_with_source(self) -> Experiment:
+        """The experiment on the data set itself. Raises ValueError as `source` does."""
+        return dataclasses.replace(self.experiment, source=self.source)
+
+    @functools.cached_property
+    def _encode_factors(self) -> evaluation.Encoder:
+        return evaluation.Encoder(self.experiment_with_source)
 
     @pinned()
     def encode(self, images: np.ndarray) -> Posterior:
-        """The representation of images [N, H, W, C] in [0, 1], a posterior: mean and logvar, numpy [N, D].
+        """The representation of images, a posterior: mean and logvar, numpy [N, D].
 
-        Raises ValueError where the shape of an image is not that of the source.
+        Args:
+          images: [N, H, W, C]: floats in [0, 1], or uint8 from 0 to 255, or bool. N may be 0.
+
+        Raises:
+          ValueError: the shape, the type or a value does not fit; one line says which.
         """
-        images = np.asarray(images, np.float32)
-        if images.ndim != 4 or images.shape[1:] != tuple(self.source.image_shape):
-            raise ValueError(f"images must be [N, {', '.join(map(str, self.source.image_shape))}], got {images.shape}")
+        images = _checked_images(images, self.description.image_shape)
+        if not len(images):
+            return Posterior(*(np.zeros((0, self.model.num_latents), np.float32) for _ in range(2)))
         return _in_chunks(self._encode, self.params, images)
 
     @pinned()
     def encode_factors(self, factors_NxF: np.ndarray) -> Posterior:
-        """Posterior of the source's images of these factors, integers [N, F]: mean and logvar, numpy [N, D]."""
-        return self._encode_factors(self.params, np.asarray(factors_NxF, np.int32), self.stage)
+        """Posterior of the data set's images of these factors: mean and logvar, numpy [N, D].
+
+        Args:
+          factors_NxF: whole numbers [N, F], factor j from 0 to factor_sizes[j] - 1. For a set that is a list of images,
+            with labels or without, [N, 1]: the numbers of the images.
+
+        Raises:
+          ValueError: shape, type or a value does not fit, or the data set is gone; one line says which.
+        """
+        factors_NxF = check_factors(factors_NxF, self.description)
+        if not len(factors_NxF):
+            return Posterior(*(np.zeros((0, self.model.num_latents), np.float32) for _ in range(2)))
+        return self._encode_factors(self.params, factors_NxF, self.stage)
 
     @pinned()
     def decode(self, z: np.ndarray) -> np.ndarray:
-        """Images [N, H, W, C] in [0, 1] of codes [N, D]. Raises ValueError where D is not that of the model."""
-        z = np.asarray(z, np.float32)
+        """Images [N, H, W, C] in [0, 1] of codes [N, D]. Raises ValueError where codes do not fit or are not finite."""
+        z = np.asarray(z)
         if z.ndim != 2 or z.shape[1] != self.model.num_latents:
             raise ValueError(f"codes must be [N, {self.model.num_latents}], got {z.shape}")
-        return _in_chunks(self._decode, self.params, z)
+        if z.dtype.kind not in "fiub" or not np.isfinite(z).all():
+            raise ValueError(f"codes must be finite real numbers, got dtype {z.dtype}{_strange(z)}")
+        if not len(z):
+            return np.zeros((0, *self.description.image_shape), np.float32)
+        return _in_chunks(self._decode, self.params, z.astype(np.float32))
+
+
+def _checked_images(images, shape) -> np.ndarray:
+    """Images [N, *shape] as float32 in [0, 1]."""
+    images = np.asarray(images)
+    if images.ndim != 4 or images.shape[1:] != tuple(shape):
+        raise ValueError(f"images must be [N, {', '.join(map(str, shape))}], got {images.shape}")
+    if images.dtype == np.uint8:
+        return images.astype(np.float32) / np.float32(255)
+    if images.dtype != bool and images.dtype.kind != "f":
+        raise ValueError(f"images must be floats in [0, 1], uint8 or bool, got dtype {images.dtype}")
+    images = images.astype(np.float32)
+    # Written so that NaN fails.
+    if images.size and not (images.min() >= -1e-6 and images.max() <= 1 + 1e-6):
+        raise ValueError(f"images must be floats in [0, 1], or uint8, got values from {images.min():g} to "
+                         f"{images.max():g}")
+    return np.clip(images, 0, 1)
+
+
+def _strange(values) -> str:
+    """', with nan in row 3' where a number is not finite."""
+    if values.dtype.kind != "f":
+        return ""
+    rows = np.argwhere(~np.isfinite(values))
+    return f", with {values[tuple(rows[0])]} in row {rows[0][0]}" if len(rows) else ""
+
+
+def check_factors(factors_NxF, source: Source | SourceDescription) -> np.ndarray:
+    """Factors as int32 [N, F], each in the range of its factor.
+
+    Raises:
+      ValueError: they are not [N, F], not whole numbers, or one is out of range; one line says which.
+    """
+    factors_NxF, sizes = np.asarray(factors_NxF), source.factor_sizes
+    if factors_NxF.ndim != 2 or factors_NxF.shape[1] != len(sizes):
+        what = f"{', '.join(source.factor_names)}" if source.is_grid else (
+            "the numbers of the images, since this set is a list of images and cannot be drawn by its labels"
+        )
+        raise ValueError(f"factors must be [N, {len(sizes)}], {what}; got {factors_NxF.shape}")
+    whole = factors_NxF.dtype.kind in "iu" or (
+        factors_NxF.dtype.kind == "f" and np.isfinite(factors_NxF).all() and (factors_NxF % 1 == 0).all()
+    )
+    if not whole:
+        raise ValueError(f"factors must be whole numbers, got dtype {factors_NxF.dtype}{_strange(factors_NxF)}")
+    for name, size, column in zip(source.factor_names, sizes, factors_NxF.T, strict=True):
+        if column.size and not (column.min() >= 0 and column.max() < size):
+            wrong = column[(column < 0) | (column >= size)][0]
+            raise ValueError(f"{name} must be from 0 to {size - 1}, got {wrong}")
+    return factors_NxF.astype(np.int32)
 
 
 def _in_chunks(function, params, values):
@@ -95,10 +195,11 @@ def load(workdir: str | pathlib.Path, step: int | None = None) -> Trained:
 
     Raises ValueError in one line where there is no run, no checkpoint, or none of this step.
     """
-    workdir, config = pathlib.Path(workdir), read_config(workdir)
+    workdir = local_path(workdir, "--workdir")
+    config = read_config(workdir)
     if not (workdir / "checkpoints").is_dir():
         raise ValueError(f"{workdir} has no checkpoint yet; run its training until the first is written")
-    built = loop.build(config)
+    built = loop.build(config, source=read_description(workdir))
     options.check_section("checkpoints", config["checkpoints"])
     options.check_count("checkpoints.keep", config["checkpoints"].get("keep"))
     checkpoints = Checkpoints(workdir / "checkpoints", keep=config["checkpoints"]["keep"])

@@ -20,6 +20,7 @@ FLOORS = (
     ("data", "metrics", "models", "plots"),
     ("objectives", "optim", "presets", "freezing_plots", "report_plots"),
     ("steps", "trials", "checkpoint", "logs"),
+    ("description",),
     ("experiment", "evaluation", "commands", "scoring"),
     ("record",),
     ("loop",),

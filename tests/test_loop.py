@@ -325,7 +325,8 @@ def test_workdir_holds_all_there_is_to_know(tmp_path, capsys):
     workdir = tmp_path / "deep" / "run"
     results = loop.run(tiny.config(evaluation={"every": 8}), str(workdir))
     names = {path.name for path in workdir.iterdir()}
-    assert names == {"config.json", "metrics.jsonl", "tensorboard", "checkpoints", "figures", "results.json"}
+    files = {"config.json", "source.json", "sample.npz", "metrics.jsonl", "results.json"}
+    assert names == files | {"tensorboard", "checkpoints", "figures"}
     assert json.loads((workdir / "config.json").read_text())["stages"]["betas"] == [8.0, 2.0]
     assert list((workdir / "tensorboard").glob("events.out.tfevents.*"))
     figures = {path.name: path.read_bytes() for path in (workdir / "figures").iterdir()}

@@ -2,12 +2,14 @@
 
 import importlib
 import inspect
+import os
 import re
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from deft_jax import options
 from deft_jax.jax_settings import pinned
+from deft_jax.paths import local_path
 
 # name -> 'module:function', where the function takes keyword arguments and returns a deft_jax.source.Source.
 SOURCES = {
@@ -59,6 +61,33 @@ def _flag_type(parameter) -> type:
     first = next((part for part in parts if part is not type(None)), annotation)
     kind = tuple if typing.get_origin(first) is Sequence else first
     return kind if kind in (bool, int, float, str, tuple) else str
+
+
+def path_options(name: str) -> tuple[str, ...]:
+    """The options of a set that are paths: those annotated with os.PathLike."""
+    parameters = inspect.signature(_function(_without_subset(name))).parameters
+    return tuple(option for option, parameter in parameters.items() if _is_path(parameter.annotation))
+
+
+def _without_subset(name: str) -> str:
+    return str(name).partition("(")[0].strip()
+
+
+def _is_path(annotation) -> bool:
+    return annotation is os.PathLike or any(map(_is_path, typing.get_args(annotation)))
+
+
+def with_absolute_paths(section: Mapping) -> dict:
+    """A section `data` of a configuration with its paths absolute and ~ expanded.
+
+    Raises:
+      ValueError: the set is unknown, or a path is not on a local file system.
+    """
+    made = dict(section)
+    for option in path_options(section["name"]):
+        if isinstance(made.get(option), str | os.PathLike):
+            made[option] = os.path.abspath(local_path(made[option], f"data.{option}"))
+    return made
 
 
 @pinned()

@@ -45,7 +45,7 @@ def training_facts(run: Run, trained) -> str:
     pairs = {
         "Workdir": str(run.workdir),
         "Objective": options(config["objective"]),
-        "Data": f"{options(config['data'])}, {trained.source.num_images:,} images",
+        "Data": f"{options(config['data'])}, {trained.description.num_images:,} images",
         "Latents": ", ".join(
             f"{groups.count(group)} in group {group}" for group in dict.fromkeys(groups)
         ),
@@ -284,11 +284,9 @@ def model_parts(anchor: str, trained) -> list[tuple[str, str]]:
     """(heading, HTML) of what the model makes of images: traversals, reconstructions, projections."""
     from deft_jax import evaluation, plots, report_plots
 
-    source, model = trained.source, trained.model
-    truth_names = source.ground_truth_names
-    factors = evaluation.draw_factors(source, SAMPLE, trained.config["evaluation"]["seed"])
-    truth = source.ground_truth(factors)
-    posterior = trained.encode_factors(factors)
+    description, model = trained.description, trained.model
+    truth_names = description.ground_truth_names
+    images, truth, posterior, remark = _sample(trained)
     mean, std = np.asarray(posterior.mean), np.exp(0.5 * np.asarray(posterior.logvar))
     kl_D = (0.5 * (std**2 + mean**2 - 1 - 2 * np.log(std))).mean(axis=0)
     evaluated = [record for record in trained.records if record["kind"] == "eval"]
@@ -297,7 +295,6 @@ def model_parts(anchor: str, trained) -> list[tuple[str, str]]:
     opened = np.flatnonzero(np.asarray(model.group_of_latent) <= trained.stage)
     traversed = opened[plots.shown_latents(kl_D[opened])].tolist()
 
-    images = _rendered(source, factors[:20])
     values_T = VALUES * trained.reach / 2
     z_LxBxTxD = np.tile(mean[None, :BASES, None], (len(traversed), 1, len(values_T), 1))
     for row, latent in enumerate(traversed):
@@ -318,7 +315,7 @@ def model_parts(anchor: str, trained) -> list[tuple[str, str]]:
         for number, row in enumerate(truth[:BASES].tolist(), 1)
     ]
     moving = traversals(
-        anchor, images[:BASES], names, mean[:BASES], decoded.reshape(*z_LxBxTxD.shape[:3], *source.image_shape),
+        anchor, images[:BASES], names, mean[:BASES], decoded.reshape(*z_LxBxTxD.shape[:3], *description.image_shape),
         traversed, labels, values_T,
     )
     selection = plots.selection_note(len(traversed), len(opened))
@@ -345,7 +342,26 @@ def model_parts(anchor: str, trained) -> list[tuple[str, str]]:
             "posterior standard deviation for 60 of them; the dashed circle is that of the prior.",
             kind="png",
         )
-    return [("Traversals", told + moving), ("Reconstructions", again), ("Projections", scatter)]
+    return [("Traversals", remark + told + moving), ("Reconstructions", again), ("Projections", scatter)]
+
+
+def _sample(trained):
+    """(first images [20, H, W, C], ground truth [N, L], posterior of [N, D], a note) of a sample of the data set.
+
+    Where the data set cannot be opened, of the images that the run has kept.
+    """
+    from deft_jax import description, evaluation
+
+    try:
+        source = trained.source
+    except ValueError as error:
+        kept = description.read_sample(trained.workdir)
+        if kept is None:
+            raise
+        remark = note(f"Drawn from the {len(kept.images)} images that the run has kept: {escape(str(error))}.")
+        return kept.images[:20], kept.ground_truth, trained.encode(kept.images), remark
+    factors = evaluation.draw_factors(source, SAMPLE, trained.config["evaluation"]["seed"])
+    return _rendered(source, factors[:20]), source.ground_truth(factors), trained.encode_factors(factors), ""
 
 
 def _rendered(source, factors) -> np.ndarray:
@@ -359,7 +375,7 @@ def training_sections(anchor: str, run: Run) -> list[tuple[str, str]]:
     from deft_jax import trained
 
     model = trained.load(run.workdir)
-    names, groups = model.source.ground_truth_names, model.model.group_of_latent
+    names, groups = model.description.ground_truth_names, model.model.group_of_latent
     return [
         ("Run", training_facts(run, model)),
         ("Training", curves_part(model.records, model.stages, groups)),
