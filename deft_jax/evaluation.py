@@ -247,7 +247,7 @@ def headlines(scores: Mapping[str, Mapping], labelled: bool = False) -> dict[str
     """The single numbers of metric dicts, name -> value, in their order.
 
     Args:
-      scores: metric -> its dict. Arrays, text and counts ('num_...', '..._num_active') are left out.
+      scores: metric -> its dict. Arrays, text and counts ('num_...', '..._num_...') are left out.
       labelled: whether a number has the metric's estimator in its name, where the dict has a text 'estimator':
         'infom (knn)'.
     """
@@ -257,7 +257,7 @@ def headlines(scores: Mapping[str, Mapping], labelled: bool = False) -> dict[str
         suffix = f" ({estimator})" if labelled and isinstance(estimator, str) else ""
         for key, value in found.items():
             is_number = np.ndim(value) == 0 and np.asarray(value).dtype.kind in "iuf"
-            if is_number and not key.startswith("num_") and not key.endswith("num_active"):
+            if is_number and not key.startswith("num_") and "_num_" not in key:
                 rows[key + suffix] = float(value)
     return rows
 

@@ -161,10 +161,10 @@ class Progress:
         self._what = what
         self._show(what)
 
-    def within(self, done: int, total: int) -> None:
-        """How many parts of it are done, such as factors; called by the metric."""
+    def within(self, done: int, total: int | None = None) -> None:
+        """How many parts of it are done, such as factors, of how many if that is known; called by the metric."""
         if self._bar is not None or time.monotonic() - self._last >= _QUIET:
-            self._show(f"{self._what}: {done} of {total}")
+            self._show(f"{self._what}: {done}" + (f" of {total}" if total is not None else ""))
 
     def finish(self) -> None:
         """It is done."""

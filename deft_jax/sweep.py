@@ -200,12 +200,13 @@ def _scores(config: Mapping, directory: pathlib.Path) -> dict[str, dict]:
 
 
 def _numbers(found: Mapping) -> dict[str, float]:
-    """The single numbers of a metric's dict, and the means over factors of NMI1 and NMI2."""
+    """The single numbers of a metric's dict, counts left out, and the means over factors of NMI1 and NMI2."""
     import numpy as np
 
+    from deft_jax import evaluation
+
     means = {name: float(np.mean(found[name])) for name in ("nmi1", "nmi2") if np.ndim(found.get(name)) == 1}
-    single = {name: value for name, value in found.items() if np.ndim(value) == 0 and not name.startswith("num_")}
-    return {name: float(value) for name, value in single.items() if np.asarray(value).dtype.kind in "iuf"} | means
+    return evaluation.headlines({"": found}) | means
 
 
 def _worker(config, workdir, cores, queue) -> None:

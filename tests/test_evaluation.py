@@ -150,7 +150,8 @@ def test_scores_of_factors_that_vary_are_those_without_the_others():
 def test_headlines_are_numbers_alone_and_named_by_their_estimator():
     scores = {
         "infomec": {"infom": 0.5, "estimator": "knn", "nmi": np.eye(2), "num_distinct_train": 7, "note": None},
-        "irs": {"irs": np.float32(0.25), "irs_num_active": 3, "binned": [1, 2], "count": np.int64(2), "is": True},
+        "irs": {"irs": np.float32(0.25), "irs_num_active": 3, "x_num_distinct_test": 9, "binned": [1],
+                "count": np.int64(2), "is": True},
     }
     assert evaluation.headlines(scores) == {"infom": 0.5, "irs": 0.25, "count": 2.0}
     assert list(evaluation.headlines(scores, labelled=True)) == ["infom (knn)", "irs", "count"]

@@ -40,7 +40,9 @@ def get(name):
 
     name: a key of REGISTRY, or 'module:function' of a function of your own. What it takes stands in `kind`: 'samples'
     (codes, factors), 'posteriors' (codes, factors, logvar), 'codes' (codes), 'sampler' (encode, factor_sizes) or 'runs'
-    (a list of the codes of several runs). Options follow by name.
+    (a list of the codes of several runs). Options follow by name. These are given to a metric that has them:
+    `groups` [N] integers, equal for rows of one image; `continuous`, F booleans; `progress`, a function to call with
+    (parts done, parts in all).
     """
     own = options.own(name, "metric")
     if own is not None:
