@@ -1,6 +1,7 @@
 """A run is the same run in every session: what the caller has set in JAX or NumPy changes no number of it."""
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import os
@@ -18,6 +19,7 @@ import tiny
 import deft_jax
 from deft_jax import annealing, data, evaluate, evaluation, loop
 from deft_jax.jax_settings import PINNED, pinned
+from deft_jax.steps import init_state
 
 FACTORS = np.array([[0, 0, 0], [1, 3, 2], [0, 1, 3]], np.int32)
 OTHERS = {  # of all that is pinned, another value
@@ -96,8 +98,7 @@ def test_a_finished_run_keeps_its_scores_and_its_checkpoints(settings, trained_o
     assert not list(workdir.glob("checkpoints/damaged_*"))
 
 
-def test_scores_are_the_same_also_of_codes_from_threads(trained_once, tmp_path):
-    """factor_vae asks for its codes from a pool of threads, where the settings of this thread do not hold."""
+def test_scores_are_the_same_of_samples_and_of_samplers(trained_once, tmp_path):
     chosen = {"names": ["mig", "factor_vae"], "num_samples": 100, "variants": ("mean", "sampled")}
     scores = [evaluate.evaluate(shutil.copytree(trained_once, tmp_path / "a"), **chosen)["scores"]]
     with session({name: OTHERS[name] for name in ("jax_enable_x64", "jax_default_prng_impl")}):
@@ -106,11 +107,24 @@ def test_scores_are_the_same_also_of_codes_from_threads(trained_once, tmp_path):
     assert first == second
 
 
-def test_posteriors_of_a_table_are_of_32_bits_in_a_session_of_64(trained_once):
-    model = deft_jax.load(trained_once)
-    with session({"jax_enable_x64": True}), pinned():
-        posterior = evaluation.Table(model.experiment, model.params, model.stage)(FACTORS)
-    assert posterior.mean.dtype == posterior.logvar.dtype == np.float32
+def test_a_table_draws_the_noise_of_images_with_the_generator_of_the_run():
+    """It encodes in a pool of threads, where the settings of this thread do not hold."""
+    built = tiny.experiment()
+    source = built.source
+
+    def noisy(arrays, factors, key):
+        return source.render(arrays, factors, key) * jax.random.uniform(key, source.image_shape)
+
+    built = dataclasses.replace(built, source=dataclasses.replace(source, render=noisy))
+    params = init_state(built).params
+
+    def posteriors():
+        with pinned():
+            return evaluation.Table(built, params, 1)(FACTORS)
+
+    expected = posteriors()
+    with session({name: OTHERS[name] for name in ("jax_enable_x64", "jax_default_prng_impl")}):
+        assert tiny.fingerprint(posteriors()) == tiny.fingerprint(expected)
 
 
 def test_settings_of_a_context_of_the_caller_are_pinned_too(trained_once):
