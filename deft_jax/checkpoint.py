@@ -21,6 +21,7 @@ from deft_jax.workdir import CannotWrite, warn
 
 _UNFINISHED = "orbax-checkpoint-tmp"  # in the name of what orbax has not written in full
 _METADATA = "_CHECKPOINT_METADATA"
+_BETA = "beta"
 _DIGEST = "sha256"  # in the metadata; orbax 0.12 checks its indices, and takes changed numbers for good ones
 _REASONS = {name: os.strerror(name) for name in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)}
 
@@ -75,9 +76,10 @@ class Checkpoints:
         except (FileNotFoundError, NotADirectoryError):
             return []
 
-    def save(self, state: TrainState) -> None:
+    def save(self, state: TrainState, beta: float | None = None) -> None:
         """Starts writing `state` (one device's copy) under its step; does nothing if that was done here.
 
+        beta: of the step, which `beta` returns.
         Raises CannotWrite where it, or the save before it, cannot be written.
         """
         step = int(state.step)
@@ -89,7 +91,7 @@ class Checkpoints:
                 self.set_aside(step)
             # A copy of its own: the buffers of the state are donated to the next step while orbax is still writing.
             copy = jax.tree.map(lambda leaf: np.array(leaf, copy=True), state)
-            manager.save(step, args=ocp.args.StandardSave(copy), custom_metadata={_DIGEST: _digest(copy)})
+            manager.save(step, args=ocp.args.StandardSave(copy), custom_metadata={_DIGEST: _digest(copy), _BETA: beta})
         self._good.add(step)
 
     def restore(self, like: TrainState, step: int | None = None) -> TrainState:
@@ -132,6 +134,14 @@ class Checkpoints:
             raise Damaged(f"the checkpoint {folder} cannot be read ({_shortly(error)})") from error
         self._good.add(step)
         return state
+
+    def beta(self, step: int) -> float | None:
+        """The beta that was saved with the checkpoint of a step, None where there is none."""
+        try:
+            metadata = json.loads((self._directory / str(step) / _METADATA).read_text())
+            return (metadata.get("custom_metadata") or {}).get(_BETA)
+        except (OSError, ValueError, AttributeError):
+            return None
 
     def drop_after(self, step: int) -> None:
         """Makes way for a run that goes on from `step`: later checkpoints are deleted, but those not read set aside."""

@@ -42,6 +42,43 @@ def draw_factors(source: Source, num_samples: int, seed: int) -> np.ndarray:
     return np.stack(np.unravel_index(index_N, source.factor_sizes), axis=1).astype(np.int32)
 
 
+def check_factors(factors_NxF, source) -> np.ndarray:
+    """Factors of images of a data set as its renderer takes them: int32 [N, F].
+
+    Args:
+      factors_NxF: whole numbers [N, F], factor j from 0 to factor_sizes[j] - 1; of a set that is a list of images,
+        [N, 1], their numbers.
+      source: the data set, or its description.
+
+    Raises:
+      ValueError: they are not [N, F], not whole numbers, or one is out of range; one line says which.
+    """
+    factors_NxF, sizes = np.asarray(factors_NxF), source.factor_sizes
+    if factors_NxF.ndim != 2 or factors_NxF.shape[1] != len(sizes):
+        what = f"{', '.join(source.factor_names)}" if source.is_grid else (
+            "the numbers of the images, since this set is a list of images and cannot be drawn by its labels"
+        )
+        raise ValueError(f"factors must be [N, {len(sizes)}], {what}; got {factors_NxF.shape}")
+    whole = factors_NxF.dtype.kind in "iu" or (
+        factors_NxF.dtype.kind == "f" and np.isfinite(factors_NxF).all() and (factors_NxF % 1 == 0).all()
+    )
+    if not whole:
+        raise ValueError(f"factors must be whole numbers, got dtype {factors_NxF.dtype}{first_not_finite(factors_NxF)}")
+    for name, size, column in zip(source.factor_names, sizes, factors_NxF.T, strict=True):
+        if column.size and not (column.min() >= 0 and column.max() < size):
+            wrong = column[(column < 0) | (column >= size)][0]
+            raise ValueError(f"{name} must be from 0 to {size - 1}, got {wrong}")
+    return factors_NxF.astype(np.int32)
+
+
+def first_not_finite(values: np.ndarray) -> str:
+    """', with nan in row 3' where a number is not finite."""
+    if values.dtype.kind != "f":
+        return ""
+    rows = np.argwhere(~np.isfinite(values))
+    return f", with {values[tuple(rows[0])]} in row {rows[0][0]}" if len(rows) else ""
+
+
 class Encoder:
     """Posteriors of examples given by their factors; one compiled program a stage."""
 
@@ -56,7 +93,8 @@ class Encoder:
         return self._experiment.encode(params, images, stage)
 
     def __call__(self, params, factors_NxF: np.ndarray, stage: int) -> Posterior:
-        """Posterior of [N, D] numpy arrays with the groups up to `stage` open."""
+        """Posterior of [N, D] numpy arrays with the groups up to `stage` open; for factors see `check_factors`."""
+        factors_NxF = check_factors(factors_NxF, self._source)
         parts = []
         for start in range(0, len(factors_NxF), _CHUNK):
             chunk = factors_NxF[start : start + _CHUNK]
@@ -96,7 +134,7 @@ class Table:
 
     def __call__(self, factors_NxF: np.ndarray) -> Posterior:
         """Posterior of the images of these factors: numpy arrays [N, D]. Quickest with many at a time."""
-        index_N = np.ravel_multi_index(tuple(np.asarray(factors_NxF).T), self._source.factor_sizes)
+        index_N = np.ravel_multi_index(tuple(check_factors(factors_NxF, self._source).T), self._source.factor_sizes)
         new = np.setdiff1d(index_N, self._index)
         if len(new):
             parts = [self._encode(new)] if self._held is None else [self._held, self._encode(new)]
@@ -136,11 +174,20 @@ def varying_factors(factors_NxF: np.ndarray) -> np.ndarray:
     return np.flatnonzero((factors_NxF != factors_NxF[:1]).any(axis=0))
 
 
+def in_bins(factors_NxF: np.ndarray, continuous_F: Sequence[bool], num_bins: int = 20) -> np.ndarray:
+    """Ground truth with its continuous factors cut into equal-width bins: int64 [N, F]."""
+    columns = [
+        info.discretise(column[:, None], num_bins)[:, 0] if is_continuous else column.astype(np.int64)
+        for column, is_continuous in zip(factors_NxF.T, continuous_F, strict=True)
+    ]
+    return np.stack(columns, axis=1) if columns else np.zeros((len(factors_NxF), 0), np.int64)
+
+
 def score(codes: np.ndarray, factors_NxF: np.ndarray, num_bins: int = 20) -> dict:
     """MIG and NMI (metrics/mig.py, metrics/nmi.py) of a sample, whichever of its factors vary.
 
     Args:
-      codes: [N, D]. factors_NxF: the ground truth of the same images.
+      codes: [N, D]. factors_NxF: the ground truth of the same images, classes (see `in_bins`).
       num_bins: equal-width bins per latent.
 
     Returns:
@@ -153,7 +200,7 @@ def score(codes: np.ndarray, factors_NxF: np.ndarray, num_bins: int = 20) -> dic
     varying = varying_factors(factors_NxF)
     found = {}
     for name in ("mig", "nmi") if len(varying) else ():
-        found |= metrics.compute(name, codes, factors_NxF[:, varying], num_bins=num_bins)
+        found |= metrics.compute(name, codes, factors_NxF[:, varying], num_bins=num_bins, continuous=False)
     if len(varying) == num_factors:
         return found
     whole = {"mig_per_factor": np.zeros(num_factors), "nmi": np.zeros((codes.shape[1], num_factors)),

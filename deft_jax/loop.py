@@ -434,10 +434,11 @@ class _Training:
                 window_steps, window_seconds = 0, 0.0
             saves = self.step % self.config["checkpoints"]["every"] == 0 or stage_ends
             stops = processes.any_of(signals.received is not None) and self.step < total
-            for record, state in self.alive():
-                # Before anything else is done with the model: whatever comes of that, the run goes on from here.
-                if saves or stops:
-                    record.save(state)
+            alive = self.alive()
+            # Before anything else is done with the models: whatever comes of that, the runs go on from here.
+            for record, state in alive if saves or stops else ():
+                record.save(state)
+            for record, state in alive:
                 if self.evaluates(self.step):
                     record.evaluate(self.step, stage, state, stage_ends)
                 record.score(self.step, stage, state)

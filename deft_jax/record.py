@@ -30,14 +30,16 @@ class Record:
         drawn = config["evaluation"]
         self.factors = evaluation.draw_factors(built.source, drawn["num_samples"], drawn["seed"])
         self.truth = built.source.ground_truth(self.factors)
+        # What is logged counts classes: continuous factors in bins.
+        self.classes = evaluation.in_bins(self.truth, built.source.ground_truth_continuous)
         self.checkpoints = Checkpoints(workdir / "checkpoints", config["checkpoints"]["keep"])
         self.log: MetricsLog | None = None
         self.last_scores: dict = {}
-        self.beta = float("nan")
+        self.beta: float | None = float("nan")
         self._note = workdir / "diverged.txt"
         self.diverged = self._note.read_text() if self._note.exists() else None
         description.keep(built.source, workdir, self.factors)
-        varying = evaluation.varying_factors(self.truth)
+        varying = evaluation.varying_factors(self.classes)
         constant = [name for f, name in enumerate(built.source.ground_truth_names) if f not in varying]
         if constant:
             warn(f"the {len(self.factors)} images of the evaluations have one value of {', '.join(constant)}, which is "
@@ -47,8 +49,10 @@ class Record:
         """Goes on from `step`: what was written of later ones, before an interruption, is dropped."""
         self.checkpoints.drop_after(step)
         self.log = MetricsLog(self.workdir, step)
-        told = [record["beta"] for record in self.log.records if "beta" in record]
-        self.beta = told[-1] if told else float("nan")  # of the last step; a controller sets its own
+        self.beta = self.checkpoints.beta(step)  # of the last step; a controller sets its own
+        if self.beta is None:
+            logged = [record["beta"] for record in self.log.records if "beta" in record]
+            self.beta = logged[-1] if logged else float("nan")
 
     def close(self) -> None:
         """Waits for what is being written. Raises CannotWrite where that fails."""
@@ -61,7 +65,7 @@ class Record:
     def save(self, state: TrainState) -> None:
         """Starts writing a checkpoint, when the records up to it are on the disk."""
         self.log.sync()
-        self.checkpoints.save(state)
+        self.checkpoints.save(state, self.beta)
 
     def diverge(self, told: str) -> None:
         """Notes that the run is over: nothing more is written of it, its last good checkpoint stays."""
@@ -80,10 +84,10 @@ class Record:
         """Scores the model and logs them; figures too where a stage ends."""
         with going_on(f"the evaluation of step {step}"):
             posterior = self.encoder(state.params, self.factors, stage)
-            self.last_scores = evaluation.score(posterior.mean, self.truth)
+            self.last_scores = evaluation.score(posterior.mean, self.classes)
             seed = self.config["evaluation"]["seed"]
             told = evaluation.information(posterior, self.built.source.num_images, seed)
-            told["factor_information"] = evaluation.factor_information(posterior, self.truth, seed)
+            told["factor_information"] = evaluation.factor_information(posterior, self.classes, seed)
             self.log.write("eval", step, stage, {"beta": self.beta, **self.last_scores, **told})
             if stage_ends:
                 self._draw(step, stage, state.params, posterior, f"_stage_{stage}")
@@ -153,7 +157,7 @@ class Record:
         self.last_scores = {}
         with going_on("the final evaluation"):
             posterior = self.encoder(state.params, self.factors, stage)
-            self.last_scores = evaluation.score(posterior.mean, self.truth)
+            self.last_scores = evaluation.score(posterior.mean, self.classes)
             self._draw(step, stage, state.params, posterior, "")
         with going_on("the figures of the whole run"):
             marks = {"stage_starts": stages.starts, "betas": [float(stages.beta(start)) for start in stages.starts]}

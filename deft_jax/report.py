@@ -20,6 +20,7 @@ from deft_jax.pages.elements import contents, page, section
 from deft_jax.pages.runs import Run, read_runs
 from deft_jax.pages.scores import comparison, groups_of
 from deft_jax.pages.training import training_sections
+from deft_jax.paths import local_path
 
 
 def titled(runs: Sequence[Run]) -> list[Run]:
@@ -32,13 +33,17 @@ def titled(runs: Sequence[Run]) -> list[Run]:
 def report(workdirs: Sequence[str | pathlib.Path], out: str | pathlib.Path) -> pathlib.Path:
     """Writes the page of these workdirs and returns its path.
 
-    Raises ValueError in one line where a folder holds no run, or a training no checkpoint; nothing is written then.
+    Raises ValueError in one line where a folder holds no run, a training no checkpoint, or out is a file of another
+    kind; nothing is written then.
     """
-    out = pathlib.Path(out)
+    out = local_path(out, "--out")
     if not all(map(str, workdirs)):
         raise ValueError("the name of a workdir is empty; give the workdir of a run")
+    workdirs = [local_path(workdir, "DIR") for workdir in workdirs]
     if out.is_dir():
         raise ValueError(f"{out} is a folder; give the name of the page to write")
+    if not _is_page(out):
+        raise ValueError(f"{out} is there and is no HTML page; give another name for the page to write")
     try:
         told = [read_runs(workdir) for workdir in workdirs]
     except OSError as error:
@@ -68,6 +73,16 @@ def report(workdirs: Sequence[str | pathlib.Path], out: str | pathlib.Path) -> p
     except OSError as error:
         raise ValueError(f"cannot write {out}: {error.strerror or error}") from None
     return out
+
+
+def _is_page(path: pathlib.Path) -> bool:
+    """Whether a file may be replaced by a page: there is none, or it is empty or a page itself."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(100).lstrip().lower()
+    except OSError:  # none there, or writing will say what is wrong
+        return True
+    return not head or head.startswith(b"<!doctype html")
 
 
 def _one_each(runs: Sequence[Run]) -> list[Run]:

@@ -155,6 +155,33 @@ def summarise(config: Mapping, workdir: pathlib.Path) -> dict:
     return {"scale": config["scale"], "seeds": list(config["seeds"]), "runs": runs}
 
 
+def merged(held: Mapping, summary: Mapping) -> dict:
+    """A summary with what an earlier one says of other runs and seeds.
+
+    Args:
+      held: the earlier summary of the same study, {} without any.
+      summary: as of `summarise`; it has the last word on its runs and seeds.
+    """
+    now = {str(seed) for seed in summary["seeds"]}
+
+    def others(values):
+        kept = [seed for seed in values if str(seed) not in now]
+        return {seed: values[seed] for seed in kept} if isinstance(values, Mapping) else kept
+
+    runs = dict(held.get("runs", {}))
+    for name, entry in summary["runs"].items():
+        before = runs.get(name, {"scores": {}, "seconds": {}, "diverged": [], "missing": []})
+        numbers = dict.fromkeys([*before["scores"], *entry["scores"]])
+        runs[name] = {
+            "scores": {n: others(before["scores"].get(n, {})) | entry["scores"].get(n, {}) for n in numbers},
+            "seconds": others(before["seconds"]) | entry["seconds"],
+            "diverged": others(before["diverged"]) + entry["diverged"],
+            "missing": others(before["missing"]) + entry["missing"],
+        }
+    seeds = list(dict.fromkeys([*held.get("seeds", []), *summary["seeds"]]))
+    return {**held, "scale": summary["scale"], "seeds": seeds, "runs": runs}
+
+
 def _cell(entry: Mapping, number: str) -> str:
     values = list(entry["scores"].get(number, {}).values())
     if entry["diverged"]:

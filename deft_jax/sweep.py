@@ -24,6 +24,7 @@ from queue import Empty
 from deft_jax import commands, study
 from deft_jax.interruption import Interrupted, Signals
 from deft_jax.logs import claim, plain, read_object, write_atomically
+from deft_jax.paths import local_path
 
 _CLAIM = "claim.json"
 _HEARTBEAT = 15.0  # seconds between two signs of life of whoever holds a claim
@@ -232,14 +233,16 @@ def _share(cores: Sequence[int], jobs: int) -> list[list[int]]:
 
 
 def run(config, workdir: str | pathlib.Path, jobs: int | None = None) -> dict:
-    """Runs a study to its end and returns what study.json holds: the summary of `study.summarise`.
+    """Runs a study to its end and returns its summary, as of `study.summarise`.
+
+    study.json and table.md hold it too, with the runs and seeds of earlier calls.
 
     jobs: processes on this machine, each with its share of the cores; as many as there are cores unless told, or one
       on an accelerator.
     Raises ValueError where the study or one of its runs does not fit, before anything is trained; Interrupted after
     SIGTERM or SIGINT, when every run under way has saved its state.
     """
-    from deft_jax import evaluate, evaluation, loop, metrics, options
+    from deft_jax import data, evaluate, evaluation, loop, metrics, options
 
     config = study.settled(plain(config.to_dict() if hasattr(config, "to_dict") else config))
     todo = study.cells(config)
@@ -259,7 +262,12 @@ def run(config, workdir: str | pathlib.Path, jobs: int | None = None) -> dict:
                     evaluation.check_metric(metric, source)
             except ValueError as error:
                 raise ValueError(f"{name.rpartition('/')[0]}: {error}") from None
-    workdir = pathlib.Path(workdir)
+    workdir = local_path(workdir, "--workdir")
+    held = read_object(workdir / "study.json") or {}
+    config["runs"] = {
+        name: dict(run) | {"data": data.with_absolute_paths(run["data"])} for name, run in config["runs"].items()
+    }
+    todo = study.cells(config)
     # Which runs, which seeds and how many at once may change from call to call, and so may scales that are not used.
     unused = [f"scales.{scale}" for scale in config["scales"] if scale != config["scale"]]
     claim(workdir, config, ("only", "pack", "seeds", *unused, *_of_scores(workdir, config)))
@@ -269,10 +277,10 @@ def run(config, workdir: str | pathlib.Path, jobs: int | None = None) -> dict:
     if left:
         _run_workers(config, workdir, min(_jobs(jobs), len(left)), len(todo))
     summary = study.summarise(config, workdir)
-    write_atomically(workdir / "study.json", json.dumps(summary, indent=2) + "\n")
-    told = study.table(summary)
-    write_atomically(workdir / "table.md", told + "\n")
-    print(f"\n{told}")
+    everything = study.merged(held, summary)
+    write_atomically(workdir / "study.json", json.dumps(everything, indent=2) + "\n")
+    write_atomically(workdir / "table.md", study.table(everything) + "\n")
+    print(f"\n{study.table(summary)}")
     return summary
 
 

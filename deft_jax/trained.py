@@ -100,7 +100,7 @@ class Trained:
         Raises:
           ValueError: shape, type or a value does not fit, or the data set is gone; one line says which.
         """
-        factors_NxF = check_factors(factors_NxF, self.description)
+        factors_NxF = evaluation.check_factors(factors_NxF, self.description)
         if not len(factors_NxF):
             return Posterior(*(np.zeros((0, self.model.num_latents), np.float32) for _ in range(2)))
         return self._encode_factors(self.params, factors_NxF, self.stage)
@@ -112,7 +112,7 @@ class Trained:
         if z.ndim != 2 or z.shape[1] != self.model.num_latents:
             raise ValueError(f"codes must be [N, {self.model.num_latents}], got {z.shape}")
         if z.dtype.kind not in "fiub" or not np.isfinite(z).all():
-            raise ValueError(f"codes must be finite real numbers, got dtype {z.dtype}{_strange(z)}")
+            raise ValueError(f"codes must be finite real numbers, got dtype {z.dtype}{evaluation.first_not_finite(z)}")
         if not len(z):
             return np.zeros((0, *self.description.image_shape), np.float32)
         return _in_chunks(self._decode, self.params, z.astype(np.float32))
@@ -133,38 +133,6 @@ def _checked_images(images, shape) -> np.ndarray:
         raise ValueError(f"images must be floats in [0, 1], or uint8, got values from {images.min():g} to "
                          f"{images.max():g}")
     return np.clip(images, 0, 1)
-
-
-def _strange(values) -> str:
-    """', with nan in row 3' where a number is not finite."""
-    if values.dtype.kind != "f":
-        return ""
-    rows = np.argwhere(~np.isfinite(values))
-    return f", with {values[tuple(rows[0])]} in row {rows[0][0]}" if len(rows) else ""
-
-
-def check_factors(factors_NxF, source: Source | SourceDescription) -> np.ndarray:
-    """Factors as int32 [N, F], each in the range of its factor.
-
-    Raises:
-      ValueError: they are not [N, F], not whole numbers, or one is out of range; one line says which.
-    """
-    factors_NxF, sizes = np.asarray(factors_NxF), source.factor_sizes
-    if factors_NxF.ndim != 2 or factors_NxF.shape[1] != len(sizes):
-        what = f"{', '.join(source.factor_names)}" if source.is_grid else (
-            "the numbers of the images, since this set is a list of images and cannot be drawn by its labels"
-        )
-        raise ValueError(f"factors must be [N, {len(sizes)}], {what}; got {factors_NxF.shape}")
-    whole = factors_NxF.dtype.kind in "iu" or (
-        factors_NxF.dtype.kind == "f" and np.isfinite(factors_NxF).all() and (factors_NxF % 1 == 0).all()
-    )
-    if not whole:
-        raise ValueError(f"factors must be whole numbers, got dtype {factors_NxF.dtype}{_strange(factors_NxF)}")
-    for name, size, column in zip(source.factor_names, sizes, factors_NxF.T, strict=True):
-        if column.size and not (column.min() >= 0 and column.max() < size):
-            wrong = column[(column < 0) | (column >= size)][0]
-            raise ValueError(f"{name} must be from 0 to {size - 1}, got {wrong}")
-    return factors_NxF.astype(np.int32)
 
 
 def _in_chunks(function, params, values):

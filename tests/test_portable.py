@@ -318,3 +318,16 @@ def remarkable():
     return dataclasses.replace(tiny.squares(), remarks=("2 files left out",))
 
 
+
+
+def test_continuous_labels_are_trained_logged_and_scored(tmp_path):
+    factors = np.stack([RNG.uniform(size=60), np.arange(60) % 3], axis=1)
+    images = RNG.integers(0, 255, (60, 16, 16, 1), dtype=np.uint8)
+    config = config_of(archive(tmp_path / "set.npz", images, factors=factors), evals={"sap": {"every": 2}})
+    results = loop.run(config, tmp_path / "run")
+    assert np.isfinite(results["mig"])
+    assert deft_jax.load(tmp_path / "run").description.ground_truth_continuous == (True, False)
+    assert any(record["kind"] == "score" for record in read_records(tmp_path / "run" / "metrics.jsonl"))
+    found = evaluate.evaluate(tmp_path / "run", ["mig", "sap"], num_samples=60, variants=("mean",))
+    assert set(found["scores"]["mean"]) == {"mig", "sap"}
+    assert "that the run has kept" not in report.report([tmp_path / "run"], tmp_path / "page.html").read_text()
