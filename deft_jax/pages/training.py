@@ -290,7 +290,8 @@ def model_parts(anchor: str, trained) -> list[tuple[str, str]]:
     mean, std = np.asarray(posterior.mean), np.exp(0.5 * np.asarray(posterior.logvar))
     kl_D = (0.5 * (std**2 + mean**2 - 1 - 2 * np.log(std))).mean(axis=0)
     evaluated = [record for record in trained.records if record["kind"] == "eval"]
-    scores = evaluated[-1] if evaluated else evaluation.score(mean, evaluation.in_bins(truth, description.ground_truth_continuous))
+    classes = evaluation.in_bins(truth, description.ground_truth_continuous)
+    scores = evaluated[-1] if evaluated else evaluation.score(mean, classes)
     nmi = np.array(scores["nmi"]) if truth_names else np.zeros((len(kl_D), 0))
     opened = np.flatnonzero(np.asarray(model.group_of_latent) <= trained.stage)
     traversed = opened[plots.shown_latents(kl_D[opened])].tolist()
