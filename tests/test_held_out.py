@@ -1,7 +1,11 @@
 """Held-out scores are held out: no image stands on both sides of a split, and noise scores at the chance level."""
 
+import concurrent.futures
+import threading
+
 import numpy as np
 import pytest
+from sklearn import linear_model
 
 from deft_jax.metrics import beta_vae, dci, factor_vae, inputs, r2, sap
 
@@ -124,3 +128,86 @@ def test_progress_is_reported_factor_by_factor_and_changes_nothing():
 def test_r2_is_held_out():
     codes, labels, index = noise(60, 2_000, latents=30)
     assert r2.r2(codes, labels, groups=index)["r2"] < 0
+
+
+def test_linear_dci_averages_completeness_over_factors_alike():
+    # Three independent signs, the third not in the codes. Factor 0 is the first; factor 1 has correlation 0.3 with each
+    # of the first two. Soft thresholding takes alpha off each weight: R = [[0.9, 0.2], [0, 0.2]].
+    part = np.tile(2.0 * np.stack(np.meshgrid([0, 1], [0, 1], [0, 1]), axis=-1).reshape(-1, 3) - 1, (5, 1))
+    signs = np.empty((80, 3))
+    signs[np.random.default_rng(0).permutation(80)] = np.concatenate([part, part])
+    factors = np.stack([5 * signs[:, 0], signs @ [0.3, 0.3, np.sqrt(1 - 0.18)]], axis=1)
+    found = dci.dci(7 * signs[:, :2], factors, "linear", num_train=40, continuous=[True, True], lasso_alpha=0.1)
+    np.testing.assert_allclose(found["importance"], [[0.9, 0.2], [0, 0.2]], atol=1e-9)
+    share = np.array([0.9, 0.2]) / 1.1
+    assert found["disentanglement"] == pytest.approx((1.1 + 1.1 * (share * np.log2(share)).sum() + 0.2) / 1.3, abs=1e-9)
+    np.testing.assert_allclose(found["completeness_per_factor"], [1, 0], atol=1e-9)
+    assert found["completeness"] == pytest.approx(1 / 2, abs=1e-9)
+
+
+def test_linear_dci_averages_weights_over_two_values_as_over_three():
+    rng = np.random.default_rng(0)
+    factors = rng.integers([2, 3], size=(300, 2))
+    codes = factors @ np.array([[1, 1, 0], [0, 1, 1]]) + rng.normal(size=(300, 3))
+    found = dci.dci(codes, factors, "linear", num_train=200)
+    train, _ = inputs.split(300, 200, 0)
+    for f, num_values in enumerate((2, 3)):
+        fit = linear_model.LogisticRegression(l1_ratio=1, solver="saga", max_iter=10_000, tol=1e-8, random_state=1)
+        weights = np.abs(fit.fit(inputs.standardise(codes, train)[train], factors[train, f]).coef_).sum(axis=0)
+        np.testing.assert_allclose(found["importance"][:, f], weights / num_values, atol=5e-3)
+
+
+@pytest.mark.parametrize("metric", [dci.dci, sap.sap])
+@pytest.mark.parametrize("constant", [0.3, -1.5, 4.0])
+def test_constant_columns_are_named(metric, constant):
+    labels = np.stack([np.random.default_rng(0).uniform(size=100), np.full(100, constant)], axis=1)
+    with pytest.raises(ValueError, match=r"^factor 1 is constant in the sample: leave it out$"):
+        metric(labels, labels)
+
+
+@pytest.mark.parametrize("metric", [factor_vae.factor_vae, beta_vae.beta_vae])
+def test_sampled_metrics_report_progress(metric):
+    seen = []
+    options = {"num_train": 30, "num_eval": 20, "batch_size": 4, "chunk": 40}
+    found = metric(lambda z: z * 1.0, (3, 4), progress=lambda *call: seen.append(call), **options)
+    done, totals = zip(*seen, strict=True)
+    assert set(totals) == {50}
+    assert list(done) == sorted(set(done))
+    assert done[-1] == 50
+    assert len(done) > 2
+    plain = metric(lambda z: z * 1.0, (3, 4), **options)
+    for name, value in plain.items():
+        np.testing.assert_array_equal(found[name], value)
+
+
+def test_what_progress_raises_cancels_what_has_not_begun():
+    begin, ran = threading.Event(), []
+
+    def task(number):
+        if number:
+            begin.wait(10)
+        ran.append(number)
+
+    def progress(done, total):
+        raise KeyboardInterrupt
+
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        futures = [pool.submit(task, number) for number in range(10)]
+        with pytest.raises(KeyboardInterrupt):
+            inputs.report_progress(futures, progress)
+        begin.set()
+    assert len(ran) <= 2
+
+
+def test_collapsed_codes_have_every_result():
+    collapsed, codes = (
+        factor_vae.factor_vae(encode, (3, 4), num_train=20, num_eval=20)
+        for encode in (lambda z: np.full((len(z), 3), 0.1), lambda z: z * 1.0)
+    )
+    assert collapsed.keys() == codes.keys()
+
+
+def test_distinct_images_are_counted_on_any_grid():
+    sizes = (2**31 - 1,) * 3
+    factors = np.random.default_rng(0).integers(3, size=(20, 4, 2, 3), dtype=np.int32)
+    assert inputs.count_distinct(factors, sizes) == len({tuple(row) for row in factors.reshape(-1, 3).tolist()})

@@ -5,7 +5,16 @@ import numpy as np
 from deft_jax.metrics import inputs
 
 
-def beta_vae(encode, factor_sizes, num_train=10_000, num_eval=5_000, batch_size=64, seed=0, chunk=10_000):
+def beta_vae(
+    encode,
+    factor_sizes,
+    num_train=10_000,
+    num_eval=5_000,
+    batch_size=64,
+    seed=0,
+    chunk=10_000,
+    progress: inputs.Progress | None = None,
+) -> dict:
     """How often a linear classifier tells which factor pairs of images have in common.
 
     Higgins et al. 2017 (ICLR, 'beta-VAE: Learning basic visual concepts with a constrained variational
@@ -40,6 +49,7 @@ def beta_vae(encode, factor_sizes, num_train=10_000, num_eval=5_000, batch_size=
       batch_size: pairs averaged in a point.
       seed: of the draws; the only randomness.
       chunk: the most examples in one call of `encode`, at least 2.
+      progress: called as progress(done, total) with points after each chunk of them, see inputs.Progress.
 
     Returns:
       {'beta_vae': float, accuracy on the evaluation points; 'beta_vae_train': float, accuracy on the training
@@ -56,8 +66,8 @@ def beta_vae(encode, factor_sizes, num_train=10_000, num_eval=5_000, batch_size=
     inputs.check_at_least(least | {"chunk": (chunk, 2)})
     rng = np.random.default_rng(seed)
 
-    def draw(num_points):
-        """Features [num_points, D], labels [num_points], and the number of distinct images they saw."""
+    def draw(num_points, before):
+        """Features [num_points, D], labels [num_points], and the number of distinct images. before: points so far."""
         shared = free[rng.integers(len(free), size=num_points)]
         factors = rng.integers(sizes, size=(num_points, batch_size, 2, len(sizes)), dtype=np.int32)
         rows = np.arange(num_points)
@@ -69,14 +79,16 @@ def beta_vae(encode, factor_sizes, num_train=10_000, num_eval=5_000, batch_size=
             codes = inputs.encode_in_chunks(encode, block.reshape(-1, len(sizes)), chunk)
             first, second = codes.reshape(len(block), batch_size, 2, -1).transpose(2, 0, 1, 3)
             features.append(np.abs(first - second).mean(axis=1))
+            if progress is not None:
+                progress(before + start + len(block), num_train + num_eval)
         return np.concatenate(features), shared, inputs.count_distinct(factors, sizes)
 
-    features, labels, distinct_train = draw(num_train)
+    features, labels, distinct_train = draw(num_train, 0)
     if (labels == labels[0]).all():
         raise ValueError(f"all {num_train} training points share factor {labels[0]}: raise num_train")
     classifier = LogisticRegression(solver="newton-cg", max_iter=1000).fit(features, labels)
     train = classifier.score(features, labels)
-    features, labels, distinct_eval = draw(num_eval)
+    features, labels, distinct_eval = draw(num_eval, num_train)
     return {
         "beta_vae": float(classifier.score(features, labels)),
         "beta_vae_train": float(train),

@@ -40,8 +40,9 @@ def dci(
         R is the impurity importance. A classifier, or a regressor where the factor is continuous.
       'linear': multinomial logistic regression with an L1 penalty, or Lasso where the factor is continuous, on
         latents (and continuous factors) of mean 0 and standard deviation 1 in the training part; R is |weight|,
-        averaged over the factor's values. As in the paper (section 2) it is not scaled per factor, so a factor with
-        larger weights counts for more in the disentanglement; the importances of trees sum to 1 over latents.
+        averaged over the factor's values (two values have the weights w / 2 and -w / 2, w that of their log-odds). As
+        in the paper (section 2) it is not scaled per factor, so a factor with larger weights counts for more in the
+        disentanglement; the importances of trees sum to 1 over latents.
 
     A latent of no importance (a collapsed one) has disentanglement 0 and weight 0; a factor which no latent
     predicts has completeness 0 and weight 0; if all of R is 0, both scores are 0. disentanglement_lib gets the
@@ -100,7 +101,9 @@ def dci(
             with np.errstate(invalid="ignore"):  # 0 / 0 where trees split and gain nothing
                 importance = np.nan_to_num(predictor.feature_importances_)
         else:
-            importance = np.abs(np.atleast_2d(predictor.coef_)).mean(axis=0)  # one row per value
+            num_values = 1 if is_continuous else len(predictor.classes_)
+            # One row of weights per value; but one for two values, whose weights are half of it with either sign.
+            importance = np.abs(np.atleast_2d(predictor.coef_)).sum(axis=0) / num_values
         # score is the accuracy of a classifier and the R^2 of a regressor.
         scores = [predictor.score(codes[part], column[part]) for part in (train, test)]
         return importance if model == "linear" else _share(importance, axis=0), *scores
@@ -114,7 +117,7 @@ def dci(
     disentanglement_D, completeness_F = _concentration(importance_DxF), _concentration(importance_DxF.T)
     return {
         "disentanglement": float(disentanglement_D @ _share(importance_DxF.sum(axis=1), axis=0)),
-        "completeness": float(completeness_F @ _share(importance_DxF.sum(axis=0), axis=0)),
+        "completeness": float(completeness_F @ _share(importance_DxF.any(axis=0).astype(np.float64), axis=0)),
         "informativeness_train": float(score_train_F.mean()),
         "informativeness_test": float(score_test_F.mean()),
         "disentanglement_per_latent": disentanglement_D,

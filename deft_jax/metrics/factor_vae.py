@@ -15,7 +15,8 @@ def factor_vae(
     variance_threshold=0.05,
     seed=0,
     chunk=10_000,
-):
+    progress: inputs.Progress | None = None,
+) -> dict:
     """How often the latent that varies least tells which factor was held fixed.
 
     Kim and Mnih 2018, section 4. One vote: hold a random factor k at a random value, draw all others, encode
@@ -52,6 +53,7 @@ def factor_vae(
         is below it are left out; constant latents always are.
       seed: of the draws; the only randomness.
       chunk: the most examples in one call of `encode`.
+      progress: called as progress(done, total) with votes after each chunk of them, see inputs.Progress.
 
     Returns:
       {'factor_vae': float, accuracy on the evaluation votes; 'factor_vae_train': float, accuracy on the
@@ -77,8 +79,8 @@ def factor_vae(
     active = (np.sqrt(variance_D) >= variance_threshold) & (np.ptp(codes, axis=0) > 0) & (variance_D > 0)
     latents = np.flatnonzero(active)
 
-    def vote(num_votes):
-        """Counts of (factor, latent) over fresh votes, [F, D], and the number of distinct images they saw."""
+    def vote(num_votes, before):
+        """Counts of (factor, latent) over fresh votes, [F, D], and the number of images. before: votes so far."""
         fixed = free[rng.integers(len(free), size=num_votes)]
         factors = rng.integers(sizes, size=(num_votes, batch_size, len(sizes)), dtype=np.int32)
         rows = np.arange(num_votes)
@@ -91,13 +93,16 @@ def factor_vae(
             local = codes.reshape(len(block), batch_size, len(latents)).var(axis=1, ddof=1)
             winner = latents[np.argmin(local / variance_D[latents], axis=1)]
             np.add.at(votes, (fixed[start : start + step], winner), 1)
+            if progress is not None:
+                progress(before + start + len(block), num_train + num_eval)
         return votes, inputs.count_distinct(factors, sizes)
 
     if not active.any():
         nothing = np.zeros((len(sizes), len(active)), np.int64)
-        return {"factor_vae": 0.0, "factor_vae_train": 0.0, "factor_vae_votes": nothing, "factor_vae_num_active": 0}
-    train, distinct_train = vote(num_train)
-    evaluation, distinct_eval = vote(num_eval)
+        counts = {"factor_vae_num_active": 0, "num_distinct_train": 0, "num_distinct_eval": 0}
+        return {"factor_vae": 0.0, "factor_vae_train": 0.0, "factor_vae_votes": nothing, **counts}
+    train, distinct_train = vote(num_train, 0)
+    evaluation, distinct_eval = vote(num_eval, num_train)
     classifier, columns = train.argmax(axis=0), np.arange(len(active))
     return {
         "factor_vae": float(evaluation[classifier, columns].sum() / num_eval),

@@ -76,15 +76,26 @@ def distinct_counts(groups, **parts) -> dict[str, int]:
 
 def count_distinct(factors, sizes) -> int:
     """How many distinct images drawn factors [..., F] stand for."""
-    drawn = np.moveaxis(np.asarray(factors), -1, 0).reshape(len(sizes), -1)
-    return len(np.unique(np.ravel_multi_index(tuple(drawn), tuple(sizes))))
+    drawn = np.ascontiguousarray(np.asarray(factors).reshape(-1, len(sizes)))
+    # Rows as bytes: the number of an image need not fit an integer.
+    return len(np.unique(drawn.view(np.dtype((np.void, drawn.itemsize * len(sizes))))))
 
 
 def report_progress(futures: Sequence[concurrent.futures.Future], progress: Progress | None) -> None:
-    """Calls progress(done, total) as futures are finished; returns when all are, or at once without `progress`."""
-    if progress is not None:
-        for done, _ in enumerate(concurrent.futures.as_completed(futures), 1):
+    """Calls progress(done, total) as futures are finished; returns when all are, or at once without `progress`.
+
+    What a future or `progress` raises ends the wait, and futures that have not begun are cancelled.
+    """
+    if progress is None:
+        return
+    try:
+        for done, future in enumerate(concurrent.futures.as_completed(futures), 1):
+            future.result()
             progress(done, len(futures))
+    except BaseException:
+        for future in futures:
+            future.cancel()
+        raise
 
 
 def as_classes(codes, factors, continuous=None, num_bins=20):
@@ -127,7 +138,7 @@ def mixed_samples(codes, factors, continuous, allow_constant=False):
     factors = labels = np.asarray(factors)
     if continuous is None:
         usable = factors.ndim == 2 and factors.dtype.kind in "iuf" and np.isfinite(factors).all()
-        continuous = continuous_columns(factors) if usable else False
+        continuous = continuous_columns(factors) | _single_fraction(factors) if usable else False
     if factors.ndim == 2 and continuous is not False:
         continuous = np.asarray(continuous)
         if continuous.dtype != bool or continuous.shape != factors.shape[1:]:
@@ -152,6 +163,10 @@ def mixed_samples(codes, factors, continuous, allow_constant=False):
             raise ValueError(f"factor {f} is constant in the sample: leave it out")
     return codes, columns, continuous
 
+
+def _single_fraction(factors):
+    """Columns [F] of one value that is no integer: an error names them as constant, not as wrong classes."""
+    return (factors == factors[:1]).all(axis=0) & (factors != np.floor(factors)).any(axis=0)
 
 
 def encode_in_chunks(encode, factors_NxF, chunk):
