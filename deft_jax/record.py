@@ -7,6 +7,7 @@ import platform
 from collections.abc import Iterator, Mapping
 
 import jax
+import numpy as np
 
 from deft_jax import description, evaluation, options
 from deft_jax.checkpoint import Checkpoints, Damaged, none_readable
@@ -29,6 +30,7 @@ class Record:
         self.evals = {name: dict(section) for name, section in (config.get("evals") or {}).items()}
         drawn = config["evaluation"]
         self.factors = evaluation.draw_factors(built.source, drawn["num_samples"], drawn["seed"])
+        self.images = np.ravel_multi_index(tuple(self.factors.T), built.source.factor_sizes)  # [N], their numbers
         self.truth = built.source.ground_truth(self.factors)
         # What is logged counts classes: continuous factors in bins.
         self.classes = evaluation.in_bins(self.truth, built.source.ground_truth_continuous)
@@ -110,6 +112,7 @@ class Record:
         for name in due:
             chosen = {key: value for key, value in self.evals[name].items() if key != "every"}
             with going_on(f"the metric {name} of step {step}"):
+                chosen = evaluation.accepted(name, {"groups": self.images}) | chosen
                 found = evaluation.metric(
                     name, encode, posterior.mean, self.truth, self.built.source, posterior, **chosen
                 )

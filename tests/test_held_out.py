@@ -211,3 +211,19 @@ def test_distinct_images_are_counted_on_any_grid():
     sizes = (2**31 - 1,) * 3
     factors = np.random.default_rng(0).integers(3, size=(20, 4, 2, 3), dtype=np.int32)
     assert inputs.count_distinct(factors, sizes) == len({tuple(row) for row in factors.reshape(-1, 3).tolist()})
+
+
+@pytest.mark.parametrize(("sizes", "of_votes", "of_pairs"), [((2, 3), 0.90, 1.00), ((4, 5, 10), 0.48, 0.48)])
+def test_noise_on_few_images_scores_as_documented(sizes, of_votes, of_pairs):
+    found = {"factor_vae": [], "beta_vae": []}
+    for seed in range(4):
+        codes = np.random.default_rng(seed).standard_normal((np.prod(sizes), 10))
+
+        def encode(factors, codes=codes):
+            return codes[np.ravel_multi_index(tuple(factors.T), sizes)]
+
+        for metric in (factor_vae.factor_vae, beta_vae.beta_vae):
+            scores = metric(encode, sizes, num_train=1_000, num_eval=1_000, seed=seed)
+            found[metric.__name__].append(scores[metric.__name__])
+    np.testing.assert_allclose(np.mean(found["factor_vae"]), of_votes, atol=0.12)
+    np.testing.assert_allclose(np.mean(found["beta_vae"]), of_pairs, atol=0.12)

@@ -55,8 +55,10 @@ def distinct_rows(codes, factors) -> np.ndarray:
     The posterior means of one image are equal, so rows of an image that was drawn twice are. So are those of different
     images that share all factors under codes that hold nothing else: these then count as one image.
     """
-    rows = np.concatenate([np.asarray(codes, np.float64), np.asarray(factors, np.float64)], axis=1)
-    return np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1)
+    rows = np.concatenate([np.asarray(codes, np.float64), np.asarray(factors, np.float64)], axis=1) + 0.0  # no -0.0
+    # Compared as bytes: several times as fast as row by row.
+    as_bytes = np.ascontiguousarray(rows).view(np.dtype((np.void, rows.itemsize * rows.shape[1])))
+    return np.unique(as_bytes, return_inverse=True)[1].reshape(-1)
 
 
 def image_groups(num_samples, groups=None) -> np.ndarray:

@@ -57,7 +57,7 @@ def modularity_explicitness(
     Returns:
       {'modularity', 'explicitness_train', 'explicitness_test': floats; 'modularity_per_latent': [D],
       'explicitness_train_per_factor', 'explicitness_test_per_factor': [F]}, no unit, 1 is best; 'num_distinct_train',
-      'num_distinct_test': ints, distinct groups of a part, or distinct rows of codes and factors without groups.
+      'num_distinct_test': ints, distinct images of a part.
 
     Raises:
       ValueError: an input does not fit, a factor is continuous, or constant in the sample or in the training part,
@@ -78,7 +78,7 @@ def modularity_explicitness(
     scaled = inputs.standardise(codes.astype(np.float64), train)
     fit = {"normalise": probabilities == "normalised", "seed": seed}
     areas_Fx2 = np.array([_areas(scaled, f, factor, train, test, **fit) for f, factor in enumerate(factors.T)])
-    images_N = inputs.distinct_rows(codes, factors) if groups is None else np.asarray(groups)
+    images_N = inputs.image_groups(len(codes), groups)
     return {
         "modularity": float(modularity_D.mean()),
         "explicitness_train": float(areas_Fx2[:, 0].mean()),
