@@ -27,7 +27,7 @@ import numpy as np
 
 from deft_jax import commands, data, evaluation, freezing, loop, options, spectrum, trials
 from deft_jax.checkpoint import Checkpoints
-from deft_jax.description import SAMPLE, check_unchanged, keep, same_images
+from deft_jax.description import SAMPLE, check_unchanged, keep
 from deft_jax.freezing import Point
 from deft_jax.interruption import Signals
 from deft_jax.jax_settings import pinned
@@ -37,6 +37,7 @@ from deft_jax.source import Source
 from deft_jax.workdir import CannotWrite, lock, warn
 
 INSTRUMENTS = ("spectrum", "trials", "whole")
+_LEAST_POINTS = 3  # of a curve in which peaks are looked for
 HEADROOM = 1.15  # a sweep starts this far above the freezing spectrum
 _FIELDS = ("seed", "data", "instruments", "spectrum", "trials", "whole", "betas")
 _SPEEDS = {"": 1, "_fast": 2}  # name of a sweep -> how many times the speed
@@ -72,10 +73,12 @@ def run(config, workdir: str | pathlib.Path, devices=None) -> dict:
     config = dict(config) | {"data": data.with_absolute_paths(config["data"])}
     source = data.get(config["data"]["name"], **_without(config["data"], "name"))
     check_unchanged(source, workdir)
-    moved = data.path_options(config["data"]["name"]) if same_images(source, workdir) else ()
+    read_object(workdir / "freezing.json")  # refused now if it is damaged
+    # How points become betas may change: nothing is measured by it.
+    free = ("betas", *loop.moved_paths(workdir, config, source))
     runs = [_INSTRUMENTS[name](config, source) for name in INSTRUMENTS if name in instruments]
     with lock(workdir):
-        claim(workdir, config, tuple(f"data.{option}" for option in moved))
+        claim(workdir, config, free)
         keep(source, workdir, evaluation.draw_factors(source, SAMPLE, config["seed"]))
         for remark in source.remarks:
             print(f"data: {remark}")
@@ -434,9 +437,11 @@ class _Whole:
         for field, count in (("total_steps", section.get("total_steps")),
                              ("evaluation.every", section["evaluation"].get("every"))):
             options.check_count(f"whole.{field}", count)
-        if section["total_steps"] < section["evaluation"]["every"]:
-            raise ValueError(f"whole.evaluation.every must be at most whole.total_steps = {section['total_steps']}, "
-                             f"got {section['evaluation']['every']}: freezing points are read from the evaluations")
+        most = max(1, (section["total_steps"] - 1) // (_LEAST_POINTS - 1))
+        if section["evaluation"]["every"] > most or section["total_steps"] < _LEAST_POINTS:
+            raise ValueError(f"whole.evaluation.every must be at most {most} for the {_LEAST_POINTS} evaluations that "
+                             f"freezing points are read from, got {section['evaluation']['every']} of "
+                             f"whole.total_steps = {section['total_steps']}")
         top = spectrum.freezing_spectrum(source, seed=config["seed"], num_modes=1).eigenvalues[0]
         beta_max = _beta_max(section["beta_max"], float(top), "the whole set", "whole")
         if not 0 < section["beta_min"] < beta_max:
@@ -462,9 +467,10 @@ class _Whole:
 
     def measure(self, workdir, devices) -> dict:
         directory = workdir / "whole"
-        if not (directory / "results.json").exists():
-            loop.run(self.run_config, directory, devices)
+        loop.run(self.run_config, directory, devices, remarks=False)  # a run that is finished stays as it is
         records = [record for record in read_records(directory / "metrics.jsonl") if record["kind"] == "eval"]
+        if len(records) < _LEAST_POINTS:
+            raise ValueError(f"{directory} holds {len(records)} evaluations that worked, {_LEAST_POINTS} are needed")
         history = {
             name: np.array([record[name] for record in records])
             for name in (

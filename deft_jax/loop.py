@@ -71,7 +71,7 @@ def check_fields(config) -> None:
 
 
 @pinned()
-def run(config, workdir: str | pathlib.Path, devices=None) -> dict:
+def run(config, workdir: str | pathlib.Path, devices=None, *, remarks: bool = True) -> dict:
     """Trains to the end of the configuration, from where the workdir stands; returns what results.json holds.
 
     workdir receives config.json, metrics.jsonl, tensorboard/, checkpoints/, figures/ and results.json. Called again
@@ -79,7 +79,7 @@ def run(config, workdir: str | pathlib.Path, devices=None) -> dict:
     SIGINT save at the end of the current dispatch and raise Interrupted.
 
     devices: to share each batch; all there are unless given, those of other processes too (processes.py). Process 0
-    alone writes, and returns something else than {}.
+    alone writes, and returns something else than {}. remarks: whether those of the data set are printed.
     Raises ValueError where the configuration does not fit, is not that of the workdir, another run writes there, or no
     checkpoint there can be read; FloatingPointError where the loss is no longer finite, with the last good checkpoint
     kept; CannotWrite, an OSError, on a full disk: when there is space again, the same call goes on.
@@ -99,12 +99,12 @@ def run(config, workdir: str | pathlib.Path, devices=None) -> dict:
     if seeds is None:
         runner, runs = Runner(built, devices), {workdir: config}
         with _claimed(runs, built.source):
-            records, results = _train(built, runner, config, runs)
+            records, results = _train(built, runner, config, runs, remarks=remarks)
             return _tell_one(records[0], results[0]) if records else {}
     runs = _alone(config, {seed: workdir / f"seed_{seed}" for seed in seeds})
     runner = Runner(built, devices, replicas=len(seeds))
     with _claimed({workdir: config} | runs, built.source):
-        return _tell_several(workdir, seeds, *_train(built, runner, config, runs))
+        return _tell_several(workdir, seeds, *_train(built, runner, config, runs, remarks=remarks))
 
 
 def _checked(config: Mapping) -> Experiment:
@@ -139,6 +139,21 @@ def run_together(config, workdirs: Mapping[int, str | pathlib.Path], devices=Non
     }
 
 
+def moved_paths(workdir: pathlib.Path, config: Mapping, source: Source) -> list[str]:
+    """Fields 'data.OPTION' in which a configuration may differ from that of its workdir.
+
+    Where the same images lie is no part of what a run is: all paths if the images are the same by their digest, else
+    those that name the same file (runs of earlier versions kept relative paths).
+    """
+    names = data.path_options(config["data"]["name"])
+    if not same_images(source, workdir):
+        held = (read_object(workdir / "config.json") or {}).get("data")
+        usable = isinstance(held, Mapping) and held.get("name") == config["data"]["name"]
+        held = data.with_absolute_paths(held) if usable else {}
+        names = [name for name in names if name in held and held[name] == config["data"].get(name)]
+    return [f"data.{name}" for name in names]
+
+
 def _plain_config(config) -> dict:
     """A configuration as config.json holds it, with absolute paths: the run can be gone on with from anywhere."""
     config = plain(config.to_dict() if hasattr(config, "to_dict") else config)
@@ -154,7 +169,9 @@ def _alone(config: Mapping, workdirs: Mapping[int, str | pathlib.Path]) -> dict[
     return {pathlib.Path(workdir): shared | {"seed": seed} for seed, workdir in workdirs.items()}
 
 
-def _train(built: Experiment, runner: Runner, config, runs: Mapping[pathlib.Path, dict], all_may_diverge=False):
+def _train(
+    built: Experiment, runner: Runner, config, runs: Mapping[pathlib.Path, dict], all_may_diverge=False, remarks=True
+):
     """Trains in workdirs that are claimed: the records of the runs, and their results.
 
     all_may_diverge: whether that is no fault; each record says why, and all results are None.
@@ -166,6 +183,8 @@ def _train(built: Experiment, runner: Runner, config, runs: Mapping[pathlib.Path
             own = built if alone["seed"] == built.seed else dataclasses.replace(built, seed=alone["seed"])
             records.append(Record(alone, workdir, own, encoder))
         training = _Training(config, built, runner, records)
+        for remark in built.source.remarks if remarks else ():
+            training.progress.say(f"data: {remark}")
         try:
             with Signals() as signals:
                 training.train(signals)
@@ -208,9 +227,8 @@ def _claimed(runs: dict, source: Source):
             free = {}
             for workdir, config in runs.items():
                 check_unchanged(source, workdir)
-                # Where the same images lie is no part of what a run is.
-                moved = data.path_options(config["data"]["name"]) if same_images(source, workdir) else ()
-                free[workdir] = (*_FREE, *(f"data.{option}" for option in moved))
+                read_object(workdir / "results.json")  # refused now if it is damaged
+                free[workdir] = (*_FREE, *moved_paths(workdir, config, source))
                 check_claim(workdir, config, free[workdir])
             for workdir in runs:
                 locks.append(lock(workdir))
@@ -283,6 +301,10 @@ def _check_evals(evals, source, num_samples: int = 10_000) -> None:
         if metrics.kind(name, "metric in evals") == "runs":
             raise ValueError(f"evals.{name} compares several runs: score them with deft_jax.evaluate")
         evaluation.check_metric(name, source)
+        draws = metrics.kind(name) == "sampler" and name in metrics.REGISTRY
+        if draws and sum(size > 1 for size in source.factor_sizes) < 2:
+            raise ValueError(f"evals.{name} needs two factors with more than one value, got sizes "
+                             f"{tuple(source.factor_sizes)} of {', '.join(source.factor_names)}")
         if "every" not in section:
             raise ValueError(f"evals.{name} lacks the field 'every', steps between two evaluations")
         options.check_count(f"evals.{name}.every", section["every"])
@@ -405,8 +427,6 @@ class _Training:
         if len(self.stages) < groups:
             never = groups - len(self.stages)
             say(f"{groups} encoder groups but {len(self.stages)} stages: the last {never} never open")
-        for remark in self.built.source.remarks:
-            say(f"data: {remark}")
         if self.step:
             say(f"resuming at step {self.step} of {total}")
             self.catch_up()

@@ -41,8 +41,9 @@ class Record:
         self._note = workdir / "diverged.txt"
         self.diverged = self._note.read_text() if self._note.exists() else None
         description.keep(built.source, workdir, self.factors)
-        varying = evaluation.varying_factors(self.classes)
-        constant = [name for f, name in enumerate(built.source.ground_truth_names) if f not in varying]
+        self.continuous = built.source.ground_truth_continuous
+        self.varying = evaluation.varying_factors(self.classes)
+        constant = [name for f, name in enumerate(built.source.ground_truth_names) if f not in self.varying]
         if constant:
             warn(f"the {len(self.factors)} images of the evaluations have one value of {', '.join(constant)}, which is "
                  "left out of the scores; raise evaluation.num_samples if the set has more")
@@ -101,8 +102,7 @@ class Record:
     def score(self, step: int, stage: int, state: TrainState) -> None:
         """Logs the metrics of config.evals that are due at this step, of posterior means, where that is not done."""
         due = [name for name, section in self.evals.items() if step % section["every"] == 0]
-        due = due[self.count("score", step) :]
-        if not due:
+        if self.count("score", step) >= len(due):
             return
 
         def encode(factors):
@@ -112,11 +112,18 @@ class Record:
         for name in due:
             chosen = {key: value for key, value in self.evals[name].items() if key != "every"}
             with going_on(f"the metric {name} of step {step}"):
-                chosen = evaluation.accepted(name, {"groups": self.images}) | chosen
+                if np.ndim(chosen.get("continuous")) == 1:
+                    chosen["continuous"] = [chosen["continuous"][factor] for factor in self.varying]
+                continuous = [self.continuous[factor] for factor in self.varying]
+                chosen = evaluation.accepted(name, {"groups": self.images}, continuous) | chosen
                 found = evaluation.metric(
-                    name, encode, posterior.mean, self.truth, self.built.source, posterior, **chosen
+                    name, encode, posterior.mean, self.truth[:, self.varying], self.built.source, posterior, **chosen
                 )
-                self.log.write("score", step, stage, evaluation.headlines({name: found}))
+                numbers = evaluation.headlines({name: found})
+                # Where an interruption or a failure left some metrics of a step out, the others are logged already.
+                logged = (r for r in self.log.records if r["kind"] == "score" and r["step"] == step)
+                if not any(numbers.keys() <= record.keys() for record in logged):
+                    self.log.write("score", step, stage, numbers)
 
     def _draw(self, step: int, stage: int, params, posterior, suffix: str) -> None:
         """Writes the figures of the model as it stands."""

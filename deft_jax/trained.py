@@ -124,6 +124,9 @@ def _checked_images(images, shape) -> np.ndarray:
     if images.ndim != 4 or images.shape[1:] != tuple(shape):
         raise ValueError(f"images must be [N, {', '.join(map(str, shape))}], got {images.shape}")
     if images.dtype == np.uint8:
+        # Some sets store black and white as 0 and 1, and divided by 255 all would be black.
+        if images.size and images.max() == 1:
+            raise ValueError("images of uint8 must be from 0 to 255, and these are 0 and 1: give bool, or floats")
         return images.astype(np.float32) / np.float32(255)
     if images.dtype != bool and images.dtype.kind != "f":
         raise ValueError(f"images must be floats in [0, 1], uint8 or bool, got dtype {images.dtype}")
