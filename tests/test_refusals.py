@@ -9,7 +9,7 @@ import test_portable
 import tiny
 
 import deft_jax
-from deft_jax import annealing, evaluate, evaluation, loop, report
+from deft_jax import annealing, data, evaluate, evaluation, loop, report
 from deft_jax.interruption import Interrupted
 from deft_jax.logs import read_records
 
@@ -121,7 +121,7 @@ def test_a_metric_that_needs_two_factors_is_refused_first():
 
 
 def test_remarks_are_printed_once_by_an_annealing_test(tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(annealing.data.SOURCES, "remarkable", "test_portable:remarkable")
+    monkeypatch.setitem(data.SOURCES, "remarkable", "test_portable:remarkable")
     annealing.run(test_portable.annealing_config() | {"data": {"name": "remarkable"}}, tmp_path)
     printed = capsys.readouterr()
     assert (printed.out + printed.err).count("2 files left out") == 1
