@@ -40,7 +40,7 @@ def shared(monkeypatch):
     def ours(config):
         return {name: value for name, value in logs.plain(config).items() if name not in loop._FREE} == plain
 
-    monkeypatch.setattr(loop, "build", lambda config: _BUILT if ours(config) else build(config))
+    monkeypatch.setattr(loop, "build", lambda config, source=None: _BUILT if ours(config) else build(config, source))
 
     def runner(built, devices, replicas=None):
         return _RUNNER if built is _BUILT else Runner(built, devices, replicas)
@@ -357,11 +357,12 @@ def test_a_second_run_is_refused_and_changes_nothing(stopped, runs):
 
 
 def test_a_seed_of_several_is_a_workdir_of_its_own(tmp_path):
-    seeds = {tmp_path / "run": {"a": 1}, tmp_path / "run" / "seed_3": {"b": 2}}
-    with loop._claimed(seeds), pytest.raises(ValueError, match="seed_3 is in use by process"):
+    one = {"data": {"name": "squares"}}
+    seeds = {tmp_path / "run": one | {"a": 1}, tmp_path / "run" / "seed_3": one | {"b": 2}}
+    with loop._claimed(seeds, _BUILT.source), pytest.raises(ValueError, match="seed_3 is in use by process"):
         Lock(tmp_path / "run" / "seed_3")
     lock = Lock(tmp_path / "run" / "seed_3")
-    with pytest.raises(ValueError, match="seed_3 is in use"), loop._claimed(seeds):
+    with pytest.raises(ValueError, match="seed_3 is in use"), loop._claimed(seeds, _BUILT.source):
         pass
     lock.release()
     Lock(tmp_path / "run").release()  # which the refused start gave back

@@ -277,7 +277,7 @@ def test_at_the_default_spacing_all_wrong_positions_are_equally_far():
 @pytest.mark.parametrize(
     ("spacing", "allowed"),
     [(0, "one of 2, 4, 7, 8"), (1, "one of 2, 4, 7, 8"), (3, "one of 2, 4, 7, 8"), (9, "one of 2, 4, 7, 8"),
-     ("8", "a whole number"), (None, "a whole number")],
+     ("8", "a whole number")],
 )  # fmt: skip
 def test_other_spacings_are_refused(spacing, allowed):
     with pytest.raises(ValueError, match=f"spacing must be {allowed}, got {spacing!r}"):
