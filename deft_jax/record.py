@@ -7,6 +7,7 @@ import platform
 from collections.abc import Iterator, Mapping
 
 import jax
+import numpy as np
 
 from deft_jax import description, evaluation, options
 from deft_jax.checkpoint import Checkpoints, Damaged, none_readable
@@ -107,8 +108,10 @@ class Record:
             return self.encoder(state.params, factors, stage).mean
 
         posterior = self.encoder(state.params, self.factors, stage)
+        image_N = np.ravel_multi_index(tuple(self.factors.T), self.built.source.factor_sizes)
         for name in due:
-            chosen = {key: value for key, value in self.evals[name].items() if key != "every"}
+            chosen = evaluation.accepted(name, {"groups": image_N})
+            chosen |= {key: value for key, value in self.evals[name].items() if key != "every"}
             with going_on(f"the metric {name} of step {step}"):
                 found = evaluation.metric(
                     name, encode, posterior.mean, self.truth, self.built.source, posterior, **chosen
