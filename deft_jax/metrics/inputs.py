@@ -71,7 +71,8 @@ def check_held_out(columns, continuous, train, test) -> None:
     for f, column in enumerate(columns):
         if not continuous[f] and not np.isin(column[test], column[train]).any():
             raise ValueError(f"no value of factor {f} is in both the training and the test part, as where each has one "
-                             "distinct image; if equal rows are different images, give each a group of its own")
+                             "distinct image; where equal rows are different images, call "
+                             "metrics.compute with groups=numpy.arange(N)")
 
 
 def image_groups(num_samples, groups=None) -> np.ndarray:
