@@ -33,7 +33,10 @@ class Scores:
         """Takes the dict that compute() returns, or the reason why it raises."""
         begin = time.perf_counter()
         try:
-            found = dict(compute())
+            found = compute()
+            if not isinstance(found, Mapping):
+                raise ValueError(f"a metric must return a dict of scores, got {type(found).__name__}")
+            found = dict(found)
             json.dumps(plain(found))
         except Exception as error:  # of a metric, perhaps a user's own: it must not take the others with it
             self.refuse(variant, name, _reason(error))

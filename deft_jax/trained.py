@@ -79,7 +79,8 @@ class Trained:
         """The representation of images, a posterior: mean and logvar, numpy [N, D].
 
         Args:
-          images: [N, H, W, C]: floats in [0, 1], or uint8 from 0 to 255, or bool. N may be 0.
+          images: [N, H, W, C]: floats in [0, 1], or bool, or uint8, where 255 is white; 1 is white where all pixels
+            are 0 or 1, as in the archives of dSprites. N may be 0.
 
         Raises:
           ValueError: the shape, the type or a value does not fit; one line says which.
@@ -124,10 +125,8 @@ def _checked_images(images, shape) -> np.ndarray:
     if images.ndim != 4 or images.shape[1:] != tuple(shape):
         raise ValueError(f"images must be [N, {', '.join(map(str, shape))}], got {images.shape}")
     if images.dtype == np.uint8:
-        # Some sets store black and white as 0 and 1, and divided by 255 all would be black.
-        if images.size and images.max() == 1:
-            raise ValueError("images of uint8 must be from 0 to 255, and these are 0 and 1: give bool, or floats")
-        return images.astype(np.float32) / np.float32(255)
+        white = 1 if images.max(initial=0) <= 1 else 255
+        return images.astype(np.float32) / np.float32(white)
     if images.dtype != bool and images.dtype.kind != "f":
         raise ValueError(f"images must be floats in [0, 1], uint8 or bool, got dtype {images.dtype}")
     images = images.astype(np.float32)

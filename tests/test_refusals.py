@@ -105,11 +105,10 @@ def test_a_run_of_an_earlier_version_with_a_relative_path_goes_on(tmp_path, monk
     assert loop.run(config, "run")["step"] == 4
 
 
-def test_black_and_white_as_bytes_0_and_1_is_refused_and_as_bool_encoded(trained_once):
+def test_black_and_white_is_the_same_as_bytes_and_as_bool(trained_once):
     model = deft_jax.load(trained_once)
     images = np.asarray(model.source.render(model.source.arrays, np.array([[1, 2, 3]], np.int32), None))
-    with pytest.raises(ValueError, match="0 and 1: give bool"):
-        model.encode(images.astype(np.uint8))
+    np.testing.assert_allclose(model.encode(images.astype(np.uint8)).mean, model.encode(images).mean, atol=1e-6)
     np.testing.assert_array_equal(model.encode(images.astype(bool)).mean, model.encode(images).mean)
     np.testing.assert_allclose(model.encode((255 * images).astype(np.uint8)).mean, model.encode(images).mean, atol=1e-6)
 

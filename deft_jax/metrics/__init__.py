@@ -6,7 +6,10 @@ A file is imported when its metric is first asked for: what a metric depends on 
 import importlib
 import inspect
 
+import numpy as np
+
 from deft_jax import options
+from deft_jax.metrics import inputs
 
 # name -> what the metric of that name takes; the function stands in the file of the same name.
 REGISTRY = {
@@ -80,7 +83,8 @@ def compute(name: str, codes, factors, **kwargs) -> dict:
       factors: [N, F] integers >= 0, and real numbers in columns that the metric takes as continuous; not looked at by a
         metric that takes codes alone.
       **kwargs: passed on to the metric, for example num_bins; logvar [N, D] where it looks at posteriors, whose means
-        the codes are then.
+        the codes are then; groups [N] for a metric that takes them, default: rows of equal codes and factors count as
+        one image, as `inputs.distinct_rows` has it.
 
     Returns:
       The metric's dict.
@@ -97,4 +101,7 @@ def compute(name: str, codes, factors, **kwargs) -> dict:
     if takes not in ("samples", "posteriors"):
         wanted = {"sampler": "encode and factor_sizes", "runs": "the codes of several runs"}[takes]
         raise ValueError(f"the metric {name!r} takes {wanted}, not a sample: call metrics.get({name!r})")
+    if "groups" in inspect.signature(metric).parameters and kwargs.get("groups") is None:
+        _, columns, _ = inputs.mixed_samples(codes, factors, kwargs.get("continuous"), allow_constant=True)
+        kwargs["groups"] = inputs.distinct_rows(codes, np.stack(columns, axis=1))
     return metric(codes, factors, **kwargs)

@@ -89,6 +89,7 @@ def dci(
     for f, column in enumerate(columns):
         if (column[train] == column[train[0]]).all():
             raise ValueError(f"factor {f} is constant in the training part: leave it out or raise num_train")
+    inputs.check_held_out(columns, continuous, train, test)
     if model == "linear":
         codes = inputs.standardise(codes, train)
 

@@ -84,6 +84,7 @@ def dci_es(
             raise ValueError(f"factor {f} is constant in the training part: leave it out or raise num_train")
         if continuous[f] and np.ptp(column[test]) == 0:
             raise ValueError(f"factor {f} is constant in the test part: leave it out or lower num_train")
+    inputs.check_held_out(columns, continuous, train, test)
     scaled = inputs.standardise(codes.astype(np.float64), train)
 
     def curve(column, is_continuous):

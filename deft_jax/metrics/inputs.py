@@ -61,6 +61,22 @@ def distinct_rows(codes, factors) -> np.ndarray:
     return np.unique(as_bytes, return_inverse=True)[1].reshape(-1)
 
 
+def check_held_out(columns, continuous, train, test) -> None:
+    """Raises ValueError for a factor of which the test part has no value that the training part has.
+
+    Such a factor cannot be scored on the test part: where each of its values has one distinct image, say.
+
+    Args:
+      columns: F columns [N]. continuous: F booleans; those factors are not looked at.
+      train, test: row numbers.
+    """
+    for f, column in enumerate(columns):
+        if not continuous[f] and not np.isin(column[test], column[train]).any():
+            raise ValueError(f"no value of factor {f} is in both the training and the test part, as where each has one "
+                             "distinct image; where equal rows are different images, call "
+                             "metrics.compute with groups=numpy.arange(N)")
+
+
 def image_groups(num_samples, groups=None) -> np.ndarray:
     """The number of each row's image, [N]: `groups`, checked, or each row an image of its own."""
     if groups is None:

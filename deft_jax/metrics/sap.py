@@ -48,6 +48,7 @@ def sap(codes, factors, continuous=None, num_train=None, seed=0, groups=None, pr
     codes = codes.astype(np.float64)
     groups = inputs.image_groups(len(codes), groups)
     train, test = inputs.split(len(codes), num_train, seed, groups)
+    inputs.check_held_out(columns, continuous, train, test)
     scores_DxF = np.empty((codes.shape[1], len(columns)))
     for f, column in enumerate(columns):
         if (column[train] == column[train[0]]).all():
