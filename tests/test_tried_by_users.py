@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+import tiny
 
-from deft_jax import evaluate, evaluation, metrics, scoring, trained
+from deft_jax import evaluate, evaluation, loop, metrics, scoring, trained
 from deft_jax.metrics import inputs
-from deft_jax.record import Record
 
 
 def _repeated_noise():
@@ -59,34 +59,20 @@ def test_perfect_quantised_codes_of_an_archive_get_no_score_of_zero(tmp_path):
     assert set(found["refused"]["codes"]) == {"dci", "sap"}
 
 
-def test_metrics_during_training_are_held_out_by_image(monkeypatch):
-    index, codes, labels = _repeated_noise()
-    seen = {}
+def test_metrics_during_training_are_held_out_by_image(tmp_path, monkeypatch):
+    compute, seen = evaluation.metric, []
 
-    def metric(name, encode, codes, truth, source, posterior, **options):
-        seen[name] = options
-        return {"score": 1.0}
+    def metric(*args, **options):
+        seen.append(options["groups"])
+        return compute(*args, **options)
 
-    class Log:
-        records = ()
-
-        def write(self, *_):
-            pass
-
-    class Source:
-        factor_sizes = (100,)
-
-    class Built:
-        source = Source
-
-    record = object.__new__(Record)
-    record.evals = {"sap": {"every": 1, "seed": 3}, "mig": {"every": 1}}
-    record.log, record.built, record.truth, record.factors = Log(), Built, labels, index[:, None]
-    record.encoder = lambda *_: evaluation.Posterior(codes, np.zeros_like(codes))
     monkeypatch.setattr(evaluation, "metric", metric)
-    record.score(1, 0, type("State", (), {"params": None}))
-    np.testing.assert_array_equal(seen["sap"].pop("groups"), index)
-    assert seen == {"sap": {"seed": 3}, "mig": {}}
+    config = tiny.config(evals={"sap": {"every": 4}}, evaluation={"num_samples": 20})
+    loop.run(config, tmp_path / "run")
+    drawn = evaluation.draw_factors(tiny.squares(), 20, 0)
+    assert len(seen) == 2
+    for groups in seen:
+        np.testing.assert_array_equal(groups, np.ravel_multi_index(tuple(drawn.T), (2, 4, 4)))
 
 
 @pytest.mark.parametrize("found", [3.0, None, [("a", 1.0)]])
