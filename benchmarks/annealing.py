@@ -25,7 +25,8 @@ import jax
 import numpy as np
 
 from benchmarks import machine, suite
-from deft_jax import annealing, data, trials
+from deft_jax import data
+from deft_jax.annealing import instrument, trial_program
 
 B1, B2 = 0.9, 0.99  # of Adam, as in trials.py
 TOLERANCE = 1e-4  # of the largest entry of each gradient
@@ -44,18 +45,18 @@ def load(num_trials):
     source = data.get(options.pop("name"), **options)
     sizes = zip(source.factor_names, source.factor_sizes, strict=True)
     names = tuple(section.factors) or tuple(name for name, size in sizes if size > 1)
-    buckets = trials.plan(source, names, num_trials or section.num_trials, config.seed)
-    shared = {field.name: section[field.name] for field in dataclasses.fields(trials.Settings)}
+    buckets = trial_program.plan(source, names, num_trials or section.num_trials, config.seed)
+    shared = {field.name: section[field.name] for field in dataclasses.fields(trial_program.Settings)}
     top = max(float(bucket.bound.max()) for bucket in buckets)
-    shared["beta_max"] = section.beta_max or annealing.HEADROOM * top
-    return trials.Settings(**shared), source, buckets, len(names) * section.num_trials
+    shared["beta_max"] = section.beta_max or instrument.HEADROOM * top
+    return trial_program.Settings(**shared), source, buckets, len(names) * section.num_trials
 
 
 class JaxTrials:
     """Trials of some buckets as one program; `compile_seconds` is what its first call took, which makes no step."""
 
     def __init__(self, settings, source, buckets):
-        self.runner = trials.TrialRunner(settings, source, buckets, jax.local_devices()[:1])
+        self.runner = trial_program.TrialRunner(settings, source, buckets, jax.local_devices()[:1])
         self.state, self.times = self.runner.init(), []
         jax.block_until_ready(self.state)
         self.compile_seconds = self.run(0)
@@ -183,7 +184,7 @@ def disagreement(settings, source, bucket, torch_trial):
     JAX's is read off its optimiser, whose first moment is (1 - b1) times the gradient after one update.
     """
     with jax.default_matmul_precision("highest"):
-        runner = trials.TrialRunner(settings, source, (bucket,), jax.local_devices()[:1])
+        runner = trial_program.TrialRunner(settings, source, (bucket,), jax.local_devices()[:1])
         state = runner.host(runner.run(runner.init(), 1))
     moment = jax.tree.map(lambda leaf: leaf / (1 - B1), state.opt_state[0][0].mu)
     key_lattice, _ = jax.random.split(jax.random.fold_in(jax.random.wrap_key_data(bucket.key[0]), 1))
@@ -224,7 +225,7 @@ def prepare(num_trials, compile_limit, torch, notes):
     else:
         weights = []
         for bucket in singles:
-            params = trials.init_state(settings, source.likelihood, (bucket,)).params[0]
+            params = trial_program.init_state(settings, source.likelihood, (bucket,)).params[0]
             weights.append(torch_layout(params, int(bucket.mask.sum())))
 
         def make_torch():

@@ -5,7 +5,7 @@
 Two steps, each with Adam inside lax.fori_loop, on 64x64 images and batch 64:
   beta-VAE   one encoder of width 32 with 10 latents,
   DEFT-like  four encoders of width 8 with 2 latents each, before one decoder of width 32.
-`matmul` and `lax` are the two methods of deft_jax.convolutions. They take turns, so that other load on the
+`matmul` and `lax` are the two methods of deft_jax.models.convolutions. They take turns, so that other load on the
 machine meets both alike.
 """
 
@@ -19,7 +19,7 @@ import optax
 from jax import lax
 
 from benchmarks import suite
-from deft_jax.convolutions import METHODS, conv_down, conv_up, dense
+from deft_jax.models.convolutions import METHODS, conv_down, conv_up, dense
 
 BATCH, SIZE = 64, 64
 # name: (encoders, their width, units of their dense layer, latents of each)

@@ -12,7 +12,11 @@ a part and multiplied. Beside MIG: np.histogram and scikit-learn's mutual_info_s
 import numpy as np
 
 from benchmarks import rendering, suite, training
-from deft_jax import evaluate, evaluation, factors, loop, metrics
+from deft_jax import metrics
+from deft_jax.data import factors
+from deft_jax.evaluation import encoder
+from deft_jax.studies import scoring
+from deft_jax.training import config as training_config
 
 SIZES, LATENTS, SAMPLES = (3, 6, 40, 32, 32), 10, 10_000
 SLOW = ("sap", "modularity_explicitness", "infomec", "dci_es")  # seconds each: left out of the quick form
@@ -59,18 +63,18 @@ def _factor_vae_of_a_model(options, notes):
     share = 50 if options.quick else 1
     votes = {name: count // share for name, count in VOTES.items()}
     config = training.load("quickstart")
-    built = loop.build(config)
+    built = training_config.build(config)
     params = training.start(built).params
     stage = len(built.model.sizes) - 1
 
     def ours():
-        table = evaluation.Table(built, params, stage)
+        table = encoder.PosteriorCache(built.source, built.encode, params, stage)
         # An untrained encoder's latents vary less than a collapsed one's: none may be left out, or no one votes.
         metrics.get("factor_vae")(
             lambda drawn: table(drawn).mean,
             built.source.factor_sizes,
             variance_threshold=0,
-            chunk=evaluate.AT_ONCE,
+            chunk=scoring.AT_ONCE,
             **votes,
         )
         encoded.append(table.num_encoded)

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 
 GROUPS = {
-    "training": "the training step of DEFT in every stage and of its rivals, beside PyTorch",
+    "training": "the training step of DEFT in every stage and of its baselines, beside PyTorch",
     "annealing": "trials of the annealing test in one program, beside PyTorch one after another",
     "metrics": "MIG, FactorVAE score and DCI, beside how older libraries compute them",
     "rendering": "a batch drawn in the step, beside a look-up in an array",

@@ -26,10 +26,11 @@ import jax
 import numpy as np
 
 from benchmarks import machine
-from deft_jax import loop
-from deft_jax.checkpoint import Checkpoints
-from deft_jax.logs import read_object, read_records
-from deft_jax.steps import state_shapes
+from deft_jax.runtime.files import read_object
+from deft_jax.training import config
+from deft_jax.training.checkpoint import Checkpoints
+from deft_jax.training.metrics_log import read_records
+from deft_jax.training.step import state_shapes
 
 ROOT = pathlib.Path(__file__).parent.parent
 TOTAL = 300
@@ -105,7 +106,7 @@ class Outcome:
     """What a run has reached: the bytes of its last checkpoint, and its records without timings."""
 
     def __init__(self, workdir: pathlib.Path):
-        built = loop.build(read_object(workdir / "config.json"))
+        built = config.build(read_object(workdir / "config.json"))
         checkpoints = Checkpoints(workdir / "checkpoints", 1)
         self.state = checkpoints.restore(state_shapes(built), TOTAL)
         self.records = [

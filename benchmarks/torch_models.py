@@ -1,7 +1,7 @@
 """The models and the training steps of the comparison in PyTorch, written plainly: Conv2d, ConvTranspose2d, Adam.
 
-Layer for layer the models of deft_jax/models.py and the losses of deft_jax/objectives.py (tests/test_benchmarks.py
-copies parameters from one to the other and compares outputs, losses and gradients). Images are [B, C, H, W] here.
+Layer for layer the models of deft_jax/models and the losses of deft_jax/objectives (tests/test_benchmarks.py copies
+parameters from one to the other and compares outputs, losses and gradients). Images are [B, C, H, W] here.
 """
 
 import math

@@ -14,8 +14,10 @@ import jax
 import numpy as np
 
 from benchmarks import flops, suite
-from deft_jax import evaluation, loop
-from deft_jax.steps import Runner, state_shapes
+from deft_jax.evaluation import encoder as evaluation_encoder
+from deft_jax.training import config as training_config
+from deft_jax.training.runner import Runner
+from deft_jax.training.step import state_shapes
 
 CONFIGS = ("dsprites_deft", "beta_vae", "beta_tcvae", "factor_vae")
 
@@ -94,7 +96,7 @@ def _torch_columns(options, config, built, stage, params):
     torch, reason = suite.torch_or_reason()
     if torch is None:
         return reason, reason
-    drawn = evaluation.draw_factors(built.source, built.batch_size, 0)
+    drawn = evaluation_encoder.draw_factors(built.source, built.batch_size, 0)
     images = np.asarray(jax.jit(built.source.render)(built.source.arrays, drawn, jax.random.key(0)))
 
     def timed(compile_it):
@@ -120,7 +122,7 @@ def _torch_columns(options, config, built, stage, params):
 def _case(name, batch_size, stages, options):
     """Rows of the chosen stages of a config."""
     config = load(name, batch_size=batch_size)
-    built = loop.build(config)
+    built = training_config.build(config)
     runner, state = Runner(built), start(built)
     is_factor = config["objective"]["name"] == "factor_vae"
     critic_layers = flops.critic(built.model.num_latents) if is_factor else ()
@@ -140,15 +142,15 @@ def _case(name, batch_size, stages, options):
 
 
 def _turn():
-    """The row of a turn of the quickstart's first group (deft_jax/axes.py)."""
+    """The row of a turn of the quickstart's first group (deft_jax/training/latent_rotation.py)."""
     suite.say("quickstart, a turn")
-    built = loop.build(load("quickstart"))
+    built = training_config.build(load("quickstart"))
     runner = Runner(built)
     held = [runner.put(start(built))]
 
     def run(count):
         for _ in range(count):
-            held[0], _ = runner.turn(0, held[0])
+            held[0], _ = runner.rotate(0, held[0])
 
     return suite.Row("quickstart, a turn of its first group", "turn", "", suite.Timed(run))
 

@@ -9,8 +9,8 @@ The pressure is what the paper calls gamma. A capacity of 5 does better on dSpri
 job for an accelerator; not run to the end with this package.
 """
 
-from deft_jax import presets
+from deft_jax.studies import presets
 
 
 def get_config(data=""):
-    return presets.rival("annealed_vae", data, beta=100.0, capacity=25.0, ramp_steps=30_000)
+    return presets.baseline("annealed_vae", data, beta=100.0, capacity=25.0, ramp_steps=30_000)

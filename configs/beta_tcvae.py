@@ -9,8 +9,8 @@ Published MIG on dSprites: 0.45 at best, 0.303 for beta 10. A job for an acceler
 package.
 """
 
-from deft_jax import presets
+from deft_jax.studies import presets
 
 
 def get_config(data=""):
-    return presets.rival("beta_tcvae", data, beta=6.0, estimator="weighted")
+    return presets.baseline("beta_tcvae", data, beta=6.0, estimator="weighted")

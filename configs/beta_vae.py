@@ -9,8 +9,8 @@ Published MIGs on dSprites: 0.21 at best for beta 4, 0.17 to 0.38 for beta 16. A
 end with this package.
 """
 
-from deft_jax import presets
+from deft_jax.studies import presets
 
 
 def get_config(data=""):
-    return presets.rival("beta_vae", data, beta=4.0)
+    return presets.baseline("beta_vae", data, beta=4.0)

@@ -9,8 +9,8 @@ Published FactorVAE score on dSprites: 0.817 +- 0.030, of its best checkpoint. A
 end with this package.
 """
 
-from deft_jax import presets
+from deft_jax.studies import presets
 
 
 def get_config(data=""):
-    return presets.rival("cascade_vae_c", data, beta=1.0, beta_high=10.0, period=6_000)
+    return presets.baseline("cascade_vae_c", data, beta=1.0, beta_high=10.0, period=6_000)

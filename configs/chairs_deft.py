@@ -7,7 +7,7 @@ seeds and call deft_jax.evaluate with all their workdirs and --metrics udr. A jo
 package.
 """
 
-from deft_jax import presets
+from deft_jax.studies import presets
 
 
 def get_config():

@@ -5,7 +5,7 @@
 A job for an accelerator; not run to the end with this package.
 """
 
-from deft_jax import presets
+from deft_jax.studies import presets
 
 
 def get_config():

@@ -9,8 +9,8 @@ The target rises every 500 steps, where the paper has 5,000: at its 0.15 nats a 
 for an accelerator; not run to the end with this package.
 """
 
-from deft_jax import presets
+from deft_jax.studies import presets
 
 
 def get_config(data=""):
-    return presets.rival("control_vae", data, beta=1.0, kl_target=18.0, period=500)
+    return presets.baseline("control_vae", data, beta=1.0, kl_target=18.0, period=500)

@@ -5,7 +5,7 @@
 The author has 5 latents, here in two groups.
 """
 
-from deft_jax import presets
+from deft_jax.studies import presets
 
 
 def get_config():

@@ -9,8 +9,8 @@ Published MIG on dSprites after 300,000 steps: 0.35 +- 0.02. A job for an accele
 package.
 """
 
-from deft_jax import presets
+from deft_jax.studies import presets
 
 
 def get_config(data=""):
-    return presets.rival("devae", data, beta=1.0, betas=(10.0, 40.0))
+    return presets.baseline("devae", data, beta=1.0, betas=(10.0, 40.0))

@@ -8,8 +8,8 @@ On dSprites, or on a set named after a colon:
 Settings from the middle of disentanglement_lib's sweep. A job for an accelerator; not run to the end with this package.
 """
 
-from deft_jax import presets
+from deft_jax.studies import presets
 
 
 def get_config(data=""):
-    return presets.rival("dip_vae_i", data, beta=1.0, lambda_od=10.0, lambda_d=100.0)
+    return presets.baseline("dip_vae_i", data, beta=1.0, lambda_od=10.0, lambda_d=100.0)

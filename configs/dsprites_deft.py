@@ -7,7 +7,7 @@ Its MIG has not been measured with this package; three published single runs rea
 only where a fifth beta is given.
 """
 
-from deft_jax import presets
+from deft_jax.studies import presets
 
 
 def get_config():

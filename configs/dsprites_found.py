@@ -7,14 +7,14 @@ Position takes the first group, size the second, and the third turns with the or
 `whole_set` of configs/studies/stages.py at the scale `large`, with turns: docs/results.md has its scores.
 """
 
-from deft_jax import presets
+from deft_jax.studies import presets
 
 
 def get_config():
-    config = presets.deft("dsprites", presets.FOUND, steps=6_000, total_steps=28_000)
+    config = presets.deft("dsprites", presets.ANNEALED_BETAS, steps=6_000, total_steps=28_000)
     config.batch_size = 64
     config.model.decoder_width = 16
-    config.stages.turn_every = 1_200
+    config.stages.rotation_every = 1_200
     config.optimizer.learning_rate = config.optimizer.decoder_learning_rate = 1e-3
     config.optimizer.decay = "cosine"
     return config

@@ -8,15 +8,17 @@ the ellipse, which tells shape. Beta falls from 81 to 1.9. Of four seeds
 three end at a MIG of 0.38 to 0.40; in the fourth, at 0.31, size froze with two signs (docs/results.md tells why).
 """
 
-from deft_jax import presets
+from deft_jax.studies import presets
 
 
 def get_config():
-    config = presets.deft("dsprites", presets.FOUND, total_steps=30_000, groups=presets.FOUND_GROUPS, gamma=1.0)
+    config = presets.deft(
+        "dsprites", presets.ANNEALED_BETAS, total_steps=30_000, groups=presets.ANNEALED_GROUPS, gamma=1.0
+    )
     config.batch_size = 32
     config.model.decoder_width = 8
     config.model.decoder_hidden = 128
-    config.stages = presets.FOUND_FALL | {"turn_every": 2_000}
+    config.stages = presets.ANNEALED_FALL | {"rotation_every": 2_000}
     config.optimizer.learning_rate = config.optimizer.decoder_learning_rate = 2e-3
     config.optimizer.decay = "cosine"
     config.log_every = 1_000

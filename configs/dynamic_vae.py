@@ -9,8 +9,8 @@ The target rises every 500 steps, where the authors' code has 6,000, so that it 
 accelerator; not run to the end with this package.
 """
 
-from deft_jax import presets
+from deft_jax.studies import presets
 
 
 def get_config(data=""):
-    return presets.rival("dynamic_vae", data, beta=0.1, kl_target=20.0, period=500, ramp_steps=100)
+    return presets.baseline("dynamic_vae", data, beta=0.1, kl_target=20.0, period=500, ramp_steps=100)

@@ -9,8 +9,8 @@ Published on dSprites: MIG 0.40, FactorVAE score 0.83 +- 0.01. A job for an acce
 package.
 """
 
-from deft_jax import presets
+from deft_jax.studies import presets
 
 
 def get_config(data=""):
-    return presets.rival("factor_vae", data, beta=1.0, gamma=10.0)
+    return presets.baseline("factor_vae", data, beta=1.0, gamma=10.0)

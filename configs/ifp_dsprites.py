@@ -13,7 +13,7 @@ example --config configs/ifp_dsprites.py:color_dsprites, and two joined by a com
 
 from ml_collections import ConfigDict, config_dict
 
-from deft_jax import presets
+from deft_jax.studies import presets
 
 SETS = ("dsprites", "color_dsprites", "noisy_dsprites", "scream_dsprites", "correlated", "translation")
 

@@ -7,7 +7,7 @@ lie at 56 and 197 (python -m deft_jax.annealing --config configs/ifp_dsprites.py
 set, without labels, finds 21.7, 12.1, 4.27, 1. A job for an accelerator; not run to the end with this package.
 """
 
-from deft_jax import presets
+from deft_jax.studies import presets
 
 
 def get_config():

@@ -8,8 +8,8 @@ On dSprites, or on a set named after a colon:
 Scored by InfoMEC in its paper: --metrics infomec. A job for an accelerator; not run to the end with this package.
 """
 
-from deft_jax import presets
+from deft_jax.studies import presets
 
 
 def get_config(data=""):
-    return presets.rival("qlae", data, beta=0.41, num_values=10, learning_rate=1e-3, weight_decay=0.1)
+    return presets.baseline("qlae", data, beta=0.41, num_values=10, learning_rate=1e-3, weight_decay=0.1)

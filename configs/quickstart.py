@@ -12,7 +12,7 @@ smoothly, the first group keeps its full learning rate (gamma = 1), and all rate
 
 from ml_collections import ConfigDict, config_dict
 
-from deft_jax import presets
+from deft_jax.studies import presets
 
 
 def get_config():
@@ -31,7 +31,7 @@ def get_config():
             "hidden": 64,
             "decoder_width": 8,
             "decoder_hidden": 128,
-            "spread": 0.01,
+            "head_init_scale": 0.01,
             "calibrate": False,
             "dtype": "float32",
         }
@@ -40,7 +40,7 @@ def get_config():
     config.stages = ConfigDict(
         {"rule": "exponential", "start": 80.0, "end": 2.0, "rate": 4.5, "thresholds": (35.0,)}
     )
-    config.stages.turn_every = config_dict.placeholder(int)  # steps between two turns onto independent axes
+    config.stages.rotation_every = config_dict.placeholder(int)  # steps between two turns onto independent axes
     config.optimizer = ConfigDict(
         {"learning_rate": 2e-3, "decoder_learning_rate": 2e-3, "decay": "cosine", "gamma": 1.0}
     )

@@ -7,7 +7,7 @@ bernoulli --config.stages.betas='(100., 1.)'. Without the painting's file (data.
 an accelerator; not run to the end with this package.
 """
 
-from deft_jax import presets
+from deft_jax.studies import presets
 
 
 def get_config():

@@ -6,7 +6,7 @@ The author gives no betas for this set: these are Color-dSprites'. Read your own
 an accelerator; not run to the end with this package.
 """
 
-from deft_jax import presets
+from deft_jax.studies import presets
 
 
 def get_config():

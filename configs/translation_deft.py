@@ -6,7 +6,7 @@ The author gives no betas for this set. Its freezing spectrum starts with posX a
 from there: the first stage lies well inside it. Other grids: --config.data.grid=honeycomb or polar.
 """
 
-from deft_jax import presets
+from deft_jax.studies import presets
 
 
 def get_config():

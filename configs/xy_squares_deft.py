@@ -6,7 +6,7 @@ Not a set of the author's. Its freezing spectrum is flat, 88 to 80 over the firs
 another, and DEFT has nothing to order them by. A config to see a method fail.
 """
 
-from deft_jax import presets
+from deft_jax.studies import presets
 
 
 def get_config():

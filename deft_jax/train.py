@@ -3,18 +3,18 @@
 A value @FILE is read from a JSON file: --config.stages.betas=@runs/ifp/betas.json.
 """
 
-from deft_jax import commands
+from deft_jax.runtime import cli
 
 
 def _load():
-    from deft_jax import loop, processes
+    from deft_jax.training import distributed, session
 
     def train(config, workdir):
-        processes.join()
-        return loop.run(config, workdir)
+        distributed.initialize()
+        return session.run(config, workdir)
 
     return train
 
 
 if __name__ == "__main__":
-    commands.run("deft_jax.train", _load)
+    cli.run_command("deft_jax.train", _load)

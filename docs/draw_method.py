@@ -12,8 +12,8 @@ import pathlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from deft_jax import plots
-from deft_jax.logs import read_records
+from deft_jax.evaluation import plots
+from deft_jax.training.metrics_log import read_records
 
 FACTORS = ("posX", "posY", "scale", "shape", "orientation")  # in the order of the picture's legend
 COLOUR = dict(zip(FACTORS, plots.PALETTE, strict=False))

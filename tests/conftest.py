@@ -4,12 +4,12 @@ import jax
 import pytest
 import tiny
 
-from deft_jax import loop
+from deft_jax.training import session
 
 
 @pytest.fixture(scope="session")
 def trained_once(tmp_path_factory):
     """The workdir of the smallest run, trained to its end. Not to be written to: copy it."""
     workdir = tmp_path_factory.mktemp("trained") / "run"
-    loop.run(tiny.config(), workdir, jax.devices()[:1])
+    session.run(tiny.config(), workdir, jax.devices()[:1])
     return workdir

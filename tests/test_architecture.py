@@ -12,30 +12,9 @@ ROOT = pathlib.Path(__file__).parent.parent
 PACKAGE = ROOT / "deft_jax"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-# From the ground up. A folder stands for all its files, which may import one another.
-FLOORS = (
-    ("state", "axes", "factors", "source", "schedules", "information", "convolutions", "options", "interruption",
-     "freezing", "processes", "study", "workdir", "paths", "jax_settings"),
-    ("gaussian", "spectrum"),
-    ("data", "metrics", "models", "plots"),
-    ("objectives", "optim", "presets", "freezing_plots", "report_plots"),
-    ("steps", "trials", "checkpoint", "logs"),
-    ("description",),
-    ("experiment", "evaluation", "commands", "scoring"),
-    ("record",),
-    ("loop",),
-    ("trained",),
-    ("pages",),
-    ("train", "annealing", "evaluate", "report"),
-    ("sweep", "gallery"),
-)
-FLOOR = {module: floor for floor, modules in enumerate(FLOORS) for module in modules}
-
-
-def name_of(path):
-    """'deft_jax/metrics/mig.py' -> ('metrics', 'mig'); the __init__ of a folder is the folder."""
-    parts = path.relative_to(PACKAGE).with_suffix("").parts
-    return parts[:-1] if parts[-1] == "__init__" else parts
+# From the ground up: a room imports from those before it. Files beside the rooms are commands, which may use any.
+ROOMS = ("runtime", "data", "models", "objectives", "metrics", "evaluation", "training", "annealing", "studies",
+         "reporting")  # fmt: skip
 
 
 def imports_of(path):
@@ -53,28 +32,22 @@ def imports_of(path):
     return found
 
 
-def test_every_module_has_a_floor():
-    modules = {name_of(path)[0] for path in FILES if name_of(path)}
-    unplaced = sorted(modules - set(FLOOR))
-    assert not unplaced, f"give {', '.join(unplaced)} a place in FLOORS of {pathlib.Path(__file__).name}"
-    gone = sorted(set(FLOOR) - modules)
-    assert not gone, f"FLOORS names {', '.join(gone)}, which do not exist"
+def test_every_folder_is_a_room_that_says_what_it_is_for():
+    assert {path.parent.name for path in PACKAGE.glob("*/__init__.py")} == set(ROOMS)
+    for room in ROOMS:
+        tree = ast.parse((PACKAGE / room / "__init__.py").read_text())
+        assert ast.get_docstring(tree)
+        assert any(isinstance(node, ast.Assign) and node.targets[0].id == "__all__" for node in tree.body), room
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_file_imports_from_lower_floors_only(path):
-    name = name_of(path)
-    if not name:
-        assert imports_of(path) == {("trained",)}, "the package itself imports nothing but what load() needs"
-        return
-    # What the package itself exports has no floor.
-    for imported in imports_of(path) - {(), ("__version__",), ("load",)}:
-        module = imported[0]
-        assert module in FLOOR, f"{'.'.join(name)} imports {module}, which has no floor"
-        inside = name[0] == module and len(imported) > 1  # files of one folder
-        assert inside or FLOOR[module] < FLOOR[name[0]], (
-            f"{'.'.join(name)} (floor {FLOOR[name[0]]}) imports {'.'.join(imported)} (floor {FLOOR[module]})"
-        )
+def test_file_imports_from_lower_rooms_only(path):
+    parts = path.relative_to(PACKAGE).parts
+    rooms = {name[0] for name in imports_of(path) if name} - {"__version__", "load"}
+    assert rooms <= set(ROOMS), f"{path} imports {rooms - set(ROOMS)}, which are no rooms"
+    if len(parts) > 1:
+        allowed = ROOMS[: ROOMS.index(parts[0]) + 1]
+        assert rooms <= set(allowed), f"{'/'.join(parts)} imports upward, from {', '.join(rooms - set(allowed))}"
 
 
 def loaded_by(statement):
@@ -92,7 +65,7 @@ def test_the_package_alone_loads_nothing():
 
 
 def test_training_loads_no_tensorflow_and_figures_wait():
-    loaded = loaded_by("import deft_jax.loop")
+    loaded = loaded_by("import deft_jax.training")
     assert "jax" in loaded
     assert not {"tensorflow", "tensorflow_datasets", "matplotlib", "sklearn", "torch"} & loaded
 

@@ -20,8 +20,8 @@ import numpy as np
 import pytest
 import tiny
 
-from deft_jax import commands
-from deft_jax.interruption import Interrupted
+from deft_jax.runtime import cli
+from deft_jax.runtime.signals import Interrupted
 
 NAN, INF = float("nan"), float("inf")
 FALL = {"rule": "exponential", "start": 70.0, "end": 1.0, "rate": 15.0, "thresholds": (12.0,)}
@@ -125,12 +125,18 @@ WRONG = [
     ({"objective": {"name": "annealed_vae", "capacity": -1.0}}, "objective.capacity must be finite and not negative"),
     ({"objective": {"name": "control_vae", "period": 0}}, "objective.period must be at least 1, got 0"),
     ({"objective": {"name": "dip_vae_i", "lambda_od": "x"}}, "objective.lambda_od must be a number, got 'x'"),
-    ({"evals": {"mgi": {"every": 4}}}, "unknown metric in evals 'mgi'; known: beta_vae, dci"),
-    ({"evals": {"dci": {"every": 0}}}, "evals.dci.every must be at least 1, got 0"),
-    ({"evals": {"dci": {}}}, "evals.dci lacks the field 'every'"),
-    ({"evals": {"mig": {"every": 4, "bins": 3}}}, "evals.mig has no field 'bins'; known: num_bins"),
-    ({"evals": {"mig": {"every": 4, "num_bins": "many"}}}, "evals.mig.num_bins must be a whole number, got 'many'"),
-    ({"evals": {"udr": {"every": 4}}}, "evals.udr compares several runs"),
+    ({"periodic_metrics": {"mgi": {"every": 4}}}, "unknown metric in periodic_metrics 'mgi'; known: beta_vae, dci"),
+    ({"periodic_metrics": {"dci": {"every": 0}}}, "periodic_metrics.dci.every must be at least 1, got 0"),
+    ({"periodic_metrics": {"dci": {}}}, "periodic_metrics.dci lacks the field 'every'"),
+    (
+        {"periodic_metrics": {"mig": {"every": 4, "bins": 3}}},
+        "periodic_metrics.mig has no field 'bins'; known: num_bins",
+    ),
+    (
+        {"periodic_metrics": {"mig": {"every": 4, "num_bins": "many"}}},
+        "periodic_metrics.mig.num_bins must be a whole number, got 'many'",
+    ),
+    ({"periodic_metrics": {"udr": {"every": 4}}}, "periodic_metrics.udr compares several runs"),
 ]
 MISSING = [("seed",), ("stages",), ("model", "latents"), ("objective", "name"), ("data", "name"),
            ("optimizer", "gamma"), ("evaluation", "num_samples"), ("checkpoints", "keep"), ("log_every",)]  # fmt: skip
@@ -261,7 +267,7 @@ FLAGS = [
 ]
 FIELDS = [
     ("--config.sede=3", "the config has no field 'sede'"),
-    ("--config.optimizer.learning_rat=3", "Did you mean \"learning_rate\""),
+    ("--config.optimizer.learning_rat=3", 'Did you mean "learning_rate"'),
     ("--config.seed=x", "invalid literal for int() with base 10: 'x'; it takes an integer"),
     ("--config.batch_size=1.5", "--config.batch_size=1.5: "),
     ("--config.optimizer.gamma=much", "could not convert string to float: 'much'; it takes a number"),
@@ -452,7 +458,7 @@ def in_this_process(name, arguments):
         try:
             if name in ("train", "annealing"):
                 load = module._load if name == "train" else lambda: module.run
-                commands.run(f"deft_jax.{name}", load)
+                cli.run_command(f"deft_jax.{name}", load)
             else:
                 module.main()
         except SystemExit as ended:
@@ -513,14 +519,14 @@ def test_the_same_as_a_program_of_its_own(tmp_path, name, arguments, told):
     ],
 )
 def test_how_a_command_ends(error, status, capsys):
-    with pytest.raises(SystemExit) as ended, commands.ending("deft_jax.train"):
+    with pytest.raises(SystemExit) as ended, cli.cli_errors("deft_jax.train"):
         raise error
     assert ended.value.code == status
     assert capsys.readouterr().err == f"deft_jax.train: {' '.join(str(error).split())}\n"
 
 
 def test_a_fault_of_ours_is_not_hidden():
-    with pytest.raises(ZeroDivisionError), commands.ending("deft_jax.train"):
+    with pytest.raises(ZeroDivisionError), cli.cli_errors("deft_jax.train"):
         raise ZeroDivisionError
 
 

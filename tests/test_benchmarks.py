@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from deft_jax import models, objectives
-from deft_jax.gaussian import reparameterise
+from deft_jax.models import likelihoods, networks
+from deft_jax.models.posterior import reparameterise
+from deft_jax.objectives import registry
 
 ROOT = pathlib.Path(__file__).parents[1]
 sys.path.append(str(ROOT))  # the benchmarks are no part of the package
@@ -36,7 +37,7 @@ def torch():
 @pytest.fixture(scope="module")
 def ours():
     """(model, its parameters with none of them zero, images, noise)."""
-    model = models.build(SHAPE, latents=sum(SIZES), groups=SIZES, **WIDTHS, spread=1.0)
+    model = networks.build(SHAPE, latents=sum(SIZES), groups=SIZES, **WIDTHS, head_init_scale=1.0)
     rng = np.random.default_rng(0)
     shapes = jax.eval_shape(model.init, jax.random.key(0))
     params = jax.tree.map(lambda leaf: (0.3 * rng.standard_normal(leaf.shape)).astype(np.float32), shapes)
@@ -61,7 +62,7 @@ def channels_first(images):
 @pytest.fixture(scope="module")
 def critic_params():
     """Parameters of a critic of 12 units, {'Dense_0': {'kernel', 'bias'}, ...}."""
-    shapes = jax.eval_shape(models.Discriminator(12).init, jax.random.key(0), jnp.zeros((1, sum(SIZES))))["params"]
+    shapes = jax.eval_shape(networks.Discriminator(12).init, jax.random.key(0), jnp.zeros((1, sum(SIZES))))["params"]
     rng = np.random.default_rng(1)
     return jax.tree.map(lambda leaf: (0.3 * rng.standard_normal(leaf.shape)).astype(np.float32), shapes)
 
@@ -75,11 +76,11 @@ def found(ours, critic_params):
         posteriors = [model.encode(params, images, stage) for stage in range(len(SIZES))]
         z = reparameterise(posteriors[1], noise)
         outputs = model.decode(params, z)
-        reconstruction = objectives.reconstruction_loss("bernoulli", images, outputs)
+        reconstruction = likelihoods.reconstruction_loss("bernoulli", images, outputs)
         losses = {}
         for kind, options in KINDS.items():
             given = {"latents": model.num_latents, "num_images": NUM_IMAGES}
-            objective = objectives.get(kind, lambda step: BETA, **given, **options)
+            objective = registry.get(kind, lambda step: BETA, **given, **options)
             terms, _ = objective.apply(critic_params, (), 0, posteriors[1], z, jax.random.key(0))
             # Which codes FactorVAE's critic is shown permuted is a draw of each library's own: its loss is left out.
             losses[kind] = jnp.mean(reconstruction + terms["regulariser"])

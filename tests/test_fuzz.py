@@ -15,19 +15,21 @@ import numpy as np
 import pytest
 import tiny
 
-from deft_jax import evaluate, loop, objectives
 from deft_jax.data.archive import archive
-from deft_jax.source import Source
+from deft_jax.data.source import Source
+from deft_jax.objectives import registry
+from deft_jax.studies import scoring
+from deft_jax.training import config as training_config
 
 # ---- configs ----
 
 FALL = {"rule": "exponential", "start": 70.0, "end": 1.0, "rate": 15.0, "thresholds": (12.0,)}
 BASES = [
-    tiny.config(evals={"mig": {"every": 4, "num_bins": 10}, "dci": {"every": 4}}),
+    tiny.config(periodic_metrics={"mig": {"every": 4, "num_bins": 10}, "dci": {"every": 4}}),
     tiny.config(stages=FALL, model={"groups": (1, 3), "width": (2, 4)}, data={"only": {"size": 1}}),
     tiny.config(data={"name": "listed_squares", "labelled": True}, optimizer={"gamma": 0.0, "decay": "cosine"}),
     tiny.config(data={"name": "translation(radius=0:4)", "grid": "polar"}, optimizer={"b1": 0.8, "weight_decay": 0.1}),
-    *(tiny.config(objective={"name": name}) for name in objectives.OBJECTIVES),
+    *(tiny.config(objective={"name": name}) for name in registry.OBJECTIVES),
     tiny.config(objective={"name": "dynamic_vae", "kl_target": 9.0, "period": 50, "ramp_steps": 5, "beta_start": 4.0}),
     tiny.config(objective={"name": "control_vae", "beta_max": float("inf"), "kp": 0.1, "increment": 0.5}),
     tiny.config(objective={"name": "devae", "betas": (10.0, 40.0)}),
@@ -88,8 +90,8 @@ def is_one_line(text):
 
 def checked(config):
     """What a run does with its configuration before anything compiles."""
-    built = loop.build(config)
-    loop._check_evals(config.get("evals") or {}, built.source)
+    built = training_config.build(config)
+    training_config._check_evals(config.get("periodic_metrics") or {}, built.source)
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -108,7 +110,7 @@ def test_a_damaged_config_is_refused_in_one_line_or_taken(seed):
 
 @pytest.mark.parametrize("garbage", GARBAGE, ids=lambda value: type(value).__name__)
 def test_what_is_no_config_is_refused(garbage):
-    assert is_one_line(refusal(lambda: loop.build(garbage), "") or "")
+    assert is_one_line(refusal(lambda: training_config.build(garbage), "") or "")
 
 
 def test_what_is_not_damaged_is_taken():
@@ -233,7 +235,7 @@ def images_of(path):
 
 
 def scores_of(path):
-    scores = evaluate.evaluate_codes(path, ("mig",))["scores"]["codes"]
+    scores = scoring.evaluate_codes(path, ("mig",))["scores"]["codes"]
     assert -1e-6 <= scores["mig"]["mig"] <= 1 + 1e-6
 
 

@@ -9,7 +9,7 @@ import zipfile
 
 import pytest
 
-from deft_jax import commands
+from deft_jax.runtime import cli
 
 ROOT = pathlib.Path(__file__).parent.parent
 BUILD = "import sys; from setuptools import build_meta; build_meta.build_wheel(sys.argv[1])"
@@ -55,22 +55,22 @@ def run_installed(installed, folder, *arguments):
 def test_a_command_finds_the_configs_of_the_wheel(installed, tmp_path):
     # Refused by the config's own fields, before anything is trained: so it was found and read.
     done = run_installed(installed, tmp_path, "--config=configs/quickstart.py", "--config.fild=1", "--workdir=run")
-    assert done.returncode == commands.BAD_INPUT
+    assert done.returncode == cli.BAD_INPUT
     assert "has no field 'fild'" in done.stderr
 
 
 def test_a_file_in_the_working_folder_wins(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    assert commands._ConfigFile().parse("configs/quickstart.py").total_steps == 30_000
+    assert cli._ConfigFile().parse("configs/quickstart.py").total_steps == 30_000
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "quickstart.py").write_text("def get_config():\n    return {'mine': 1}\n")
-    assert commands._ConfigFile().parse("configs/quickstart.py").mine == 1
-    assert commands._ConfigFile().parse("configs/ifp_dsprites.py:correlated").data.name == "correlated"
+    assert cli._ConfigFile().parse("configs/quickstart.py").mine == 1
+    assert cli._ConfigFile().parse("configs/ifp_dsprites.py:correlated").data.name == "correlated"
 
 
 def test_only_files_of_configs_are_looked_for_in_the_package(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     absolute = str(tmp_path / "configs" / "quickstart.py")
     for path in ("quickstart.py", "configs/nothing.py", "deft_jax/commands.py", absolute):
-        with pytest.raises(commands._Refused, match="cannot read the config"):
-            commands._ConfigFile().parse(path)
+        with pytest.raises(cli._Refused, match="cannot read the config"):
+            cli._ConfigFile().parse(path)

@@ -20,9 +20,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from deft_jax import data, loop
-from deft_jax.factors import from_index
-from deft_jax.source import Source
+from deft_jax import data
+from deft_jax.data.factors import from_index
+from deft_jax.data.source import Source
+from deft_jax.training import config as training_config
 
 _cache = os.environ.get("JAX_COMPILATION_CACHE_DIR")
 if not _cache:
@@ -35,7 +36,9 @@ jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 
 _TESTS = pathlib.Path(__file__).parent
 PLAIN = os.environ | {
-    "PYTHONPATH": os.pathsep.join([str(_TESTS.parent), str(_TESTS)]),
+    "PYTHONPATH": os.pathsep.join(
+        map(str, (_TESTS.parent, _TESTS, *sorted(p for p in _TESTS.iterdir() if p.is_dir())))
+    ),
     "JAX_PLATFORMS": "cpu",
     "JAX_COMPILATION_CACHE_DIR": _cache,
     "PYTHONUNBUFFERED": "1",
@@ -141,7 +144,7 @@ def config(**changes):
 
 def experiment(**changes):
     """The experiment of `config(**changes)`."""
-    return loop.build(config(**changes))
+    return training_config.build(config(**changes))
 
 
 def fingerprint(tree):

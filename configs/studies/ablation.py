@@ -7,7 +7,7 @@
 `smooth_gamma_1`, which has the two of configs/quickstart.py. The scales are those of configs/studies/dsprites.py.
 """
 
-from deft_jax import presets
+from deft_jax.studies import presets, scales
 
 BETAS = (70.0, 30.0, 12.0, 4.0)
 
@@ -36,7 +36,7 @@ def get_config():
     runs["decoder_slow"].optimizer.decoder_learning_rate /= 2
     runs["decoder_fast"].optimizer.decoder_learning_rate *= 2
     # An encoder's first means vary a hundredth as much as what feeds them, in place of as much.
-    runs["near_prior"].model.spread = runs["turned_near_prior"].model.spread = 0.01
-    runs["turned"].stages.turn_every = runs["turned_near_prior"].stages.turn_every = 3_000
-    runs["smooth"].stages = runs["smooth_gamma_1"].stages = dict(presets.FALL)
-    return presets.study(runs)
+    runs["near_prior"].model.head_init_scale = runs["turned_near_prior"].model.head_init_scale = 0.01
+    runs["turned"].stages.rotation_every = runs["turned_near_prior"].stages.rotation_every = 3_000
+    runs["smooth"].stages = runs["smooth_gamma_1"].stages = dict(presets.SMOOTH_FALL)
+    return scales.study(runs)

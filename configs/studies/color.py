@@ -1,4 +1,4 @@
-"""DEFT and eight rivals on dSprites whose sprites have random colours, ten seeds each.
+"""DEFT and eight baselines on dSprites whose sprites have random colours, ten seeds each.
 
     python -m deft_jax.sweep --config configs/studies/color.py --workdir runs/study_color
     python -m deft_jax.sweep --config configs/studies/color.py --workdir runs/small_color --config.scale=small
@@ -6,8 +6,8 @@
 The scales are those of configs/studies/dsprites.py, but the small one has two seeds.
 """
 
-from deft_jax import presets
+from deft_jax.studies import scales
 
 
 def get_config():
-    return presets.comparison("color_dsprites", (160.0, 105.0, 30.0, 1.0), small_seeds=(0, 1))
+    return scales.comparison("color_dsprites", (160.0, 105.0, 30.0, 1.0), small_seeds=(0, 1))

@@ -1,4 +1,4 @@
-"""DEFT, twice, and eight rivals on dSprites, ten seeds each: MIG, FactorVAE score, DCI, SAP, NMI.
+"""DEFT, twice, and eight baselines on dSprites, ten seeds each: MIG, FactorVAE score, DCI, SAP, NMI.
 
     python -m deft_jax.sweep --config configs/studies/dsprites.py --workdir runs/study_dsprites
     python -m deft_jax.sweep --config configs/studies/dsprites.py --workdir runs/small_dsprites --config.scale=small
@@ -10,10 +10,10 @@ took 32 minutes on two CPU cores for 27 of its 30 runs.
 without labels, and latents that turn, as configs/dsprites_found.py has them.
 """
 
-from deft_jax import presets
+from deft_jax.studies import presets, scales
 
 
 def get_config():
-    study = presets.comparison("dsprites", (70.0, 30.0, 12.0, 4.0))
-    study.runs.deft_found_turned = presets.turned(presets.deft("dsprites", presets.FOUND))
+    study = scales.comparison("dsprites", (70.0, 30.0, 12.0, 4.0))
+    study.runs.deft_found_turned = presets.with_rotation(presets.deft("dsprites", presets.ANNEALED_BETAS))
     return study

@@ -7,7 +7,7 @@ gamma is the learning rate of a group once the next has opened, as a share of it
 configs/studies/dsprites.py.
 """
 
-from deft_jax import presets
+from deft_jax.studies import presets, scales
 
 GAMMAS = (0.0, 0.1, 0.3, 0.5, 1.0)
 
@@ -15,4 +15,4 @@ GAMMAS = (0.0, 0.1, 0.3, 0.5, 1.0)
 def get_config():
     betas = (70.0, 30.0, 12.0, 4.0)
     names = [f"gamma_{gamma:g}".replace(".", "_") for gamma in GAMMAS]
-    return presets.study({n: presets.deft("dsprites", betas, gamma=g) for n, g in zip(names, GAMMAS, strict=True)})
+    return scales.study({n: presets.deft("dsprites", betas, gamma=g) for n, g in zip(names, GAMMAS, strict=True)})

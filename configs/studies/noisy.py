@@ -1,4 +1,4 @@
-"""DEFT and eight rivals on dSprites before noise, ten seeds each.
+"""DEFT and eight baselines on dSprites before noise, ten seeds each.
 
     python -m deft_jax.sweep --config configs/studies/noisy.py --workdir runs/study_noisy
     python -m deft_jax.sweep --config configs/studies/noisy.py --workdir runs/small_noisy --config.scale=small
@@ -7,8 +7,8 @@ The scales are those of configs/studies/dsprites.py, but the small one has two s
 are ours (configs/noisy_dsprites_deft.py). All encoders start near the prior (presets.SPREADS).
 """
 
-from deft_jax import presets
+from deft_jax.studies import scales
 
 
 def get_config():
-    return presets.comparison("noisy_dsprites", (20.0, 9.0, 3.5, 1.0), small_seeds=(0, 1))
+    return scales.comparison("noisy_dsprites", (20.0, 9.0, 3.5, 1.0), small_seeds=(0, 1))

@@ -1,4 +1,4 @@
-"""DEFT and eight rivals on dSprites before patches of The Scream, ten seeds each.
+"""DEFT and eight baselines on dSprites before patches of The Scream, ten seeds each.
 
     python -m deft_jax.sweep --config configs/studies/scream.py --workdir runs/study_scream
     python -m deft_jax.sweep --config configs/studies/scream.py --workdir runs/small_scream --config.scale=small
@@ -7,8 +7,8 @@ The scales are those of configs/studies/dsprites.py, but the small one has two s
 latents, as its author has it for this set.
 """
 
-from deft_jax import presets
+from deft_jax.studies import scales
 
 
 def get_config():
-    return presets.comparison("scream_dsprites", (100.0, 1.0), groups=(5, 5), small_seeds=(0, 1))
+    return scales.comparison("scream_dsprites", (100.0, 1.0), groups=(5, 5), small_seeds=(0, 1))

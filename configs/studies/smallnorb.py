@@ -1,4 +1,4 @@
-"""DEFT and eight rivals on SmallNORB, ten seeds each.
+"""DEFT and eight baselines on SmallNORB, ten seeds each.
 
     python -m deft_jax.sweep --config configs/studies/smallnorb.py --workdir runs/study_smallnorb
     python -m deft_jax.sweep --config configs/studies/smallnorb.py --workdir runs/small_smallnorb --config.scale=small
@@ -7,8 +7,8 @@ The scales are those of configs/studies/dsprites.py. The set has to be prepared 
 README.md has the line.
 """
 
-from deft_jax import presets
+from deft_jax.studies import scales
 
 
 def get_config():
-    return presets.comparison("smallnorb", (30.0, 5.0, 3.0, 1.0))
+    return scales.comparison("smallnorb", (30.0, 5.0, 3.0, 1.0))

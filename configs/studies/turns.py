@@ -1,4 +1,4 @@
-"""Latents turned onto independent axes while they train (axes.py): DEFT and its rivals on dSprites, with and without.
+"""Latents rotated onto independent axes while they train: DEFT and its baselines on dSprites, with and without.
 
     python -m deft_jax.sweep --config configs/studies/turns.py --workdir runs/study_turns
     python -m deft_jax.sweep --config configs/studies/turns.py --workdir runs/small_turns --config.scale=small
@@ -10,9 +10,9 @@ froze in the annealing test, and beta falls smoothly past the betas found there.
 configs/studies/dsprites.py.
 """
 
-from deft_jax import presets
+from deft_jax.studies import presets, scales
 
-RIVALS = ("beta_vae", "beta_tcvae", "annealed_vae", "control_vae", "dynamic_vae")
+BASELINES = ("beta_vae", "beta_tcvae", "annealed_vae", "control_vae", "dynamic_vae")
 
 
 def get_config():
@@ -21,21 +21,21 @@ def get_config():
 
     def smooth():
         config = presets.deft("dsprites", (70.0, 30.0, 12.0, 4.0), gamma=1.0)
-        config.stages = dict(presets.FALL)
+        config.stages = dict(presets.SMOOTH_FALL)
         return config
 
     def found():
-        return presets.deft("dsprites", presets.FOUND)
+        return presets.deft("dsprites", presets.ANNEALED_BETAS)
 
     def sized():
-        config = presets.deft("dsprites", presets.FOUND, groups=presets.FOUND_GROUPS, gamma=1.0)
-        config.stages = dict(presets.FOUND_FALL)
+        config = presets.deft("dsprites", presets.ANNEALED_BETAS, groups=presets.ANNEALED_GROUPS, gamma=1.0)
+        config.stages = dict(presets.ANNEALED_FALL)
         return config
 
     makers = {"deft": deft, "deft_smooth": smooth, "deft_found": found, "deft_sized": sized}
-    for name in RIVALS:
-        makers[name] = lambda name=name: presets.rival(name, **presets.RIVALS[name])
+    for name in BASELINES:
+        makers[name] = lambda name=name: presets.baseline(name, **presets.BASELINES[name])
     runs = {}
     for name, make in makers.items():
-        runs[name], runs[f"{name}_turned"] = make(), presets.turned(make())
-    return presets.study(runs)
+        runs[name], runs[f"{name}_turned"] = make(), presets.with_rotation(make())
+    return scales.study(runs)

@@ -17,11 +17,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from deft_jax import information
+from deft_jax.data import labels as data_labels
 from deft_jax.data import stored
 from deft_jax.data.folder import PACKED, UNPACK
-from deft_jax.paths import local_path
-from deft_jax.source import Source
+from deft_jax.data.source import Source
+from deft_jax.runtime.paths import local_path
 
 IMAGES = ("imgs", "images", "x")
 # Classes before values, which are rounded numbers of some unit; the two with a slash are dSprites as HDF5.
@@ -243,7 +243,7 @@ def _as_classes(texts_NxL, names, member):
     classes, kept, remarks = [], [], []
     for name, text_N in zip(names, texts_NxL.T, strict=True):
         values, class_N = np.unique(text_N, return_inverse=True)
-        if information.continuous_columns(class_N[:, None])[0]:
+        if data_labels.continuous_columns(class_N[:, None])[0]:
             remarks.append(f"factor {name!r} of {member!r} left out: text, with {len(values)} different values")
             continue
         order = ", ".join(f"{value} {number}" for number, value in enumerate(values[:5]))

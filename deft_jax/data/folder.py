@@ -17,8 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from deft_jax.data import stored
-from deft_jax.paths import local_path
-from deft_jax.source import Source
+from deft_jax.data.source import Source
+from deft_jax.runtime.paths import local_path
 
 FAULTY = ("refuse", "skip")
 

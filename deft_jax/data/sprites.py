@@ -19,8 +19,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from deft_jax import factors
-from deft_jax.source import Source
+from deft_jax.data import factors
+from deft_jax.data.source import Source
 
 NAMES = ("shape", "scale", "orientation", "posX", "posY")
 SIZES = (3, 6, 40, 32, 32)

@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from deft_jax import factors, information
-from deft_jax.source import LIKELIHOODS, Source
+from deft_jax.data import factors, labels
+from deft_jax.data.source import LIKELIHOODS, Source
 
 STORAGES = ("auto", "device", "host")
 
@@ -237,8 +237,8 @@ def grid_source(images, names, sizes, *, likelihood="auto", storage="auto", repe
     """A set that holds every combination of its factors.
 
     Args:
-      images: as for `gather`, in the order of deft_jax.factors, last factor fastest; image r of combination i has the
-        number i * repeats + r.
+      images: as for `gather`, in the order of deft_jax.data.factors, last factor fastest; image r of combination i has
+        the number i * repeats + r.
       names, sizes: F factor names and their numbers of values.
       likelihood: 'bernoulli', 'gaussian', or 'auto', which is 'bernoulli'.
       storage: as for `gather`.
@@ -344,7 +344,7 @@ def from_labels(images, label_names, labels_NxL, *, likelihood="auto", storage="
       label_names: L names.
       labels_NxL: numbers [N, L]. A column with one value is left out. In a grid the distinct values of a column become
         0, 1, ... in ascending order; in a list so do those of classes, and columns for which
-        deft_jax.information.continuous_columns holds stay numbers, continuous labels.
+        deft_jax.data.labels.continuous_columns holds stay numbers, continuous labels.
       remarks: sentences for Source.remarks, to which one about columns left out is added.
 
     Returns:
@@ -361,7 +361,7 @@ def from_labels(images, label_names, labels_NxL, *, likelihood="auto", storage="
         remarks = (*remarks, f"factors left out, as they have one value: {', '.join(constant)}")
     names = [name for name, is_used in zip(label_names, varies, strict=True) if is_used]
     labels_NxL = labels_NxL[:, np.array(varies, bool)]
-    continuous = information.continuous_columns(labels_NxL)
+    continuous = labels.continuous_columns(labels_NxL)
     found = [np.unique(column, return_inverse=True) for column in labels_NxL.T]
     sizes = [len(values) for values, _ in found]
     classes_NxL = np.zeros(labels_NxL.shape, np.int32)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import jax.numpy as jnp
 import numpy as np
 
-from deft_jax.source import Source
+from deft_jax.data.source import Source
 
 # Words for values of factors, where the field has them.
 WORDS = {"shape": ("square", "ellipse", "heart")}

@@ -18,8 +18,8 @@ import tempfile
 import numpy as np
 
 from deft_jax.data import sprites, stored
-from deft_jax.paths import local_path
-from deft_jax.source import LIKELIHOODS, Source
+from deft_jax.data.source import LIKELIHOODS, Source
+from deft_jax.runtime.paths import local_path
 
 SIDE = 64
 FILE = "deft_jax_64x64.npy"  # the images in order, beside the prepared set

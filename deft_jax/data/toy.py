@@ -12,8 +12,8 @@ import statistics
 import jax.numpy as jnp
 import numpy as np
 
-from deft_jax import factors
-from deft_jax.source import Source
+from deft_jax.data import factors
+from deft_jax.data.source import Source
 
 SIDE = 64
 CENTRE = SIDE / 2

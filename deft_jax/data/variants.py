@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from deft_jax.data import sprites
-from deft_jax.paths import local_path
-from deft_jax.source import Source
+from deft_jax.data.source import Source
+from deft_jax.runtime.paths import local_path
 
 SIDE = sprites.SIDE
 WITHIN = (350, 274)  # width and height within which a painting is fitted

@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from deft_jax import information
-from deft_jax.metrics import inputs
+from deft_jax.metrics import inputs, mutual_information
 
 
 def sample(codes, factors, continuous, num_bins) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict]:
@@ -23,9 +22,9 @@ def sample(codes, factors, continuous, num_bins) -> tuple[np.ndarray, np.ndarray
       ValueError: an input does not fit, or a factor is constant in the sample; one line says which.
     """
     codes, classes, binned = inputs.as_classes(codes, factors, continuous, num_bins)
-    entropy_F = information.entropy(classes)
+    entropy_F = mutual_information.entropy(classes)
     if not entropy_F.all():
         constant = np.flatnonzero(entropy_F == 0)[0]
         raise ValueError(f"factor {constant} is constant in the sample, its entropy is 0: leave it out")
     notes = {"binned_factors": binned} if len(binned) else {}
-    return information.discretise(codes, num_bins), classes, entropy_F, notes
+    return mutual_information.discretise(codes, num_bins), classes, entropy_F, notes

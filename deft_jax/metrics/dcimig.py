@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from deft_jax import information
-from deft_jax.metrics import binned
+from deft_jax.metrics import binned, mutual_information
 
 
 def dcimig(codes, factors, num_bins: int = 20, continuous=None) -> dict:
@@ -33,8 +32,8 @@ def dcimig(codes, factors, num_bins: int = 20, continuous=None) -> dict:
       ValueError: an input does not fit, or a factor is constant in the sample; one line says which.
     """
     bins_NxD, classes, entropy_F, notes = binned.sample(codes, factors, continuous, num_bins)
-    known_DxF = information.mutual_information(bins_NxD, classes)
-    first, second = information.top_two(known_DxF.T)
+    known_DxF = mutual_information.mutual_information(bins_NxD, classes)
+    first, second = mutual_information.top_two(known_DxF.T)
     credited_DxF = np.zeros_like(known_DxF)
     credited_DxF[np.arange(len(first)), known_DxF.argmax(axis=1)] = first - second
     gap_F = credited_DxF.max(axis=0)

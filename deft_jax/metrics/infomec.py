@@ -5,8 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from deft_jax import information
-from deft_jax.metrics import inputs
+from deft_jax.metrics import inputs, mutual_information
 
 # Samples x latents x factors up to which nearest neighbours take a minute or so on one core.
 _MOST_FOR_NEIGHBOURS = 4_000_000
@@ -122,16 +121,16 @@ def _concentration(values):
 
 def _plug_in(codes, columns, continuous, num_bins):
     """[D, F] from counts; num_bins None: each value of a latent is a bin."""
-    bins = _ranks(codes) if num_bins is None else information.discretise(codes, num_bins)
+    bins = _ranks(codes) if num_bins is None else mutual_information.discretise(codes, num_bins)
     labels = [
-        information.discretise(column[:, None], num_bins)[:, 0] if is_continuous else column
+        mutual_information.discretise(column[:, None], num_bins)[:, 0] if is_continuous else column
         for column, is_continuous in zip(columns, continuous, strict=True)
     ]
     labels = np.stack(labels, axis=1)
-    entropy_F = information.entropy(labels)
+    entropy_F = mutual_information.entropy(labels)
     if not entropy_F.all():
         raise ValueError(f"factor {np.flatnonzero(entropy_F == 0)[0]} falls into one bin: raise num_bins")
-    return information.mutual_information(bins, labels) / entropy_F
+    return mutual_information.mutual_information(bins, labels) / entropy_F
 
 
 def _neighbours(codes, columns, continuous, num_neighbors, seed):
@@ -149,7 +148,7 @@ def _neighbours(codes, columns, continuous, num_neighbors, seed):
             entropy = estimate(column[:, None], column, **settings)[0]
         else:
             estimate = feature_selection.mutual_info_classif
-            entropy = information.entropy(column[:, None])[0]
+            entropy = mutual_information.entropy(column[:, None])[0]
         for d, code in enumerate(codes.T):
             # One call per latent, so that its noise does not depend on the latents before it.
             if code.max() > code.min():

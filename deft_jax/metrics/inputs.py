@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from deft_jax import information
-from deft_jax.information import continuous_columns
+from deft_jax.data.labels import continuous_columns
+from deft_jax.metrics import mutual_information
 
 Progress = Callable[[int, int], None]
 """progress(done, total): called from the calling thread as parts of a metric, mostly its factors, are finished."""
@@ -133,7 +133,7 @@ def as_classes(codes, factors, continuous=None, num_bins=20):
     codes, columns, continuous = mixed_samples(codes, factors, continuous, allow_constant=True)
     binned = np.flatnonzero(continuous)
     classes = [
-        information.discretise(column[:, None], num_bins)[:, 0] if is_continuous else column
+        mutual_information.discretise(column[:, None], num_bins)[:, 0] if is_continuous else column
         for column, is_continuous in zip(columns, continuous, strict=True)
     ]
     return codes, np.stack(classes, axis=1), binned
@@ -172,7 +172,7 @@ def mixed_samples(codes, factors, continuous, allow_constant=False):
                 row, f = np.argwhere(wrong)[0]
                 raise ValueError(f"factors must be {what}, got {factors[row, f]} in row {row}, factor {f}")
         labels = np.where(continuous, 0, factors).astype(np.int64)
-    codes, labels = information.check_samples(codes, labels)
+    codes, labels = mutual_information.check_samples(codes, labels)
     if continuous is False:
         continuous = np.zeros(labels.shape[1], bool)
     columns = [factors[:, f].astype(np.float64) if continuous[f] else labels[:, f] for f in range(labels.shape[1])]
@@ -190,7 +190,7 @@ def _single_fraction(factors):
 def encode_in_chunks(encode, factors_NxF, chunk):
     """Codes [N, D] float64, checked, in calls of at most `chunk` rows."""
     parts = [factors_NxF[start : start + chunk] for start in range(0, len(factors_NxF), chunk)]
-    codes = [information.check_samples(encode(part), part)[0] for part in parts]
+    codes = [mutual_information.check_samples(encode(part), part)[0] for part in parts]
     return np.concatenate(codes).astype(np.float64, copy=False)
 
 

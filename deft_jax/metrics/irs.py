@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from deft_jax import information
-from deft_jax.metrics import inputs
+from deft_jax.metrics import inputs, mutual_information
 
 
 def irs(
@@ -57,7 +56,7 @@ def irs(
     if len(constant):
         listed = ", ".join(map(str, constant))
         raise ValueError(f"factor {listed} is constant in the sample, no intervention on it is seen: leave it out")
-    bins_NxF = information.discretise(classes, num_bins)
+    bins_NxF = mutual_information.discretise(classes, num_bins)
     named = {"binned_factors": binned} if len(binned) else {}
     active = np.ptp(codes, axis=0) > 0
     scores_D, match_D = np.zeros(len(active)), np.full(len(active), -1)

@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from deft_jax import information
-from deft_jax.metrics import binned
+from deft_jax.metrics import binned, mutual_information
 
 
 def jemmig(codes, factors, num_bins: int = 20, continuous=None) -> dict:
@@ -41,10 +40,10 @@ def jemmig(codes, factors, num_bins: int = 20, continuous=None) -> dict:
       ValueError: an input does not fit, or a factor is constant in the sample; one line says which.
     """
     bins_NxD, classes, entropy_F, notes = binned.sample(codes, factors, continuous, num_bins)
-    known_DxF = information.mutual_information(bins_NxD, classes)
-    joint_DxF = information.entropy(bins_NxD)[:, None] + entropy_F - known_DxF
+    known_DxF = mutual_information.mutual_information(bins_NxD, classes)
+    joint_DxF = mutual_information.entropy(bins_NxD)[:, None] + entropy_F - known_DxF
     best_F = np.lexsort((joint_DxF, -known_DxF), axis=0)[0]
-    first, second = information.top_two(known_DxF)
+    first, second = mutual_information.top_two(known_DxF)
     nats_F = joint_DxF[best_F, np.arange(len(best_F))] - first + second
     score_F = 1 - nats_F / (entropy_F + np.log(num_bins))
     return {

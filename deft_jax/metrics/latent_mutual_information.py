@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from deft_jax import information
-from deft_jax.metrics import inputs
+from deft_jax.metrics import inputs, mutual_information
 
 
 def latent_mutual_information(codes, num_bins: int = 20) -> dict:
@@ -35,8 +34,8 @@ def latent_mutual_information(codes, num_bins: int = 20) -> dict:
       ValueError: the codes are not a non-empty [N, D] array of finite real numbers, or num_bins is not a positive
         integer; one line says which.
     """
-    bins_NxD = information.discretise(inputs.finite_codes(codes), num_bins)
-    pairs_DxD = information.mutual_information(bins_NxD, bins_NxD)
+    bins_NxD = mutual_information.discretise(inputs.finite_codes(codes), num_bins)
+    pairs_DxD = mutual_information.mutual_information(bins_NxD, bins_NxD)
     free_D = np.array([len(np.unique(column)) - 1 for column in bins_NxD.T])
     bias_DxD = np.outer(free_D, free_D) / (2 * len(bins_NxD))
     off_diagonal = ~np.eye(len(free_D), dtype=bool)

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from deft_jax import information
-from deft_jax.metrics import inputs
+from deft_jax.metrics import inputs, mutual_information
 
 
 def mig(
@@ -32,6 +31,8 @@ def mig(
       ValueError: an input does not fit, or a factor is constant in the sample; one line says which.
     """
     codes, classes, binned = inputs.as_classes(codes, factors, continuous, num_bins)
-    first, second = information.top_two(information.normalised_mutual_information(codes, classes, num_bins))
+    first, second = mutual_information.top_two(
+        mutual_information.normalised_mutual_information(codes, classes, num_bins)
+    )
     result = {"mig": float((first - second).mean()), "mig_per_factor": first - second}
     return result | ({"binned_factors": binned} if len(binned) else {})

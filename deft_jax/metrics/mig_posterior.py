@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from deft_jax import information
-from deft_jax.metrics import inputs
+from deft_jax.metrics import inputs, mutual_information
 
 _REACH = 8  # standard deviations beyond which a posterior is zero
 _MOST_POINTS = 1 << 14
@@ -66,8 +65,8 @@ def mig_posterior(
     labels = [np.unique(column, return_inverse=True)[1] for column in classes.T]
     spread = np.exp(0.5 * np.clip(logvar.astype(np.float64), *_LOGVARS))
     nats_DxF = np.stack([_information(m, s, labels) for m, s in zip(mean.T.astype(np.float64), spread.T, strict=True)])
-    nmi_DxF = nats_DxF / information.entropy(np.stack(labels, axis=1))
-    first, second = information.top_two(nmi_DxF)
+    nmi_DxF = nats_DxF / mutual_information.entropy(np.stack(labels, axis=1))
+    first, second = mutual_information.top_two(nmi_DxF)
     gaps = first - second
     result = {
         "mig_posterior": float(gaps[chosen].mean()),

@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from deft_jax import information
-from deft_jax.metrics import binned, inputs
+from deft_jax.metrics import binned, inputs, mutual_information
 
 
 def mig_sup(
@@ -50,8 +49,8 @@ def mig_sup(
     bins_NxD, classes, entropy_F, notes = binned.sample(codes, factors, continuous, num_bins)
     codes = inputs.finite_codes(codes).astype(np.float64)
     active_D = (np.ptp(codes, axis=0) > 0) & (codes.var(axis=0) > min_variance)
-    share_DxF = information.mutual_information(bins_NxD, classes) / entropy_F
-    first, second = information.top_two(share_DxF.T)
+    share_DxF = mutual_information.mutual_information(bins_NxD, classes) / entropy_F
+    first, second = mutual_information.top_two(share_DxF.T)
     gap_D = first - second
     return {
         "mig_sup": float(gap_D[active_D].mean()) if active_D.any() else 0.0,

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from deft_jax import information
-from deft_jax.metrics import inputs
+from deft_jax.metrics import inputs, mutual_information
 
 
 def modularity_explicitness(
@@ -73,8 +72,8 @@ def modularity_explicitness(
     train, test = inputs.split(len(codes), num_train, seed, groups)
     _check_constant(factors[train], "training part: leave it out or raise num_train")
     _check_constant(factors[test], "test part: leave it out or lower num_train")
-    bins = information.discretise(codes[train], num_bins)
-    modularity_D = _modularity(information.mutual_information(bins, factors[train]))
+    bins = mutual_information.discretise(codes[train], num_bins)
+    modularity_D = _modularity(mutual_information.mutual_information(bins, factors[train]))
     scaled = inputs.standardise(codes.astype(np.float64), train)
     fit = {"normalise": probabilities == "normalised", "seed": seed}
     areas_Fx2 = np.array([_areas(scaled, f, factor, train, test, **fit) for f, factor in enumerate(factors.T)])

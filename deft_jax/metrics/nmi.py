@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from deft_jax import information
-from deft_jax.metrics import inputs
+from deft_jax.metrics import inputs, mutual_information
 
 
 def nmi(
@@ -35,7 +34,7 @@ def nmi(
       ValueError: an input does not fit, or a factor is constant in the sample; one line says which.
     """
     codes, classes, binned = inputs.as_classes(codes, factors, continuous, num_bins)
-    nmi_DxF = information.normalised_mutual_information(codes, classes, num_bins)
-    first, second = information.top_two(nmi_DxF)
+    nmi_DxF = mutual_information.normalised_mutual_information(codes, classes, num_bins)
+    first, second = mutual_information.top_two(nmi_DxF)
     result = {"nmi": nmi_DxF, "nmi1": first, "nmi2": second, "nmi1_latent": nmi_DxF.argmax(axis=0)}
     return result | ({"binned_factors": binned} if len(binned) else {})

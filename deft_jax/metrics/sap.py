@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from deft_jax import information
-from deft_jax.metrics import inputs
+from deft_jax.metrics import inputs, mutual_information
 
 
 def sap(codes, factors, continuous=None, num_train=None, seed=0, groups=None, progress=None):
@@ -57,7 +56,7 @@ def sap(codes, factors, continuous=None, num_train=None, seed=0, groups=None, pr
         scores_DxF[:, f] = [score(code, column, train, test) for code in codes.T]
         if progress is not None:
             progress(f + 1, len(columns))
-    first, second = information.top_two(scores_DxF)
+    first, second = mutual_information.top_two(scores_DxF)
     return {
         "sap": float((first - second).mean()),
         "sap_per_factor": first - second,

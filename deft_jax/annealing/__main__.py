@@ -1,0 +1,16 @@
+"""python -m deft_jax.annealing --config configs/ifp_dsprites.py --workdir DIR [--config.field=value ...]
+
+The annealing test: at which beta does the information of each factor freeze? See deft_jax/annealing/measure.py.
+"""
+
+from deft_jax.runtime import cli
+
+
+def _load():
+    from deft_jax.annealing import run
+
+    return run
+
+
+if __name__ == "__main__":
+    cli.run_command("deft_jax.annealing", _load)

@@ -1,0 +1,134 @@
+"""What a run keeps of its data set: enough to encode, decode and draw without it, and to see that it has changed.
+
+A workdir holds source.json, a SourceDescription, and sample.npz, a few images with their ground truth.
+"""
+
+import dataclasses
+import io
+import json
+import math
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from deft_jax.data.source import Source
+from deft_jax.runtime import options
+from deft_jax.runtime.files import read_object, to_jsonable, write_atomically
+
+SAMPLE = 256  # images kept with a run, at most
+
+
+@dataclasses.dataclass(frozen=True)
+class SourceDescription:
+    """A data set without its images. Fields are those of deft_jax.data.source.Source.
+
+    num_images: how many images the set has. is_grid: whether they are all combinations of the factors.
+    """
+
+    factor_names: tuple[str, ...]
+    factor_sizes: tuple[int, ...]
+    image_shape: tuple[int, int, int]
+    likelihood: str
+    num_images: int
+    is_grid: bool
+    ground_truth_names: tuple[str, ...]
+    ground_truth_continuous: tuple[bool, ...]
+    digest: str
+    remarks: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Sample:
+    """Images that are kept with a run.
+
+    images: float32 [N, H, W, C] in [0, 1], rounded to 255 levels. ground_truth: numbers [N, L].
+    """
+
+    images: np.ndarray
+    ground_truth: np.ndarray
+
+
+def describe(source: Source | SourceDescription) -> SourceDescription:
+    """The description of a data set."""
+    if isinstance(source, SourceDescription):
+        return source
+    names = [field.name for field in dataclasses.fields(SourceDescription)]
+    values: dict[str, Any] = {name: getattr(source, name) for name in names}
+    return SourceDescription(**{name: _as_tuple(value) for name, value in values.items()})
+
+
+def _as_tuple(value):
+    return tuple(value) if isinstance(value, list | tuple) else value
+
+
+def read_description(workdir: pathlib.Path) -> SourceDescription | None:
+    """The description in a workdir; None where there is none. Raises ValueError in one line where it is damaged."""
+    held = read_object(workdir / "source.json")
+    if held is None:
+        return None
+    try:
+        return SourceDescription(**{name: _as_tuple(value) for name, value in held.items()})
+    except TypeError as error:
+        raise ValueError(f"cannot read {workdir / 'source.json'}: {error}") from None
+
+
+def read_sample(workdir: pathlib.Path) -> Sample | None:
+    """The images in a workdir; None where there are none. Raises ValueError in one line where they are damaged."""
+    path = workdir / "sample.npz"
+    if not path.exists():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return Sample(arrays["images"].astype(np.float32) / np.float32(255), arrays["ground_truth"])
+    except Exception as error:  # zipfile, zlib and numpy report damage in many ways
+        raise ValueError(f"cannot read {path}: {options.short_repr(error)}") from None
+
+
+def check_unchanged(source: Source, workdir: pathlib.Path) -> None:
+    """Raises ValueError in one line where a workdir holds a run on other images than those of `source`."""
+    held = read_description(workdir)
+    if held is None:
+        return
+    way_out = "bring them back, or choose another workdir"
+    if held.num_images != source.num_images:
+        raise ValueError(f"{workdir} holds a run on {held.num_images} images, and data has {source.num_images} now; "
+                         f"{way_out}")
+    if held.digest and source.digest and held.digest != source.digest:
+        raise ValueError(f"{workdir} holds a run on other images than those that data names now (digest {held.digest} "
+                         f"there, {source.digest} here); {way_out}")
+
+
+def same_images(source: Source, workdir: pathlib.Path) -> bool:
+    """Whether the images of a set read from files are those of the run in this workdir, wherever they lie now."""
+    held = read_description(workdir)
+    return held is not None and bool(held.digest) and held.digest == source.digest
+
+
+def keep(source: Source, workdir: pathlib.Path, factors_NxF: np.ndarray) -> None:
+    """Writes source.json and sample.npz into a workdir.
+
+    Args:
+      source: the data set of the run.
+      workdir: of the run.
+      factors_NxF: int32 [N, F], of images in a random order; the first SAMPLE are kept.
+
+    Raises:
+      CannotWrite: on a full disk.
+    """
+    import jax
+
+    described = to_jsonable(dataclasses.asdict(describe(source)))
+    if read_object(workdir / "source.json") != described:
+        write_atomically(workdir / "source.json", json.dumps(described, indent=2) + "\n")
+    if (workdir / "sample.npz").exists():
+        return
+    some = factors_NxF[: min(SAMPLE, max(1, 2**24 // math.prod(source.image_shape)))]
+    images = np.asarray(jax.jit(source.render)(source.arrays, some, jax.random.key(0)))
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer,
+        images=np.rint(np.clip(images, 0, 1) * 255).astype(np.uint8),
+        ground_truth=source.ground_truth(some),
+    )
+    write_atomically(workdir / "sample.npz", buffer.getvalue())

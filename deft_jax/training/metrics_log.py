@@ -1,0 +1,115 @@
+"""metrics.jsonl and TensorBoard events of a run."""
+
+import json
+import os
+import pathlib
+import time
+from collections.abc import Mapping
+
+import numpy as np
+
+from deft_jax.runtime.errors import reraise_as_cannot_write
+from deft_jax.runtime.files import to_jsonable, write_atomically
+
+
+def read_records(path: pathlib.Path) -> list[dict]:
+    """The records of a metrics.jsonl, without a last line that an interruption cut short."""
+    if not path.exists():
+        return []
+    records = []
+    for line in path.read_text(errors="replace").splitlines():
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            break
+        if not isinstance(record, dict) or not isinstance(record.get("step"), int):
+            break
+        records.append(record)
+    return records
+
+
+class MetricsLog:
+    """Appends records to metrics.jsonl and their scalars to TensorBoard.
+
+    Every record has 'kind' ('train', 'eval', 'score' or 'rotation'), 'step' and 'stage'. A vector becomes one
+    TensorBoard scalar per entry; a matrix is kept in metrics.jsonl alone.
+    """
+
+    def __init__(self, workdir: pathlib.Path, step: int):
+        """step: where the run stands; records of later steps, from an interrupted run, are dropped."""
+        self.path = workdir / "metrics.jsonl"
+        self.records = [record for record in read_records(self.path) if record["step"] <= step]
+        write_atomically(self.path, "".join(json.dumps(record) + "\n" for record in self.records))
+        with reraise_as_cannot_write(self.path):
+            self._file = self.path.open("a")
+        self._events = Events(workdir / "tensorboard", step)
+
+    def write(self, kind: str, step: int, stage: int, values: Mapping) -> None:
+        """Adds one record; `values` are numbers and arrays by name. Raises CannotWrite."""
+        record = {"kind": kind, "step": step, "stage": stage, **to_jsonable(values)}
+        self.records.append(record)
+        with reraise_as_cannot_write(self.path):
+            self._file.write(json.dumps(record) + "\n")
+            self._file.flush()
+        scalars = {}
+        for name, value in values.items():
+            value = np.asarray(value)
+            if value.ndim == 0:
+                scalars[f"{kind}/{name}"] = float(value)
+            elif value.ndim == 1:
+                scalars |= {f"{kind}/{name}/{index}": float(entry) for index, entry in enumerate(value)}
+        self._events.write(step, scalars)
+
+    def sync(self) -> None:
+        """Has the records on the disk: a checkpoint that outlives a power failure is not to be ahead of them."""
+        with reraise_as_cannot_write(self.path):
+            os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Writes out what is buffered. Raises CannotWrite."""
+        try:
+            with reraise_as_cannot_write(self.path):
+                self._file.close()
+        finally:
+            self._events.close()
+
+
+class Events:
+    """A TensorBoard file of scalars, written at once.
+
+    tensorboardX's SummaryWriter writes in a thread, which would die of a full disk unseen and leave the run waiting.
+    """
+
+    def __init__(self, folder: pathlib.Path, step: int):
+        """step: where the run stands; what earlier files hold of later steps is not shown any more."""
+        from tensorboardX.event_file_writer import EventsWriter
+
+        self._folder = folder
+        with reraise_as_cannot_write(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            # The name has the second in it; a run that was interrupted and resumed within one has another step.
+            taken = len(list(folder.iterdir()))
+            self._writer = EventsWriter(str(folder / "events"), f".{taken}")
+        if step:
+            self._write(step=step + 1, session_log=True)
+
+    def write(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Adds numbers by tag. Raises CannotWrite."""
+        self._write(step=step, scalars=scalars)
+
+    def _write(self, step, scalars=None, session_log=False):
+        from tensorboardX.proto import event_pb2, summary_pb2
+
+        event = event_pb2.Event(wall_time=time.time(), step=step)
+        if session_log:
+            event.session_log.status = event_pb2.SessionLog.START
+        for tag, value in (scalars or {}).items():
+            event.summary.value.append(summary_pb2.Summary.Value(tag=tag, simple_value=value))
+        with reraise_as_cannot_write(self._folder):
+            self._writer.write_event(event)
+            self._writer.flush()
+
+    def close(self) -> None:
+        """Raises CannotWrite."""
+        with reraise_as_cannot_write(self._folder):
+            self._writer.close()

@@ -1,0 +1,96 @@
+"""Figures of the annealing test show what they are given, beta falling to the right."""
+
+import numpy as np
+import pytest
+
+from deft_jax.annealing import plots
+from deft_jax.evaluation.plots import save
+
+BETAS = np.geomspace(100, 1, 30)
+NAMES = ("posX", "scale")
+
+
+def curves(starts):
+    return np.array([np.maximum(0, np.log(start / BETAS)) for start in starts])
+
+
+def test_kl_over_beta_has_a_line_a_trial_and_a_median_a_factor():
+    kl = curves([50, 60, 70, 10, 11, 12])
+    figure = plots.kl_over_beta(BETAS, kl, ["posX"] * 3 + ["scale"] * 3, 0.1)
+    [axes] = figure.axes
+    assert axes.get_xlim() == (BETAS[0], BETAS[-1])
+    assert axes.get_xscale() == "log"
+    labelled = {line.get_label(): line for line in axes.lines if not line.get_label().startswith("_")}
+    assert list(labelled) == list(NAMES)
+    np.testing.assert_allclose(labelled["scale"].get_ydata(), kl[4])
+    assert len(axes.lines) == 6 + 2 + 1
+    with pytest.raises(ValueError, match="kl has shape"):
+        plots.kl_over_beta(BETAS, kl, ["posX"] * 5, 0.1)
+
+
+def test_densities_go_from_the_highest_median_down_with_median_and_bound():
+    betas = [10.0, 11, 12, 90, 100, 110]
+    figure = plots.densities(betas, ["scale"] * 3 + ["posX"] * 3, [14.0] * 3 + [130.0] * 3)
+    [axes] = figure.axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["scale", "posX"]  # from below
+    told = [text.get_text() for text in axes.texts]
+    assert {"100", "11", "130", "14"} <= set(told)
+    high, low = axes.get_xlim()
+    assert high > 130
+    assert low < 10
+    assert len(axes.collections) == 4  # a density and a median each
+    with pytest.raises(ValueError, match="freezing points"):
+        plots.densities([], [], [])
+    single = plots.densities([5.0], ["a"], [6.0])
+    assert len(single.axes[0].collections) == 2
+
+
+def test_spectrum_marks_the_first_mode_of_each_factor():
+    values = np.array([100.0, 90, 20, 5])
+    effects = np.array([[1, 0], [0.9, 0.1], [0.2, 0.8], [0.1, 0.9]])
+    figure = plots.spectrum(values, effects, NAMES, {"posX": 0, "scale": 2})
+    above, below = figure.axes[:2]
+    np.testing.assert_allclose(below.images[0].get_array(), effects.T)
+    marks = [line for line in above.lines if line.get_marker() == "o" and len(line.get_xdata())]
+    assert [(line.get_xdata()[0], line.get_ydata()[0]) for line in marks] == [(0, 100), (2, 20)]
+    assert [text.get_text() for text in above.get_legend().get_texts()] == ["posX  100", "scale  20"]
+    plots.spectrum(values, effects, NAMES, {"posX": None, "scale": None})
+    with pytest.raises(ValueError, match="total effects"):
+        plots.spectrum(values, effects.T, NAMES, {})
+
+
+def test_whole_set_shows_information_rate_latents_and_factors(tmp_path):
+    history = {
+        "beta": BETAS,
+        "mutual_information": curves([80])[0],
+        "mutual_information_upper": curves([80])[0] + 0.2,
+        "total_correlation": curves([20])[0],
+        "dimension_wise_kl": curves([10])[0],
+        "kl_per_latent": curves([80, 20, 5]).T,
+        "factor_information": curves([80, 20]).T,
+    }
+    figure = plots.whole_set(history, np.gradient(history["mutual_information"]), [80.0, 20.0], NAMES)
+    assert len(figure.axes) == 4
+    latents, told = figure.axes[2], figure.axes[3]
+    assert [line.get_label() for line in latents.lines][:3] == ["z0", "z1", "z2"]
+    np.testing.assert_allclose(told.lines[1].get_ydata(), history["factor_information"][:, 1])
+    assert {text.get_text() for text in figure.axes[1].texts} == {"80", "20"}
+    assert save(figure, tmp_path / "whole.png").stat().st_size > 10_000
+
+
+def test_whole_set_shows_twenty_of_many_latents_beside_the_curves():
+    kl = curves(np.linspace(90, 2, 128)[::-1]).T  # rising with the number of the latent
+    one = curves([80])[0]
+    history = dict.fromkeys(
+        ("mutual_information", "mutual_information_upper", "total_correlation", "dimension_wise_kl"), one
+    ) | {"beta": BETAS, "kl_per_latent": kl, "factor_information": np.zeros((len(BETAS), 0))}
+    figure = plots.whole_set(history, one, [], ())
+    latents = figure.axes[2]
+    shown = [line for line in latents.lines if line.get_label().startswith("z")]
+    assert [line.get_label() for line in shown] == [f"z{d}" for d in range(108, 128)]
+    assert len({(line.get_color(), str(line._dash_pattern)) for line in shown}) == 20
+    assert "20 of 128 latents" in latents.get_title()
+    figure.draw_without_rendering()
+    legend, panel = latents.get_legend().get_window_extent(), latents.get_window_extent()
+    assert legend.x0 >= panel.x1 - 1
+    assert legend.x1 <= figure.bbox.x1 + 1

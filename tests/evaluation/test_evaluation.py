@@ -1,0 +1,254 @@
+"""Codes, scores and the order of freezing say what the model knows."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+
+from deft_jax import metrics
+from deft_jax.data.factors import draw
+from deft_jax.evaluation import encoder as evaluation_encoder
+from deft_jax.evaluation import factor_entry, figures
+from deft_jax.evaluation import scores as evaluation_scores
+from deft_jax.models.posterior import Posterior
+from deft_jax.training import step
+
+
+@pytest.fixture(scope="module")
+def experiment():
+    return tiny.experiment()
+
+
+@pytest.fixture(scope="module")
+def params(experiment):
+    params = jax.tree.map(np.asarray, step.init_state(experiment).params)
+    rng = np.random.default_rng(0)
+    return jax.tree.map(lambda leaf: leaf + 0.3 * rng.normal(size=leaf.shape).astype(np.float32), params)
+
+
+def test_sampled_factors_are_uniform_and_follow_from_the_seed(experiment):
+    sizes = (4, 10, 200)
+    source = dataclasses.replace(experiment.source, factor_sizes=sizes)
+    factors = evaluation_encoder.draw_factors(source, 4000, 1)
+    assert (factors.shape, factors.dtype) == ((4000, 3), np.int32)
+    for column, size in enumerate(sizes):
+        share = np.bincount(factors[:, column], minlength=size) / 4000
+        np.testing.assert_allclose(share, np.full(size, 1 / size), atol=0.04)
+    np.testing.assert_array_equal(evaluation_encoder.draw_factors(source, 4000, 1), factors)
+    assert not np.array_equal(evaluation_encoder.draw_factors(source, 4000, 2), factors)
+    np.testing.assert_array_equal(factors, draw(1, 4000, sizes))
+
+
+@pytest.mark.parametrize("num_samples", [32, 33, 10_000])
+def test_a_set_with_no_more_images_than_asked_for_is_taken_whole_in_a_random_order(experiment, num_samples):
+    factors = evaluation_encoder.draw_factors(experiment.source, num_samples, 1)
+    assert (factors.shape, factors.dtype) == ((32, 3), np.int32)
+    index = np.ravel_multi_index(tuple(factors.T), experiment.source.factor_sizes)
+    np.testing.assert_array_equal(np.sort(index), np.arange(32))
+    assert not np.array_equal(index, np.arange(32))
+    np.testing.assert_array_equal(evaluation_encoder.draw_factors(experiment.source, num_samples, 1), factors)
+    assert not np.array_equal(evaluation_encoder.draw_factors(experiment.source, num_samples, 2), factors)
+    assert len(evaluation_encoder.draw_factors(experiment.source, 31, 1)) == 31
+
+
+def test_encoding_many_examples_equals_encoding_each(experiment, params):
+    """Whole chunks, a part of one, less than one: an example's posterior depends on its image alone."""
+    source, model = experiment.source, experiment.model
+    factors = draw(0, 1203, source.factor_sizes)
+    encoder = evaluation_encoder.Encoder(experiment.source, experiment.encode)
+    images = source.render(source.arrays, jnp.asarray(factors), jax.random.key(0))
+    for stage in range(2):
+        want = jax.jit(model.encode, static_argnums=2)(params, images, stage)
+        for count in (1203, 3):
+            got = encoder(params, factors[:count], stage)
+            assert isinstance(got, Posterior)
+            for one, other in zip(got, want, strict=True):
+                assert one.shape == (count, 4)
+                np.testing.assert_allclose(one, other[:count], rtol=1e-4, atol=1e-5)
+
+
+def test_a_table_holds_the_posterior_of_each_image_once(experiment, params):
+    source = experiment.source
+    factors = np.stack(np.unravel_index(np.arange(32), source.factor_sizes), axis=1)
+
+    def encode(params, stage):
+        images = source.render(source.arrays, jnp.asarray(factors), jax.random.key(0))
+        return experiment.encode(params, images, stage)
+
+    for stage in range(2):
+        want = jax.tree.map(np.asarray, jax.jit(encode, static_argnums=1)(params, stage))
+        table = evaluation_encoder.PosteriorCache(experiment.source, experiment.encode, params, stage)
+        for rows, encoded in (([7, 3, 7], 2), ([3], 2), ([31, 0, 3], 4), (np.arange(32)[::-1], 32)):
+            for one, other in zip(table(factors[rows]), want, strict=True):
+                np.testing.assert_allclose(one, other[rows], rtol=1e-4, atol=1e-5)
+            assert table.num_encoded == encoded
+
+
+def test_a_table_encodes_more_images_than_one_dispatch_takes(experiment, params):
+    """All images of a larger set, in several blocks and by several threads."""
+    sizes = (2, 4, 4, 600)
+    source = experiment.source
+    wide = dataclasses.replace(
+        source,
+        factor_names=(*source.factor_names, "nothing"),
+        factor_sizes=sizes,
+        render=lambda arrays, factors, key: source.render(arrays, factors[:, :3], key),
+    )
+    factors = np.stack(np.unravel_index(np.arange(19200), sizes), axis=1)
+    narrow = evaluation_encoder.PosteriorCache(experiment.source, experiment.encode, params, 1)(factors[:, :3])
+    found = evaluation_encoder.PosteriorCache(wide, experiment.encode, params, 1)(factors)
+    np.testing.assert_allclose(found.mean, narrow.mean, rtol=1e-4, atol=1e-5)
+
+
+def test_an_image_with_noise_of_its_own_has_one_look_in_a_table(experiment, params):
+    """However many are asked for at a time, and in whatever order; another seed gives other looks."""
+    source = experiment.source
+
+    def noisy(arrays, factors, key):
+        images = source.render(arrays, factors, key)
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(len(images)))
+        return images * jax.vmap(lambda k: jax.random.uniform(k, source.image_shape))(keys)
+
+    noised = dataclasses.replace(experiment, source=dataclasses.replace(source, render=noisy))
+    factors = np.stack(np.unravel_index(np.arange(32), source.factor_sizes), axis=1)
+    whole = evaluation_encoder.PosteriorCache(noised.source, noised.encode, params, 1)(factors)
+    table = evaluation_encoder.PosteriorCache(noised.source, noised.encode, params, 1)
+    for rows in ([5], [30, 5, 2], [2, 31, 0]):
+        np.testing.assert_allclose(table(factors[rows]).mean, whole.mean[rows], rtol=1e-4, atol=1e-5)
+    other = evaluation_encoder.PosteriorCache(noised.source, noised.encode, params, 1, seed=1)(factors)
+    assert np.abs(other.mean - whole.mean).max() > 1e-2
+
+
+def test_scores_tell_perfect_codes_from_duplicated_and_useless_ones():
+    rng = np.random.default_rng(0)
+    factors = rng.integers(0, 5, size=(5000, 2))
+    perfect = evaluation_scores.score(factors.astype(float), factors)
+    duplicated = evaluation_scores.score(np.repeat(factors, 2, axis=1).astype(float), factors)
+    useless = evaluation_scores.score(rng.normal(size=(5000, 3)), factors)
+    assert perfect["mig"] == pytest.approx(1.0, abs=0.01)
+    np.testing.assert_allclose(perfect["nmi"], np.eye(2), atol=0.02)
+    assert duplicated["mig"] == pytest.approx(0.0, abs=1e-6)
+    np.testing.assert_allclose(duplicated["nmi2"], [1, 1], atol=0.01)
+    assert useless["mig"] < 0.02
+
+
+def test_scores_of_factors_that_vary_are_those_without_the_others():
+    rng = np.random.default_rng(0)
+    factors = rng.integers(0, 5, size=(500, 3))
+    codes = factors[:, [0, 2, 2]] + rng.normal(size=(500, 3))
+    factors[:, 1] = 4
+    found, want = evaluation_scores.score(codes, factors), evaluation_scores.score(codes, factors[:, [0, 2]])
+    assert set(found) == set(want)
+    assert found["mig"] == want["mig"]
+    for name in set(want) - {"mig"}:
+        np.testing.assert_array_equal(found[name][..., [0, 2]], want[name])
+        assert not np.any(found[name][..., 1])
+    nothing = evaluation_scores.score(codes, np.ones((500, 2), int))
+    assert "mig" not in nothing
+    assert nothing["nmi"].shape == (3, 2)
+
+
+def test_headlines_are_numbers_alone_and_named_by_their_estimator():
+    scores = {
+        "infomec": {"infom": 0.5, "estimator": "knn", "nmi": np.eye(2), "num_distinct_train": 7, "note": None},
+        "irs": {"irs": np.float32(0.25), "irs_num_active": 3, "x_num_distinct_test": 9, "binned": [1],
+                "count": np.int64(2), "is": True},
+    }
+    assert evaluation_scores.headlines(scores) == {"infom": 0.5, "irs": 0.25, "count": 2.0}
+    assert list(evaluation_scores.headlines(scores, labelled=True)) == ["infom (knn)", "irs", "count"]
+
+
+def test_continuous_is_passed_where_a_factor_is_or_where_the_metric_would_guess(monkeypatch):
+    known = {
+        "guesses": lambda codes, factors, continuous=None: {},
+        "classes": lambda codes, factors, continuous=False, seed=0: {},
+        "plain": lambda codes, factors, progress=None: {},
+    }
+    monkeypatch.setattr(metrics, "get", known.get)
+    offered = {"seed": 3, "progress": print, "groups": [0]}
+    assert evaluation_scores.accepted("guesses", offered, (False, False)) == {"continuous": [False, False]}
+    assert evaluation_scores.accepted("guesses", offered) == {}
+    assert evaluation_scores.accepted("classes", offered, (False, False)) == {"seed": 3}
+    assert evaluation_scores.accepted("classes", offered, (False, True)) == {"seed": 3, "continuous": [False, True]}
+    assert evaluation_scores.accepted("plain", offered, (False, True)) == {"progress": print}
+
+
+NAMES = ("shape", "scale", "posX", "posY")
+BETAS = [70.0, 30.0, 4.0]
+EVALUATIONS = [  # scale is there for a moment at first, and has not entered; posX is last of all, and has gone again
+    {"step": 10, "nmi": [[0.0, 0.9, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]]},
+    {"step": 20, "nmi": [[0.01, 0.05, 0.3, 0.0], [0.02, 0.0, 0.1, 0.6], [0.0, 0.0, 0.0, 0.0]]},
+    {"step": 30, "nmi": [[0.02, 0.05, 0.5, 0.0], [0.03, 0.0, 0.1, 0.15], [0.0, 0.4, 0.0, 0.0]]},
+    {"step": 40, "nmi": [[0.02, 0.05, 0.6, 0.0], [0.03, 0.0, 0.1, 0.15], [0.0, 0.5, 0.0, 0.0]]},
+    {"step": 50, "nmi": [[0.09, 0.1, 0.03, 0.0], [0.05, 0.0, 0.02, 0.7], [0.0, 0.5, 0.0, 0.0]]},
+]
+for _record, _stage in zip(EVALUATIONS, (0, 0, 1, 1, 2), strict=True):
+    _record |= {"stage": _stage, "beta": BETAS[_stage]}
+
+
+def test_factors_are_listed_in_the_order_in_which_they_enter_for_good():
+    rows = factor_entry.freezing_order(EVALUATIONS, NAMES, (0, 0, 1))
+    fields = ("factor", "nmi", "step", "stage", "beta", "latent", "group")
+    assert [tuple(row[field] for field in fields) for row in rows] == [
+        ("posY", [0.6, 0.15, 0.7], 20, 0, 70.0, 1, 0),
+        ("scale", [0.05, 0.5, 0.5], 30, 1, 30.0, 2, 1),
+        ("posX", [0.3, 0.6, 0.03], None, None, None, None, None),
+        ("shape", [0.02, 0.03, 0.09], None, None, None, None, None),
+    ]
+
+
+def test_factors_that_enter_together_are_listed_by_how_much_is_known():
+    rows = factor_entry.freezing_order(EVALUATIONS[:4], NAMES, (0, 0, 1))
+    assert [(row["factor"], row["step"]) for row in rows[:3]] == [("posY", 20), ("posX", 20), ("scale", 30)]
+
+
+@pytest.mark.parametrize(
+    ("threshold", "want"),
+    [
+        (0.09, [("posY", 0), ("posX", None), ("scale", 1), ("shape", 2)]),
+        (0.65, [("posY", 2), ("posX", None), ("scale", None), ("shape", None)]),
+    ],
+)
+def test_threshold_decides_who_has_entered(threshold, want):
+    rows = factor_entry.freezing_order(EVALUATIONS, NAMES, (0, 0, 1), threshold)
+    assert {(row["factor"], row["stage"]) for row in rows} == set(want)
+    assert rows[0]["factor"] == "posY"
+
+
+def test_order_of_a_run_under_way_knows_the_stages_so_far():
+    rows = factor_entry.freezing_order(EVALUATIONS[:2], NAMES, (0, 0, 1))
+    assert [row["factor"] for row in rows] == ["posY", "posX", "scale", "shape"]
+    assert [row["stage"] for row in rows] == [0, 0, None, None]
+    assert [len(row["nmi"]) for row in rows] == [1, 1, 1, 1]
+
+
+def test_table_has_a_column_a_stage_and_a_line_a_factor():
+    rows = factor_entry.freezing_order(EVALUATIONS, NAMES, (0, 0, 1))
+    head, *lines = factor_entry.freezing_table(rows, BETAS).splitlines()
+    assert head.split() == ["factor", "beta", "70", "beta", "30", "beta", "4", "enters"]
+    assert lines[0].split() == "posY 0.60 0.15 0.70 beta 70, stage 0: z1 of group 0".split()
+    assert lines[3].split() == "shape 0.02 0.03 0.09 not yet".split()
+    assert len({line.index(".") for line in lines}) == 1
+
+
+def test_figures_of_a_model_show_the_open_latents(experiment, params):
+    source, model = experiment.source, experiment.model
+    factors = evaluation_encoder.draw_factors(source, 64, 0)
+    posterior = evaluation_encoder.Encoder(experiment.source, experiment.encode)(params, factors, 0)
+    made = figures.figures(
+        source=source,
+        model=model,
+        params=params,
+        stage=0,
+        factors_NxF=factors,
+        posterior=posterior,
+        scores=evaluation_scores.score(posterior.mean, factors),
+        title="a title",
+    )
+    assert set(made) == {"traversals", "reconstructions", "nmi"}
+    text = " ".join(t.get_text() for t in made["traversals"].findobj(lambda a: hasattr(a, "get_text")))
+    assert "z1 (group 0)" in text
+    assert "z2" not in text

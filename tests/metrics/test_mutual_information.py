@@ -1,0 +1,166 @@
+"""Laws of deft_jax.information: against scikit-learn, numpy's own histogram and closed forms."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from sklearn.metrics import mutual_info_score
+
+from deft_jax.metrics import mutual_information
+
+SIZES = (3, 6, 40, 32)
+
+
+def _sample(num_samples=2000, dtype=np.float64):
+    """Codes that know nothing, something and everything of factors, and one constant code (the last)."""
+    rng = np.random.default_rng(0)
+    factors = np.stack([rng.integers(size, size=num_samples) for size in SIZES], axis=1)
+    noise = rng.normal(size=(num_samples, 3))
+    known = [noise[:, 0], factors[:, 2] + 3 * noise[:, 1], factors[:, 0] * factors[:, 1] + noise[:, 2]]
+    codes = np.stack([*known, factors[:, 3], np.zeros(num_samples)], axis=1)
+    return codes.astype(dtype), factors
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int32])
+@pytest.mark.parametrize("num_bins", [1, 2, 7, 20])
+def test_bins_are_those_of_histogram_and_digitize(dtype, num_bins):
+    codes = _sample(dtype=dtype)[0] * dtype(3)
+    expected = [np.digitize(code, np.histogram(code, num_bins)[1][:-1]) - 1 for code in codes.T]
+    bins = mutual_information.discretise(codes, num_bins)
+    np.testing.assert_array_equal(bins, np.stack(expected, axis=1))
+    assert bins.min() == 0
+    assert bins.max() == num_bins - 1 or num_bins == 1
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_values_on_an_edge_fall_as_in_histogram_and_digitize(dtype):
+    # 21 evenly spaced values and 20 bins: every value is an edge up to rounding, so the edges' dtype decides.
+    codes = (np.arange(21)[:, None] * np.linspace(0.1, 3, 60) - 1).astype(dtype)
+    expected = [np.digitize(code, np.histogram(code, 20)[1][:-1]) - 1 for code in codes.T]
+    np.testing.assert_array_equal(mutual_information.discretise(codes, 20), np.stack(expected, axis=1))
+
+
+def test_bins_of_a_range_of_a_few_float_steps():
+    codes = np.float32(1) + np.float32(2**-23) * np.arange(3, dtype=np.float32)[:, None]
+    bins = mutual_information.discretise(codes, 20)
+    assert bins[0] < bins[1] < bins[2]
+    assert bins[2] == 19
+
+
+def test_half_precision_is_widened():
+    codes = _sample()[0].astype(np.float16)
+    wide = mutual_information.discretise(codes.astype(np.float64))
+    np.testing.assert_array_equal(mutual_information.discretise(codes), wide)
+
+
+def test_mutual_information_equals_scikit_learn():
+    codes, factors = _sample()
+    bins = mutual_information.discretise(codes)
+    expected = [[mutual_info_score(b, v) for v in factors.T] for b in bins.T]
+    np.testing.assert_allclose(mutual_information.mutual_information(bins, factors), expected, rtol=0, atol=1e-6)
+    assert np.max(expected) > 1  # the sample holds information, so the comparison means something
+
+
+def test_large_and_sparse_labels():
+    _, factors = _sample()
+    spread = factors * 10**15 + 7
+    bins = factors[:, ::-1]
+    np.testing.assert_array_equal(
+        mutual_information.mutual_information(bins, spread), mutual_information.mutual_information(bins, factors)
+    )
+    np.testing.assert_array_equal(mutual_information.entropy(spread), mutual_information.entropy(factors))
+
+
+def test_narrow_integers_do_not_overflow():
+    _, factors = _sample()
+    narrow = factors.astype(np.uint8)
+    np.testing.assert_array_equal(
+        mutual_information.mutual_information(narrow, narrow), mutual_information.mutual_information(factors, factors)
+    )
+
+
+def test_entropy_closed_forms():
+    uniform = np.arange(24)
+    quarter = np.arange(24) % 4 == 0
+    factors = np.stack([uniform, uniform % 6, quarter, np.zeros(24)], axis=1).astype(int)
+    quarter_entropy = -(0.25 * np.log(0.25) + 0.75 * np.log(0.75))
+    np.testing.assert_allclose(
+        mutual_information.entropy(factors), [np.log(24), np.log(6), quarter_entropy, 0], rtol=1e-12, atol=0
+    )
+
+
+def test_information_of_a_factor_about_itself_is_its_entropy():
+    _, factors = _sample()
+    own = np.diag(mutual_information.mutual_information(factors, factors))
+    np.testing.assert_allclose(own, mutual_information.entropy(factors), rtol=1e-12)
+
+
+def test_independent_and_constant_columns_have_exactly_none():
+    grid = np.stack(np.meshgrid(range(3), range(7), range(5), indexing="ij"), axis=-1).reshape(-1, 3)
+    with_constant = np.concatenate([grid, np.full((len(grid), 1), 4)], axis=1)
+    found = mutual_information.mutual_information(with_constant, with_constant)
+    np.testing.assert_array_equal(found[~np.eye(4, dtype=bool)], 0.0)
+    np.testing.assert_array_equal(found[3], 0.0)
+    np.testing.assert_allclose(np.diag(found)[:3], np.log([3, 7, 5]), rtol=1e-12)
+
+
+@pytest.mark.parametrize("constant", [0.0, -0.3, 1e6])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.filterwarnings("error")
+def test_constant_code_has_no_information(constant, dtype):
+    codes, factors = _sample(dtype=dtype)
+    codes[:, -1] = constant
+    found = mutual_information.mutual_information(mutual_information.discretise(codes), factors)
+    np.testing.assert_array_equal(found[-1], 0.0)
+    assert np.isfinite(found).all()
+
+
+def test_normalised_by_the_entropy_of_the_factor():
+    codes, factors = _sample()
+    expected = mutual_information.mutual_information(mutual_information.discretise(codes, 9), factors)
+    expected = expected / [np.log(len(factors)) - _mean_log_count(v) for v in factors.T]
+    found = mutual_information.normalised_mutual_information(codes, factors, 9)
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
+def _mean_log_count(values):
+    """H = log N - mean over the sample of log(count of the sample's value)."""
+    _, index, count = np.unique(values, return_inverse=True, return_counts=True)
+    return np.log(count[index]).mean()
+
+
+def test_top_two():
+    first, second = mutual_information.top_two(np.array([[1.0, 5.0], [3.0, 2.0], [2.0, 5.0]]))
+    np.testing.assert_array_equal(first, [3, 5])
+    np.testing.assert_array_equal(second, [2, 5])
+    first, second = mutual_information.top_two(np.array([[1.0, 5.0]]))
+    np.testing.assert_array_equal(first, [1, 5])
+    np.testing.assert_array_equal(second, [0, 0])
+
+
+@pytest.mark.parametrize("num_bins", [0, -1, 2.5, True, "20"])
+def test_number_of_bins_is_checked(num_bins):
+    with pytest.raises(ValueError, match="num_bins must be an integer >= 1"):
+        mutual_information.discretise(np.ones((4, 2)), num_bins)
+
+
+def test_labels_are_checked():
+    good = np.zeros((4, 2), int)
+    with pytest.raises(ValueError, match=r"factors must be integers, got dtype float64"):
+        mutual_information.mutual_information(good, good.astype(float))
+    with pytest.raises(ValueError, match=r"bins must be >= 0, got -3 in column 1"):
+        mutual_information.mutual_information(good - [0, 3], good)
+    with pytest.raises(ValueError, match=r"same N: 4, 3"):
+        mutual_information.mutual_information(good, good[:3])
+    with pytest.raises(ValueError, match=r"factors must be a non-empty 2-d array, got shape \(4,\)"):
+        mutual_information.entropy(good[:, 0])
+
+
+def test_import_needs_neither_scikit_learn_nor_matplotlib():
+    code = (
+        "import sys, deft_jax.information, deft_jax.metrics;"
+        "sys.exit(' '.join({'sklearn', 'matplotlib'} & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,65 @@
+"""Losses take their closed forms and units."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from deft_jax.models import likelihoods
+from deft_jax.models.posterior import Posterior, kl_per_latent
+from deft_jax.objectives import registry
+from deft_jax.training import schedules
+
+CONTEXT = {"latents": 3, "num_images": 1000}
+
+
+def test_bernoulli_loss_is_log_2_a_pixel_at_logit_zero_whatever_the_image():
+    images = jax.random.uniform(jax.random.key(0), (3, 4, 5, 2))
+    loss = likelihoods.reconstruction_loss("bernoulli", images, jnp.zeros_like(images))
+    np.testing.assert_allclose(loss, np.full(3, 40 * np.log(2)), rtol=1e-6)
+
+
+def test_bernoulli_loss_is_the_negative_log_likelihood_summed_over_pixels_and_channels():
+    images = np.random.default_rng(0).uniform(size=(2, 3, 3, 2))
+    logits = np.random.default_rng(1).normal(size=images.shape) * 3
+    white = 1 / (1 + np.exp(-logits))
+    want = -(images * np.log(white) + (1 - images) * np.log(1 - white)).sum(axis=(1, 2, 3))
+    got = likelihoods.reconstruction_loss("bernoulli", jnp.asarray(images), jnp.asarray(logits))
+    np.testing.assert_allclose(got, want, rtol=1e-5)
+
+
+def test_bernoulli_loss_stays_finite_at_extreme_logits():
+    images = jnp.array([0.0, 1.0]).reshape(1, 2, 1, 1)
+    for sign in (-1, 1):
+        logits = jnp.array([1e4 * sign, -1e4 * sign]).reshape(1, 2, 1, 1)
+        loss = float(likelihoods.reconstruction_loss("bernoulli", images, logits)[0])
+        np.testing.assert_allclose(loss, 2e4 if sign == 1 else 0.0, atol=1e-6)
+
+
+def test_gaussian_loss_is_the_squared_error_summed_over_pixels_and_channels():
+    images, outputs = jnp.full((2, 4, 4, 3), 0.75), jnp.full((2, 4, 4, 3), 0.25)
+    np.testing.assert_allclose(likelihoods.reconstruction_loss("gaussian", images, outputs), [12.0, 12.0])
+    np.testing.assert_array_equal(likelihoods.reconstruction_loss("gaussian", images, images), [0.0, 0.0])
+
+
+def test_unknown_likelihood_is_refused_with_the_known_ones():
+    with pytest.raises(ValueError, match=r"'poisson'; known: bernoulli, gaussian"):
+        likelihoods.reconstruction_loss("poisson", jnp.zeros((1, 1, 1, 1)), jnp.zeros((1, 1, 1, 1)))
+
+
+def test_beta_vae_regularises_each_example_with_beta_of_the_step_times_its_kl():
+    objective = registry.get("beta_vae", schedules.piecewise([7.0, 2.0], [0, 10]), **CONTEXT)
+    params, objective_state = objective.init(jax.random.key(0))
+    posterior = Posterior(*jax.random.normal(jax.random.key(1), (2, 4, 3)))
+    kl_B = np.asarray(kl_per_latent(posterior)).sum(axis=1)
+    for step, beta in ((0, 7.0), (9, 7.0), (10, 2.0)):
+        z, key = posterior.mean, jax.random.key(3)
+        terms, after = objective.apply(params, objective_state, jnp.int32(step), posterior, z, key)
+        np.testing.assert_allclose(terms["regulariser"], beta * kl_B, rtol=1e-6)
+        assert float(terms["beta"]) == beta
+        assert after == objective_state == ()
+
+
+def test_unknown_objective_is_refused_with_the_known_ones():
+    with pytest.raises(ValueError, match=r"unknown objective 'gan'; known: .*beta_vae"):
+        registry.get("gan", schedules.constant(1.0), **CONTEXT)

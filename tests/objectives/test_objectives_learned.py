@@ -1,0 +1,293 @@
+"""Objectives that learn something of their own, and every objective through steps, checkpoints and devices."""
+
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+
+from deft_jax.models.posterior import Posterior, kl_per_latent, reparameterise
+from deft_jax.objectives import registry
+from deft_jax.training import schedules
+from deft_jax.training.checkpoint import Checkpoints
+from deft_jax.training.runner import Runner
+from deft_jax.training.step import init_state
+
+LATENTS = 3
+SMALL = {"width": 16, "depth": 2}
+# Options under which a few steps of the tiny run go through every part of an objective.
+QUICK = {
+    "annealed_vae": {"capacity": 5.0, "ramp_steps": 4},
+    "beta_tcvae": {"estimator": "stratified"},
+    "cascade_vae_c": {"period": 2},
+    "control_vae": {"period": 2, "ki": 0.05},
+    "dynamic_vae": {"period": 2, "ramp_steps": 2, "window": 3},
+    "factor_vae": SMALL,
+}
+
+
+def get(name, beta=1.0, **kwargs):
+    return registry.get(name, schedules.constant(beta), latents=LATENTS, num_images=1000, **kwargs)
+
+
+def draw(batch=32, seed=0):
+    """A posterior, noise, z, and a key."""
+    keys = jax.random.split(jax.random.key(seed), 4)
+    posterior = Posterior(jax.random.normal(keys[0], (batch, LATENTS)), jax.random.normal(keys[1], (batch, LATENTS)))
+    noise = jax.random.normal(keys[2], (batch, LATENTS))
+    return posterior, noise, reparameterise(posterior, noise), keys[3]
+
+
+def plain_regulariser(posterior, beta=1.0):
+    return beta * np.asarray(kl_per_latent(posterior)).sum(axis=1)
+
+
+# ---- factor_vae ----
+
+
+def test_neither_loss_of_factor_vae_leaks_into_the_other_s_parameters():
+    objective = get("factor_vae", gamma=7.0, **SMALL)
+    params, objective_state = objective.init(jax.random.key(0))
+    posterior, _, z, key = draw()
+
+    def terms(params, posterior, z):
+        return objective.apply(params, objective_state, jnp.int32(0), posterior, z, key)[0]
+
+    @jax.jit
+    def gradients(params, posterior, z):
+        regulariser = jax.grad(lambda *a: jnp.mean(terms(*a)["regulariser"]), (0, 1, 2))(params, posterior, z)
+        own = jax.grad(lambda *a: terms(*a)["objective_loss"], (0, 1, 2))(params, posterior, z)
+        return regulariser, own
+
+    (to_params, to_posterior, to_z), (own_params, own_posterior, own_z) = gradients(params, posterior, z)
+    for leaf in jax.tree.leaves((to_params, own_posterior, own_z)):
+        np.testing.assert_array_equal(leaf, np.zeros_like(leaf))
+    for tree in (to_posterior, to_z, own_params):
+        assert any(np.any(leaf != 0) for leaf in jax.tree.leaves(tree))
+
+
+def test_the_step_gives_the_discriminator_its_own_loss_and_adam():
+    """Its first update is that of Adam with 1e-4, b1 = 0.5, b2 = 0.9 on its cross-entropy, whatever the rest learns."""
+    made = tiny.experiment(objective={"name": "factor_vae", **SMALL}, optimizer={"decoder_learning_rate": 0.3})
+    runner, state = Runner(made, jax.devices()[:1]), init_state(made)
+    before = jax.tree.map(np.array, state)
+    after, _ = runner.run(0, runner.put(state), 1)
+    moved = jax.tree.map(lambda a, b: np.abs(np.asarray(a) - b).max(), after.params, before.params)
+    np.testing.assert_allclose(max(jax.tree.leaves(moved["objective"])), 1e-4, rtol=0.01)
+    assert max(jax.tree.leaves(moved["decoder"])) > 0.1
+
+
+@pytest.mark.parametrize(("correlation", "want"), [(0.0, 0.0), (0.9, -0.5 * np.log(1 - 0.81))])
+def test_a_trained_discriminator_tells_the_total_correlation_of_gaussians(correlation, want):
+    """-log(1 - rho^2) / 2 nats for two latents of correlation rho and an independent third, within 0.1 nats."""
+    objective = get("factor_vae", discriminator_learning_rate=2e-3, width=32, depth=2)
+    mixing = jnp.array([[1.0, 0, 0], [correlation, (1 - correlation**2) ** 0.5, 0], [0, 0, 1.0]])
+
+    def terms(params, key):
+        key_z, key = jax.random.split(key)
+        z = jax.random.normal(key_z, (512, LATENTS)) @ mixing.T
+        return objective.apply(params, (), jnp.int32(0), Posterior(z, jnp.zeros_like(z)), z, key)[0]
+
+    @jax.jit
+    def train(params):
+        def step(carry, key):
+            params, state = carry
+            grads = jax.grad(lambda p: terms(p, key)["objective_loss"])(params)
+            updates, state = objective.optimizer.update(grads, state, params)
+            params = jax.tree.map(jnp.add, params, updates)
+            return (params, state), terms(params, jax.random.fold_in(key, 1))["total_correlation"]
+
+        carry = (params, objective.optimizer.init(params))
+        return jax.lax.scan(step, carry, jax.random.split(jax.random.key(1), 600))[1]
+
+    params, _ = objective.init(jax.random.key(0))
+    assert abs(float(train(params)[-200:].mean()) - want) < 0.1
+
+
+def test_a_blind_discriminator_costs_log_2_and_tells_nothing():
+    objective = get("factor_vae", gamma=7.0, beta=3.0, **SMALL)
+    params = jax.tree.map(jnp.zeros_like, objective.init(jax.random.key(0))[0])
+    posterior, _, z, key = draw()
+    terms, _ = objective.apply(params, (), jnp.int32(0), posterior, z, key)
+    np.testing.assert_allclose(terms["objective_loss"], np.log(2), rtol=1e-6)
+    np.testing.assert_allclose(terms["regulariser"], plain_regulariser(posterior, 3.0), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["factor_vae", "devae"])
+def test_each_is_the_beta_vae_where_its_own_weight_vanishes(name):
+    objective = get(name, beta=3.0, **({"gamma": 0.0, **SMALL} if name == "factor_vae" else {"betas": ()}))
+    params, objective_state = objective.init(jax.random.key(0))
+    posterior, noise, z, key = draw()
+    terms, _ = objective.apply(params, objective_state, jnp.int32(0), posterior, z, key)
+    np.testing.assert_allclose(terms["regulariser"], plain_regulariser(posterior, 3.0), rtol=1e-5)
+    spaces = objective.spaces(params, posterior, noise)
+    np.testing.assert_allclose(spaces, z[None], rtol=1e-6)
+
+
+# ---- devae ----
+
+
+def test_the_spaces_of_devae_are_scaled_and_shifted_latent_by_latent():
+    objective = get("devae", beta=2.0, betas=(10.0, 40.0))
+    posterior, noise, z, key = draw()
+    params, objective_state = objective.init(jax.random.key(0))
+    start = objective.spaces(params, posterior, noise)
+    np.testing.assert_allclose(start, np.broadcast_to(z, start.shape), rtol=1e-6)  # all spaces start as the first
+
+    scale, shift = np.array([[2.0, 1.0, 0.5], [3.0, 0.25, 1.0]]), np.array([[0.5, -1.0, 0.0], [1.0, 0.0, -0.5]])
+    params = {"log_scale": jnp.log(jnp.asarray(scale)), "shift": jnp.asarray(shift)}
+    spaces = objective.spaces(params, posterior, noise)
+    terms, _ = objective.apply(params, objective_state, jnp.int32(0), posterior, z, key)
+    total = plain_regulariser(posterior, 2.0)
+    for k, beta in enumerate((10.0, 40.0)):
+        moved = Posterior(scale[k] * posterior.mean, posterior.logvar + shift[k])
+        np.testing.assert_allclose(spaces[k + 1], reparameterise(moved, noise), rtol=1e-5)
+        total = total + plain_regulariser(moved, beta)
+        np.testing.assert_allclose(terms[f"kl_space_{k + 1}"], plain_regulariser(moved).mean(), rtol=1e-5)
+    np.testing.assert_allclose(terms["regulariser"], total / 3, rtol=1e-5)
+
+
+def test_the_reconstruction_of_a_step_is_the_mean_over_spaces():
+    """With all spaces equal, as at the start, it is that of the beta-VAE, and so is the loss under equal pressures."""
+    losses = []
+    for objective in ({"name": "beta_vae"}, {"name": "devae", "betas": (8.0, 8.0)}):
+        made = tiny.experiment(objective=objective)
+        runner = Runner(made, jax.devices()[:1])
+        losses.append(runner.run(0, runner.put(init_state(made)), 1)[1])
+    for name in ("reconstruction", "loss", "kl"):
+        np.testing.assert_allclose(losses[0][name], losses[1][name], rtol=1e-5)
+
+
+# ---- qlae ----
+
+
+def test_codes_are_the_nearest_values_of_each_latent_and_represent_themselves():
+    objective = get("qlae", num_values=4)
+    values = np.array([[-1.0, 0.0, 0.5, 2.0], [0.0, 1.0, 2.0, 3.0], [-3.0, -2.0, -1.0, 0.0]])
+    params = {"values": jnp.asarray(values)}
+    posterior, noise, _, _ = draw()
+    mean = np.asarray(posterior.mean)
+    nearest = np.stack([v[np.abs(mean[:, d, None] - v).argmin(1)] for d, v in enumerate(values)], axis=1)
+    np.testing.assert_allclose(objective.spaces(params, posterior, noise)[0], nearest, rtol=1e-6)
+    represented = objective.represent(params, posterior)
+    np.testing.assert_allclose(represented.mean, nearest, rtol=1e-6)
+    np.testing.assert_allclose(objective.represent(params, represented).mean, nearest, rtol=1e-6)
+    np.testing.assert_allclose(np.exp(represented.logvar), 1 / 9 / 12, rtol=1e-5)
+
+
+def test_the_gradient_passes_straight_through_and_the_codebook_follows_its_own_codes():
+    objective = get("qlae", beta=0.5, num_values=3)
+    params, objective_state = objective.init(jax.random.key(0))
+    np.testing.assert_allclose(params["values"], [[-0.5, 0, 0.5]] * LATENTS)
+    posterior, noise, z, key = draw()
+
+    def decoded(params, mean):
+        return jnp.sum(objective.spaces(params, Posterior(mean, posterior.logvar), noise) * noise)
+
+    to_params, to_mean = jax.grad(decoded, (0, 1))(params, posterior.mean)
+    np.testing.assert_allclose(to_mean, noise)
+    np.testing.assert_array_equal(to_params["values"], np.zeros((LATENTS, 3)))
+
+    def pulled(params, mean):
+        here = Posterior(mean, posterior.logvar)
+        return jnp.sum(objective.apply(params, objective_state, jnp.int32(0), here, z, key)[0]["regulariser"])
+
+    to_params, to_mean = jax.grad(pulled, (0, 1))(params, posterior.mean)
+    code = np.asarray(objective.represent(params, posterior).mean)
+    off = np.asarray(posterior.mean) - code
+    np.testing.assert_allclose(to_mean, 2 * 0.5 * off, rtol=1e-4, atol=1e-6)
+    for d in range(LATENTS):
+        for v, value in enumerate((-0.5, 0.0, 0.5)):
+            want = -2 * 0.5 * off[code[:, d] == value, d].sum()
+            np.testing.assert_allclose(to_params["values"][d, v], want, rtol=1e-4, atol=1e-5)
+
+
+def test_the_entropy_of_the_values_in_use_stands_for_the_kl():
+    objective = get("qlae", num_values=3)
+    params, objective_state = objective.init(jax.random.key(0))
+    column = np.array([-0.5, -0.5, 0.0, 0.5])
+    mean = jnp.asarray(np.stack([column, np.full(4, 0.49), np.array([-9.0, -9, 9, 9])], axis=1))
+    posterior = Posterior(mean, jnp.zeros_like(mean))
+    terms, _ = objective.apply(params, objective_state, jnp.int32(0), posterior, mean, jax.random.key(0))
+    np.testing.assert_allclose(terms["kl_per_latent"], [1.5 * np.log(2), 0.0, np.log(2)], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(terms["kl"], 2.5 * np.log(2), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "told"),
+    [
+        ("factor_vae", {"gamma": -1.0}, "objective.gamma must be finite and not negative"),
+        ("factor_vae", {"depth": 0}, "objective.depth must be at least 1"),
+        ("devae", {"betas": (1.0, -2.0)}, r"objective.betas\[1\] must be finite and not negative"),
+        ("qlae", {"num_values": 1}, "objective.num_values must be at least 2"),
+        ("qlae", {"values": 3}, "objective has no field 'values'; known: .*num_values"),
+    ],
+)
+def test_wrong_options_are_refused_in_one_line(name, options, told):
+    with pytest.raises(ValueError, match=told):
+        get(name, **options)
+
+
+# ---- every objective ----
+
+
+def objective_options(name):
+    return {"name": name, **QUICK.get(name, {})}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(set(registry.OBJECTIVES) - {"deft"}))
+def test_a_run_through_a_checkpoint_equals_one_without_bit_for_bit(name, tmp_path):
+    """Six steps in one go, and three, a checkpoint and its restoration, and three more: also the objective_state."""
+    made = tiny.experiment(objective=objective_options(name))
+    runner, initial = Runner(made, jax.devices()[:1]), jax.tree.map(np.array, init_state(made))
+    straight, metrics = runner.run(0, runner.put(initial), 6)
+    assert np.isfinite(metrics["loss"])
+    half, _ = runner.run(0, runner.put(initial), 3)
+    checkpoints = Checkpoints(tmp_path / "checkpoints", keep=1)
+    checkpoints.save(half)
+    checkpoints.close()
+    again = Checkpoints(tmp_path / "checkpoints", keep=1)
+    restored = again.restore(init_state(made))
+    again.close()
+    resumed, _ = runner.run(0, runner.put(restored), 3)
+    assert tiny.fingerprint(resumed) == tiny.fingerprint(straight)
+    if made.objective.init(jax.random.key(0))[1]:
+        assert tiny.fingerprint(straight.objective_state) != tiny.fingerprint(initial.objective_state)
+
+
+DEVICES = """
+import sys
+import jax
+import numpy as np
+import tiny
+from test_objectives_learned import objective_options
+from deft_jax import objectives
+from deft_jax.steps import Runner, init_state
+
+assert len(jax.devices()) == 2, jax.devices()
+for name in sys.argv[1:]:
+    experiment = tiny.experiment(objective=objective_options(name))
+    state = jax.tree.map(np.array, init_state(experiment))
+    ends = []
+    for devices in (jax.devices()[:1], jax.devices()):
+        runner = Runner(experiment, devices)
+        end, metrics = runner.run(0, runner.put(state), 3)
+        ends.append(jax.tree.map(np.asarray, (runner.one(end).params, runner.one(end).objective_state, metrics)))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-4, err_msg=name), *ends)
+    print(name)
+"""
+
+
+@pytest.mark.slow
+def test_one_device_and_two_agree_where_an_objective_looks_at_the_whole_batch():
+    """Batch-wide terms, permutations and controllers see the whole batch however many devices share it."""
+    names = ["annealed_vae", "beta_tcvae", "control_vae", "factor_vae"]
+    environment = tiny.devices(2)
+    command = [sys.executable, "-c", DEVICES, *names]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.split() == names

@@ -1,0 +1,222 @@
+"""Every file in configs/ starts: on its own set, or on a drawn one where its own needs files."""
+
+import importlib.util
+import inspect
+import json
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+import tiny  # noqa: F401  the compilation cache
+from absl import flags
+from ml_collections import config_flags
+from PIL import Image
+
+from deft_jax import data
+from deft_jax.objectives import registry
+from deft_jax.runtime import config_file
+from deft_jax.studies import presets, study
+from deft_jax.training import config as training_config
+from deft_jax.training.runner import Runner
+from deft_jax.training.step import init_state
+
+CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
+TRAININGS = sorted(path.stem for path in CONFIGS.glob("*.py") if not path.stem.startswith("ifp_"))
+BASELINES = sorted(set(registry.OBJECTIVES) - {"deft"})
+STUDIES = sorted(path.stem for path in (CONFIGS / "studies").glob("*.py"))
+NEED_FILES = ("archive", "folder", "smallnorb", "shapes3d", "cars3d")
+
+
+def get_config(path, *choice):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config(*choice)
+
+
+def load(path, *choice):
+    return get_config(path, *choice).to_dict()
+
+
+def parsed(config, *arguments):
+    """The configuration with fields set as on the command line."""
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=["train", *arguments])
+    values(["train", *arguments])
+    return values["config"].value.to_dict()
+
+
+def drawn(config):
+    """The configuration with a drawn set of as many channels in place of one that needs files."""
+    name = config["data"]["name"]
+    if name in NEED_FILES:
+        colour = name in ("shapes3d", "cars3d") or config["data"].get("channels") == 3
+        config["data"] = {"name": "color_dsprites" if colour else "dsprites"}
+    return config
+
+
+def small(config):
+    """The configuration on the smallest model and batch."""
+    config["model"] |= {"width": 1, "hidden": 4, "decoder_width": 1, "decoder_hidden": 4}
+    if config["objective"]["name"] == "factor_vae":
+        config["objective"] |= {"width": 8, "depth": 1}
+    return config | {"batch_size": 4}
+
+
+def two_steps(config):
+    """The metrics of two steps in the first stage."""
+    built = training_config.build(config)
+    runner = Runner(built, jax.devices()[:1])
+    return runner.run(0, runner.put(init_state(built)), 2)[1]
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.py")), ids=lambda path: path.stem)
+def test_a_config_opens_with_its_command_and_makes_an_experiment(path):
+    command = "annealing" if path.stem.startswith("ifp_") else "train"
+    assert f"python -m deft_jax.{command} --config configs/{path.name}" in path.read_text()
+    if command == "annealing":
+        return  # tests/annealing/test_annealing.py builds these
+    config = load(path)
+    built = training_config.build(drawn(config))
+    assert built.stages.total_steps == config["total_steps"]
+    assert built.model.num_latents == config["model"]["latents"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TRAININGS)
+def test_every_config_starts_for_two_steps_on_a_tiny_model(name):
+    metrics = two_steps(small(drawn(load(CONFIGS / f"{name}.py"))))
+    assert np.isfinite(metrics["loss"])
+    assert np.isfinite(metrics["beta"])
+
+
+def test_there_is_a_config_for_each_rival_and_for_deft_on_each_set():
+    assert set(BASELINES) <= set(TRAININGS)
+    missing = set(presets.DATA) - {"archive", "folder", "celeba"} - {name.removesuffix("_deft") for name in TRAININGS}
+    assert not missing
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_every_rival_takes_every_set_after_the_colon(name):
+    for choice, options in presets.DATA.items():
+        config = load(CONFIGS / f"{name}.py", choice)
+        assert {field: value for field, value in config["data"].items() if value is not None} == options
+        assert config["objective"]["name"] == name
+    training_config.build(drawn(config))
+    with pytest.raises(ValueError, match="unknown data set 'mnist' after the colon; known: dsprites, "):
+        load(CONFIGS / f"{name}.py", "mnist")
+
+
+def test_the_presets_name_sets_that_there_are():
+    for options in presets.DATA.values():
+        assert options["name"] in data.SOURCES
+
+
+VALUES = {bool: ("false", False), int: ("7", 7), str: ("word", "word"), tuple: ("('a', 'b')", ("a", "b"))}
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.py")), ids=lambda path: path.stem)
+def test_every_option_of_every_set_is_a_field_of_every_config(path):
+    config, types = get_config(path), data.option_types()
+    assert set(types) <= set(config.data)
+    given = [f"--config.data.{option}={VALUES[kind][0]}" for option, kind in types.items()]
+    found = parsed(config.lock(), *given, "--config.data.name=own")["data"]
+    assert found == {"name": "own"} | {option: VALUES[kind][1] for option, kind in types.items()}
+
+
+def test_options_that_are_not_set_are_those_of_the_function():
+    for name, function in data.SOURCES.items():
+        module, _, function = function.partition(":")
+        options = inspect.signature(getattr(importlib.import_module(module), function)).parameters
+        assert set(options) <= set(data.option_types()), name
+    unset = dict.fromkeys(data.option_types())
+    whole = data.get("xy_squares", **unset)
+    assert whole.factor_sizes == data.get("xy_squares").factor_sizes
+    with pytest.raises(ValueError, match="data lacks the field 'path'"):
+        data.get("archive", **unset)
+    with pytest.raises(ValueError, match="data has no field 'spacing'"):
+        data.get("dsprites", **unset | {"spacing": 4})
+
+
+def test_a_workdir_whose_config_lists_no_unset_options_is_of_the_same_run(tmp_path):
+    config = load(CONFIGS / "quickstart.py")
+    (tmp_path / "config.json").write_text(json.dumps(config | {"data": {"name": "dsprites"}}))
+    config_file.check_config(tmp_path, config)
+    with pytest.raises(ValueError, match=r"data\.storage"):
+        config_file.check_config(tmp_path, config | {"data": config["data"] | {"storage": "packed"}})
+
+
+@pytest.mark.parametrize("config", ["quickstart", "dsprites_deft", "beta_vae", "noisy_dsprites_deft"])
+def test_an_archive_of_ones_own_in_any_config(config, tmp_path):
+    np.savez(tmp_path / "set.npz", np.random.default_rng(0).integers(0, 256, (30, 32, 32, 3), np.uint8))
+    found = get_config(CONFIGS / f"{config}.py")
+    given = ("name=archive", f"path={tmp_path / 'set.npz'}", "images=arr_0", "factors=none", "likelihood=gaussian")
+    found = parsed(found.lock(), *(f"--config.data.{option}" for option in given))
+    built = training_config.build(json.loads(json.dumps(found)))
+    assert (built.source.num_images, built.source.image_shape) == (30, (32, 32, 3))
+    assert built.source.likelihood == "gaussian"
+
+
+@pytest.mark.parametrize("word", ["archive", "folder"])
+def test_a_word_after_the_colon_names_a_set_of_ones_own(word, tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), np.uint8)
+    np.savez(tmp_path / "set.npz", images=images)
+    for number, image in enumerate(images):
+        Image.fromarray(image).save(tmp_path / f"{number}.png")
+    place = tmp_path / "set.npz" if word == "archive" else tmp_path
+    found = parsed(get_config(CONFIGS / "beta_tcvae.py", word).lock(), f"--config.data.path={place}")
+    source = training_config.build(found).source
+    assert (source.num_images, source.image_shape) == (4, (64, 64, 3))
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_run_of_every_study_builds_at_every_scale(name):
+    described = load(CONFIGS / "studies" / f"{name}.py")
+    for scale in described["scales"]:
+        made = study.expand_runs(described | {"scale": scale, "seeds": (0,)})
+        for config in made.values():
+            built = training_config.build(drawn(config))
+            assert len(built.stages) <= len(built.model.sizes)
+
+
+def test_comparisons_in_three_channels_are_as_short_as_the_others_by_a_seed_less():
+    seeds = {
+        name: tuple(study.resolve_scale(load(CONFIGS / "studies" / f"{name}.py") | {"scale": "small"})["seeds"])
+        for name in ("dsprites", "smallnorb", "correlated", "color", "noisy", "scream")
+    }
+    assert set(seeds.values()) == {(0, 1, 2), (0, 1)}
+    assert [name for name, those in seeds.items() if len(those) == 2] == ["color", "noisy", "scream"]
+
+
+@pytest.mark.parametrize("name", ["dsprites", "smallnorb", "correlated", "color", "noisy", "scream"])
+def test_the_runs_of_a_comparison_start_alike(name):
+    runs = load(CONFIGS / "studies" / f"{name}.py")["runs"].values()
+    for field in ("head_init_scale", "decoder_width", "decoder_hidden", "dtype"):
+        assert len({run["model"][field] for run in runs}) == 1
+    assert len({(run["batch_size"], run["total_steps"], json.dumps(run["data"])) for run in runs}) == 1
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_study_opens_with_its_command(name):
+    text = (CONFIGS / "studies" / f"{name}.py").read_text()
+    assert f"python -m deft_jax.sweep --config configs/studies/{name}.py" in text
+
+
+def test_dsprites_found_is_the_turned_run_of_the_study_of_stages():
+    plain = lambda config: json.loads(json.dumps(config))  # noqa: E731  tuples and lists alike
+    found = plain(load(CONFIGS / "dsprites_found.py"))
+    chosen = {"scale": "large", "seeds": (0,), "only": ("whole_set",), "set": ("stages.rotation_every=1200",)}
+    made = plain(study.expand_runs(load(CONFIGS / "studies" / "stages.py") | chosen)["whole_set/seed_0"])
+    assert made.keys() == found.keys()
+    assert {field for field in made if made[field] != found[field]} == {"log_every", "evaluation", "checkpoints"}
+
+
+def test_dsprites_sized_is_the_sized_run_of_the_study_of_turns_on_a_smaller_model():
+    sized = load(CONFIGS / "dsprites_sized.py")
+    run = load(CONFIGS / "studies" / "turns.py")["runs"]["deft_sized_turned"]
+    assert {**sized["stages"], "rotation_every": 0} == {**run["stages"], "rotation_every": 0}
+    assert [sized["model"][field] for field in ("latents", "groups", "width", "hidden", "head_init_scale")] == [
+        run["model"][field] for field in ("latents", "groups", "width", "hidden", "head_init_scale")
+    ]
+    assert sized["optimizer"]["gamma"] == run["optimizer"]["gamma"] == 1

@@ -1,0 +1,94 @@
+"""Inputs of users' own that gave a wrong number without a word, or a reason that nobody could read."""
+
+import numpy as np
+import pytest
+import tiny
+
+from deft_jax import metrics
+from deft_jax.evaluation import encoder, scores
+from deft_jax.metrics import inputs
+from deft_jax.studies import score_file, scoring
+from deft_jax.training import restore, session
+
+
+def _repeated_noise():
+    """100 images of noise with labels that have nothing to do with them, drawn 1,000 times: (index, codes, labels)."""
+    rng = np.random.default_rng(0)
+    index = rng.integers(0, 100, 1_000)
+    return index, rng.normal(size=(100, 3))[index], rng.integers(0, 3, (100, 2))[index]
+
+
+def test_uint8_images_of_0_and_1_are_black_and_white_as_in_an_archive():
+    white = np.random.default_rng(0).random((5, 16, 16, 1)) < 0.4
+    expected = white.astype(np.float32)
+    for given in (white, white.astype(np.uint8), white.astype(np.uint8) * np.uint8(255)):
+        np.testing.assert_array_equal(restore._checked_images(given, (16, 16, 1)), expected)
+    grey = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
+    assert restore._checked_images(grey, (16, 16, 1))[0, 0, 1, 0] == pytest.approx(1 / 255)
+    assert restore._checked_images(grey[:0], (16, 16, 1)).shape == (0, 16, 16, 1)
+
+
+@pytest.mark.parametrize(("name", "score", "limit"), [
+    ("dci", "informativeness_test", 0.55), ("modularity_explicitness", "explicitness_test", 0.56), ("r2", "r2", 0.0),
+])  # fmt: skip
+def test_compute_holds_out_images_that_the_sample_repeats(name, score, limit):
+    index, codes, labels = _repeated_noise()
+    found = metrics.compute(name, codes, labels)
+    assert found[score] < limit
+    assert found["num_distinct_train"] + found["num_distinct_test"] == len(np.unique(index))
+    by_row = metrics.compute(name, codes, labels, groups=np.arange(len(codes)))
+    assert by_row[score] > found[score]
+
+
+def test_compute_of_distinct_rows_is_that_of_the_function():
+    rng = np.random.default_rng(1)
+    codes, labels = rng.normal(size=(60, 2)), rng.integers(0, 3, (60, 2))
+    assert metrics.compute("sap", codes, labels)["sap"] == metrics.get("sap")(codes, labels)["sap"]
+
+
+@pytest.mark.parametrize("name", ["dci", "dci_es", "sap"])
+def test_a_factor_of_which_nothing_can_be_held_out_is_refused_by_name(name):
+    factor = np.random.default_rng(0).integers(0, 4, (400, 1))
+    with pytest.raises(ValueError, match="no value of factor 0"):
+        metrics.compute(name, factor * 1.0, factor)
+    assert metrics.compute(name, factor * 1.0, factor, groups=np.arange(400))  # they are different images
+
+
+def test_perfect_quantised_codes_of_an_archive_get_no_score_of_zero(tmp_path):
+    factor = np.random.default_rng(0).integers(0, 4, (400, 1))
+    np.savez(tmp_path / "codes.npz", codes=factor * 1.0, factors=factor)
+    found = scoring.evaluate_codes(tmp_path / "codes.npz", ["mig", "dci", "sap"])
+    assert set(found["scores"]["codes"]) == {"mig"}
+    assert set(found["refused"]["codes"]) == {"dci", "sap"}
+
+
+def test_metrics_during_training_are_held_out_by_image(tmp_path, monkeypatch):
+    compute, seen = scores.metric, []
+
+    def metric(*args, **options):
+        seen.append(options["groups"])
+        return compute(*args, **options)
+
+    monkeypatch.setattr(scores, "metric", metric)
+    config = tiny.config(periodic_metrics={"sap": {"every": 4}}, evaluation={"num_samples": 20})
+    session.run(config, tmp_path / "run")
+    drawn = encoder.draw_factors(tiny.squares(), 20, 0)
+    assert len(seen) == 2
+    for groups in seen:
+        np.testing.assert_array_equal(groups, np.ravel_multi_index(tuple(drawn.T), (2, 4, 4)))
+
+
+@pytest.mark.parametrize("found", [3.0, None, [("a", 1.0)]])
+def test_a_metric_that_returns_no_dict_is_refused_in_words(tmp_path, found):
+    scored = score_file.Scores(tmp_path / "results.json", ("codes",), {}, ("mine",))
+    scored.add("codes", "mine", lambda: found)
+    with pytest.raises(ValueError, match=f"must return a dict of scores, got {type(found).__name__}"):
+        scored.result()
+
+
+def test_held_out_check_looks_at_classes_only():
+    columns = [np.array([0, 0, 1, 1]), np.arange(4.0)]
+    train, test = np.array([0, 2]), np.array([1, 3])
+    inputs.check_held_out(columns, [False, True], train, test)
+    with pytest.raises(ValueError, match="factor 0"):
+        inputs.check_held_out(columns, [False, True], train[:1], test[1:])

@@ -1,0 +1,118 @@
+"""What is logged can be read back whole, also after an interruption."""
+
+import io
+import json
+import struct
+
+import numpy as np
+from tensorboardX.proto.event_pb2 import Event
+
+from deft_jax.runtime import files
+from deft_jax.runtime import progress as runtime_progress
+from deft_jax.training import metrics_log
+
+
+def scalars(folder):
+    """(tag, step, value) of every scalar in the TensorBoard event files of a folder."""
+    found = []
+    for path in sorted(folder.glob("events.out.tfevents.*")):
+        content = path.read_bytes()
+        while content:  # a record: length of 8 bytes, checksum of 4, payload, checksum of 4
+            (length,) = struct.unpack("<Q", content[:8])
+            event = Event.FromString(content[12 : 12 + length])
+            found += [(value.tag, event.step, value.simple_value) for value in event.summary.value]
+            content = content[16 + length :]
+    return found
+
+
+def test_text_is_written_whole_and_leaves_nothing_beside_it(tmp_path):
+    path = tmp_path / "new" / "file.json"
+    files.write_atomically(path, "first")
+    files.write_atomically(path, "second")
+    assert path.read_text() == "second"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_plain_values_survive_json():
+    values = {
+        "array": np.arange(4).reshape(2, 2),
+        "scalar": np.float32(0.5),
+        "nested": {"pair": (np.int64(3), None)},
+        "text": "posX",
+    }
+    want = {"array": [[0, 1], [2, 3]], "scalar": 0.5, "nested": {"pair": [3, None]}, "text": "posX"}
+    assert json.loads(json.dumps(files.to_jsonable(values))) == want
+
+
+def test_records_are_read_as_written(tmp_path):
+    log = metrics_log.MetricsLog(tmp_path, 0)
+    log.write("train", 3, 0, {"loss": np.float32(2.5), "kl_per_latent": np.array([1.0, 0.5])})
+    log.write("eval", 3, 0, {"nmi": np.eye(2)})
+    assert metrics_log.read_records(tmp_path / "metrics.jsonl") == log.records  # at once, not only when closed
+    log.close()
+    assert log.records == [
+        {"kind": "train", "step": 3, "stage": 0, "loss": 2.5, "kl_per_latent": [1.0, 0.5]},
+        {"kind": "eval", "step": 3, "stage": 0, "nmi": [[1.0, 0.0], [0.0, 1.0]]},
+    ]
+    assert scalars(tmp_path / "tensorboard") == [
+        ("train/loss", 3, 2.5),
+        ("train/kl_per_latent/0", 3, 1.0),
+        ("train/kl_per_latent/1", 3, 0.5),
+    ]
+
+
+def test_line_cut_short_is_left_out_and_the_next_run_writes_after_the_whole_ones(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    whole = [{"kind": "train", "step": step, "stage": 0, "loss": 1.0} for step in (1, 2)]
+    lines = [json.dumps(record) for record in whole]
+    for cut in range(1, len(lines[1])):
+        path.write_text(lines[0] + "\n" + lines[1][:cut])
+        assert metrics_log.read_records(path) == whole[:1]
+    log = metrics_log.MetricsLog(tmp_path, 2)
+    log.write("train", 2, 0, {"loss": 1.0})
+    log.close()
+    assert path.read_text().splitlines() == lines
+
+
+def test_records_after_the_step_of_the_checkpoint_are_dropped(tmp_path):
+    log = metrics_log.MetricsLog(tmp_path, 0)
+    for step in range(1, 6):
+        log.write("train", step, 0, {"loss": step})
+    log.close()
+    log = metrics_log.MetricsLog(tmp_path, 3)
+    assert [record["step"] for record in log.records] == [1, 2, 3]
+    log.write("train", 4, 0, {"loss": 40})
+    log.close()
+    read = metrics_log.read_records(tmp_path / "metrics.jsonl")
+    assert [(record["step"], record["loss"]) for record in read] == [(1, 1), (2, 2), (3, 3), (4, 40)]
+
+
+def test_no_file_means_no_records(tmp_path):
+    assert metrics_log.read_records(tmp_path / "metrics.jsonl") == []
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_without_a_terminal_there_are_plain_lines():
+    stream = io.StringIO()
+    progress = runtime_progress.Progress(1000, 0, stream)
+    progress.say("stage 0")
+    progress.update(20, ["beta 8", "loss 1.5"])
+    progress.close()
+    assert stream.getvalue() == "stage 0\nstep   20/1000  beta 8  loss 1.5\n"
+
+
+def test_on_a_terminal_there_is_a_bar_that_starts_where_the_run_stands():
+    stream = Terminal()
+    progress = runtime_progress.Progress(1000, 400, stream)
+    progress.update(500, ["beta 8"])
+    progress.say("a line")
+    progress.close()
+    text = stream.getvalue()
+    assert "500/1000" in text
+    assert "400/1000" in text
+    assert "beta 8" in text
+    assert "a line\n" in text
