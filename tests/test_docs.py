@@ -76,7 +76,7 @@ def test_paths_of_this_repository_exist(page):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_exist_with_their_flags(page, at_root):
     for module, rest in commands_of(page):
-        where_flags_are = "benchmarks/suite.py" if module.startswith("benchmarks") else "deft_jax/commands.py"
+        where_flags_are = "benchmarks/suite.py" if module.startswith("benchmarks") else "deft_jax/runtime/cli.py"
         shared = (ROOT / where_flags_are).read_text()
         found = importlib.util.find_spec(module)
         assert found is not None, f"python -m {module}"

@@ -71,6 +71,6 @@ def test_a_file_in_the_working_folder_wins(monkeypatch, tmp_path):
 def test_only_files_of_configs_are_looked_for_in_the_package(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     absolute = str(tmp_path / "configs" / "quickstart.py")
-    for path in ("quickstart.py", "configs/nothing.py", "deft_jax/commands.py", absolute):
+    for path in ("quickstart.py", "configs/nothing.py", "deft_jax/runtime/cli.py", absolute):
         with pytest.raises(cli._Refused, match="cannot read the config"):
             cli._ConfigFile().parse(path)
