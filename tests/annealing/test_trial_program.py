@@ -105,9 +105,9 @@ def test_trials_start_at_the_collapsed_state(plan):
 @pytest.mark.slow
 def test_two_devices_with_an_odd_number_of_trials_give_the_numbers_of_one():
     program = """
-import jax, numpy as np, tiny, test_trials as t
-from deft_jax import trials
-plan = trials.plan(t.SQUARES, t.FACTORS, 3, seed=0)
+import jax, numpy as np, tiny, test_trial_program as t
+from deft_jax.annealing import trial_program
+plan = trial_program.plan(t.SQUARES, t.FACTORS, 3, seed=0)
 _, one = t.train(plan, steps=30)
 first, _ = t.train(plan, steps=11, devices=jax.devices())
 _, two = t.train(plan, steps=19, state=first, devices=jax.devices())

@@ -61,7 +61,7 @@ def test_failed_save_leaves_the_old_file_alone(tmp_path):
 
 def test_pyplot_is_not_imported(tmp_path):
     code = (
-        "import sys, numpy as np; from deft_jax import plots;"
+        "import sys, numpy as np; from deft_jax.evaluation import plots;"
         "plots.save(plots.nmi_heatmap(np.eye(2), ['a', 'b']), sys.argv[1]);"
         "sys.exit('matplotlib.pyplot' in sys.modules)"
     )

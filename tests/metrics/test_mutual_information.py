@@ -1,4 +1,4 @@
-"""Laws of deft_jax.information: against scikit-learn, numpy's own histogram and closed forms."""
+"""Laws of metrics/mutual_information.py: against scikit-learn, numpy's own histogram and closed forms."""
 
 import subprocess
 import sys

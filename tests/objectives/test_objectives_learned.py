@@ -265,8 +265,8 @@ import jax
 import numpy as np
 import tiny
 from test_objectives_learned import objective_options
-from deft_jax import objectives
-from deft_jax.steps import Runner, init_state
+from deft_jax.training.runner import Runner
+from deft_jax.training.step import init_state
 
 assert len(jax.devices()) == 2, jax.devices()
 for name in sys.argv[1:]:
@@ -276,7 +276,8 @@ for name in sys.argv[1:]:
     for devices in (jax.devices()[:1], jax.devices()):
         runner = Runner(experiment, devices)
         end, metrics = runner.run(0, runner.put(state), 3)
-        ends.append(jax.tree.map(np.asarray, (runner.one(end).params, runner.one(end).objective_state, metrics)))
+        end = runner.unreplicate(end)
+        ends.append(jax.tree.map(np.asarray, (end.params, end.objective_state, metrics)))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-4, err_msg=name), *ends)
     print(name)
 """

@@ -185,10 +185,11 @@ CODE = """
 import json, pathlib, sys
 import jax, tiny
 import test_jax_settings as here
-from deft_jax import evaluation, loop
-evaluation.figures, evaluation.history_figures = lambda **_: {}, lambda *_, **__: {}
+from deft_jax.evaluation import figures
+from deft_jax.training import session
+figures.figures, figures.history_figures = lambda **_: {}, lambda *_, **__: {}
 workdir = pathlib.Path(sys.argv[1])
-loop.run(tiny.config(), workdir, jax.devices()[:1])
+session.run(tiny.config(), workdir, jax.devices()[:1])
 print(here.digest(workdir))
 """
 

@@ -220,7 +220,8 @@ import sys
 import jax
 import numpy as np
 import tiny
-from deft_jax.steps import Runner, init_state
+from deft_jax.training.runner import Runner
+from deft_jax.training.step import init_state
 
 built = tiny.experiment(batch_size=8)
 ends = []

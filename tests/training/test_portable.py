@@ -205,7 +205,7 @@ def test_what_fails_beside_the_training_does_not_end_it(tmp_path, monkeypatch, c
 def test_a_kill_between_checkpoint_and_evaluation_changes_no_record(tmp_path, monkeypatch):
     config = tiny.config(periodic_metrics={"sap": {"every": 3}})
     session.run(config, tmp_path / "plain")
-    evaluate_once = session.Record.evaluate
+    evaluate_once = session.RunWriter.evaluate
 
     def killed(record, step, *rest):
         if step == 6:
@@ -213,7 +213,7 @@ def test_a_kill_between_checkpoint_and_evaluation_changes_no_record(tmp_path, mo
         return evaluate_once(record, step, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(session.Record, "evaluate", killed)
+        patch.setattr(session.RunWriter, "evaluate", killed)
         with pytest.raises(KeyboardInterrupt):
             session.run(config, tmp_path / "run")
     session.run(config, tmp_path / "run")
@@ -231,7 +231,7 @@ def test_a_kill_between_checkpoint_and_evaluation_changes_no_record(tmp_path, mo
 
 def test_the_last_step_is_saved_before_the_last_figures(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(session.Record, "finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(session.RunWriter, "finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             session.run(tiny.config(), tmp_path / "run")
     assert deft_jax.load(tmp_path / "run").step == 8

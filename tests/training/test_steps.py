@@ -245,7 +245,8 @@ import sys
 import jax
 import numpy as np
 import tiny
-from deft_jax.steps import Runner, state_shapes
+from deft_jax.training.runner import Runner
+from deft_jax.training.step import state_shapes
 
 assert len(jax.devices()) == 8, jax.devices()
 experiment = tiny.experiment(batch_size=16)
@@ -309,7 +310,8 @@ import dataclasses
 import jax
 import numpy as np
 import tiny
-from deft_jax.steps import Runner, init_state
+from deft_jax.training.runner import Runner
+from deft_jax.training.step import init_state
 
 assert len(jax.devices()) == 4
 experiment = tiny.experiment()

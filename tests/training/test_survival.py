@@ -387,8 +387,8 @@ def test_a_seed_of_several_is_a_workdir_of_its_own(tmp_path):
 
 
 def test_a_killed_process_holds_nothing(tmp_path):
-    code = "import pathlib, sys, time; from deft_jax.workdir import Lock\n"
-    code += "lock = Lock(pathlib.Path(sys.argv[1])); print('held', flush=True); time.sleep(100)"
+    code = "import pathlib, sys, time; from deft_jax.runtime.locks import WorkdirLock\n"
+    code += "lock = WorkdirLock(pathlib.Path(sys.argv[1])); print('held', flush=True); time.sleep(100)"
     process = subprocess.Popen([sys.executable, "-c", code, tmp_path], env=tiny.ENVIRONMENT, stdout=subprocess.PIPE)
     assert process.stdout.readline() == b"held\n"
     with pytest.raises(ValueError, match=f"in use by process {process.pid} on"):
