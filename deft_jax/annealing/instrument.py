@@ -10,6 +10,7 @@ HEADROOM = 1.15  # a sweep starts this far above the freezing spectrum
 
 
 def without(section: Mapping, *names: str) -> dict:
+    """The fields of a section but those of these names."""
     return {key: value for key, value in section.items() if key not in names}
 
 
@@ -27,16 +28,17 @@ def check_reading(section: Mapping, name: str) -> None:
     options.check_type(f"{name}.smooth", section["smooth"], int)
     options.check_type(f"{name}.beta_min", section["beta_min"], float)
     if section["smooth"] < 1 or section["smooth"] % 2 == 0:
-        told = "the window of a moving mean, must be odd and at least 1"
-        raise ValueError(f"{name}.smooth, {told}, got {section['smooth']}")
+        allowed = "the window of a moving mean, must be odd and at least 1"
+        raise ValueError(f"{name}.smooth, {allowed}, got {section['smooth']}")
 
 
 def point_dict(point: Point) -> dict:
+    """A freezing point as freezing.json holds it."""
     return {"beta": point.beta, "censored": point.censored}
 
 
 def resolve_beta_max(given: float | None, top: float, where: str, section: str) -> float:
-    """Where a sweep starts: above the spectrum, or where it is told if that is not below the spectrum."""
+    """Where a sweep starts: above the spectrum, or at the given beta, which must not lie below the spectrum."""
     if given is None:
         return HEADROOM * top
     options.check_above(f"{section}.beta_max", given)

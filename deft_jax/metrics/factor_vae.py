@@ -40,7 +40,7 @@ def factor_vae(
     Votes of both kinds are drawn from the same images, as the definition has it, so on a set of few images part of the
     score is chance: codes that are noise, one draw per image, score 0.90 on 2 x 3 images, 0.48 on 4 x 5 x 10 and
     0.35 on 16 x 16 x 16, where a guess has 0.50, 0.33 and 0.33
-    (tests/metrics/test_held_out.py; means of ten seeds).
+    (means of ten seeds; tests/metrics/test_held_out.py holds the first two).
 
     Args:
       encode: factors int32 [n, F] -> codes [n, D], finite, for any n up to `chunk`: the posterior means by

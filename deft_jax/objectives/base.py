@@ -77,12 +77,14 @@ def measured_kl(posterior: Posterior) -> jax.Array:
 
 
 def check_not_negative(**values: float) -> None:
+    """Raises ValueError that names the first option which is negative or not finite."""
     for name, value in values.items():
         if not (math.isfinite(value) and value >= 0):
             raise ValueError(f"objective.{name} must be finite and not negative, got {value}")
 
 
 def check_at_least_one(**values: int) -> None:
+    """Raises ValueError that names the first option which is below 1."""
     for name, value in values.items():
         if not value >= 1:
             raise ValueError(f"objective.{name} must be at least 1, got {value}")

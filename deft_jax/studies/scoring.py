@@ -314,6 +314,7 @@ def compare(workdirs: Sequence[str | os.PathLike], *, num_samples: int = 10_000,
 
 
 def check_request(names, num_samples, variants, seed=0) -> None:
+    """Raises ValueError in one line where a name is unknown, or a number out of range, before anything is encoded."""
     from deft_jax import metrics
     from deft_jax.runtime import options
 
