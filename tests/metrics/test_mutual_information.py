@@ -159,7 +159,7 @@ def test_labels_are_checked():
 
 def test_import_needs_neither_scikit_learn_nor_matplotlib():
     code = (
-        "import sys, deft_jax.information, deft_jax.metrics;"
+        "import sys, deft_jax.metrics;"
         "sys.exit(' '.join({'sklearn', 'matplotlib'} & set(sys.modules)) or 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
