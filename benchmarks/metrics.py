@@ -16,7 +16,7 @@ from deft_jax import metrics
 from deft_jax.data import factors
 from deft_jax.evaluation import encoder
 from deft_jax.studies import scoring
-from deft_jax.training import config as training_config
+from deft_jax.training import build as training_build
 
 SIZES, LATENTS, SAMPLES = (3, 6, 40, 32, 32), 10, 10_000
 SLOW = ("sap", "modularity_explicitness", "infomec", "dci_es")  # seconds each: left out of the quick form
@@ -63,7 +63,7 @@ def _factor_vae_of_a_model(options, notes):
     share = 50 if options.quick else 1
     votes = {name: count // share for name, count in VOTES.items()}
     config = training.load("quickstart")
-    built = training_config.build(config)
+    built = training_build.build(config)
     params = training.start(built).params
     stage = len(built.model.sizes) - 1
 

@@ -4,7 +4,7 @@
 """
 
 from benchmarks import suite, training
-from deft_jax.training import config
+from deft_jax.training import build
 from deft_jax.training.runner import Runner
 
 
@@ -15,7 +15,7 @@ def rows(options, notes):
     for name in ("dsprites_deft", "beta_vae"):
         columns = {}
         for dtype in ("bfloat16", "float32"):
-            built = config.build(training.load(name, batch_size=batch_size, model__dtype=dtype))
+            built = build.build(training.load(name, batch_size=batch_size, model__dtype=dtype))
             stage = len(built.stages) - 1
             columns[dtype] = training.ours(Runner(built), stage, training.start(built))
         title = f"{name}, last stage, batch {batch_size}, bfloat16"

@@ -9,7 +9,7 @@ stands in every row.
 import numpy as np
 
 from benchmarks import suite, training
-from deft_jax.training import config
+from deft_jax.training import build
 from deft_jax.training.runner import Runner
 
 # An eighth of the images on a quarter of the width, as in a study's short runs.
@@ -26,7 +26,7 @@ def rows(options, notes):
     """Rows of 1, 2, 4 and 8 seeds of the quickstart and of a narrow DEFT, in their last stages."""
     found = []
     for name, changes in (("quickstart", {}), ("dsprites_deft", NARROW)):
-        built = config.build(training.load(name, **changes))
+        built = build.build(training.load(name, **changes))
         stage = len(built.stages) - 1
         state = training.start(built)
         # Parameters that are equal at first cost the same as others.

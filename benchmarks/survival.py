@@ -27,7 +27,7 @@ import numpy as np
 
 from benchmarks import machine
 from deft_jax.runtime.files import read_object
-from deft_jax.training import config
+from deft_jax.training import build
 from deft_jax.training.checkpoint import Checkpoints
 from deft_jax.training.metrics_log import read_records
 from deft_jax.training.step import state_shapes
@@ -106,7 +106,7 @@ class Outcome:
     """What a run has reached: the bytes of its last checkpoint, and its records without timings."""
 
     def __init__(self, workdir: pathlib.Path):
-        built = config.build(read_object(workdir / "config.json"))
+        built = build.build(read_object(workdir / "config.json"))
         checkpoints = Checkpoints(workdir / "checkpoints", 1)
         self.state = checkpoints.restore(state_shapes(built), TOTAL)
         self.records = [

@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks import flops, suite
 from deft_jax.evaluation import encoder as evaluation_encoder
-from deft_jax.training import config as training_config
+from deft_jax.training import build as training_build
 from deft_jax.training.runner import Runner
 from deft_jax.training.step import state_shapes
 
@@ -122,7 +122,7 @@ def _torch_columns(options, config, built, stage, params):
 def _case(name, batch_size, stages, options):
     """Rows of the chosen stages of a config."""
     config = load(name, batch_size=batch_size)
-    built = training_config.build(config)
+    built = training_build.build(config)
     runner, state = Runner(built), start(built)
     is_factor = config["objective"]["name"] == "factor_vae"
     critic_layers = flops.critic(built.model.num_latents) if is_factor else ()
@@ -144,7 +144,7 @@ def _case(name, batch_size, stages, options):
 def _turn():
     """The row of a turn of the quickstart's first group (deft_jax/training/latent_rotation.py)."""
     suite.say("quickstart, a turn")
-    built = training_config.build(load("quickstart"))
+    built = training_build.build(load("quickstart"))
     runner = Runner(built)
     held = [runner.put(start(built))]
 

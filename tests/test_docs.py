@@ -13,7 +13,7 @@ import tiny
 import deft_jax
 from deft_jax import data, metrics
 from deft_jax.runtime import cli
-from deft_jax.training import config as training_config
+from deft_jax.training import build as training_build
 from deft_jax.training.runner import Runner
 from deft_jax.training.step import init_state
 
@@ -124,7 +124,7 @@ def examples(tmp_path, monkeypatch):
 
 
 def losses(**changes):
-    built = training_config.build(tiny.config(**changes))
+    built = training_build.build(tiny.config(**changes))
     runner = Runner(built, jax.devices()[:1])
     state, first = runner.run(0, runner.put(init_state(built)), 2)
     _, last = runner.run(0, state, 2)
@@ -143,13 +143,13 @@ def test_the_objective_trains(examples):
         assert found["size"] > 0
         np.testing.assert_allclose(found["loss"], told, rtol=1e-5)
     with pytest.raises(ValueError, match="objective has no field 'wait'"):
-        training_config.build(tiny.config(objective={"name": "sparse_vae:sparse_vae", "wait": 1.0}))
+        training_build.build(tiny.config(objective={"name": "sparse_vae:sparse_vae", "wait": 1.0}))
 
 
 def test_an_objective_that_is_not_there_is_refused_in_one_line(examples):
     for name in ("sparse_vae:dense_vae", "no_such_module:vae", ":", "..:x"):
         with pytest.raises(ValueError, match="cannot find the objective") as caught:
-            training_config.build(tiny.config(objective={"name": name}))
+            training_build.build(tiny.config(objective={"name": name}))
         assert "\n" not in str(caught.value)
 
 

@@ -19,7 +19,8 @@ from deft_jax.data.archive import archive
 from deft_jax.data.source import Source
 from deft_jax.objectives import registry
 from deft_jax.studies import scoring
-from deft_jax.training import config as training_config
+from deft_jax.training import build as training_build
+from deft_jax.training.config import parse_training
 
 # ---- configs ----
 
@@ -90,8 +91,8 @@ def is_one_line(text):
 
 def checked(config):
     """What a run does with its configuration before anything compiles."""
-    built = training_config.build(config)
-    training_config._check_evals(config.get("periodic_metrics") or {}, built.source)
+    built = training_build.build(config)
+    training_build.check_metrics(parse_training(config), built.source)
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -110,7 +111,7 @@ def test_a_damaged_config_is_refused_in_one_line_or_taken(seed):
 
 @pytest.mark.parametrize("garbage", GARBAGE, ids=lambda value: type(value).__name__)
 def test_what_is_no_config_is_refused(garbage):
-    assert is_one_line(refusal(lambda: training_config.build(garbage), "") or "")
+    assert is_one_line(refusal(lambda: training_build.build(garbage), "") or "")
 
 
 def test_what_is_not_damaged_is_taken():

@@ -23,7 +23,7 @@ import numpy as np
 from deft_jax import data
 from deft_jax.data.factors import from_index
 from deft_jax.data.source import Source
-from deft_jax.training import config as training_config
+from deft_jax.training import build as training_build
 
 _cache = os.environ.get("JAX_COMPILATION_CACHE_DIR")
 if not _cache:
@@ -144,7 +144,7 @@ def config(**changes):
 
 def experiment(**changes):
     """The experiment of `config(**changes)`."""
-    return training_config.build(config(**changes))
+    return training_build.build(config(**changes))
 
 
 def fingerprint(tree):

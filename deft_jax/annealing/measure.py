@@ -14,24 +14,24 @@ DEFT's stages. The workdir receives config.json, freezing.json with all results,
 betas.json, which training takes by --config.stages.betas=@DIR/betas.json.
 """
 
+import dataclasses
 import json
 import pathlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import jax
 
 from deft_jax import data
 from deft_jax.annealing import freezing_points
 from deft_jax.annealing import stages as annealing_stages
+from deft_jax.annealing.config import INSTRUMENTS, AnnealingConfig, BetasConfig, parse_annealing
 from deft_jax.annealing.freezing_points import Point
-from deft_jax.annealing.instrument import check_fields, without
 from deft_jax.annealing.spectrum import SpectrumInstrument
 from deft_jax.annealing.trials import TrialsInstrument
 from deft_jax.annealing.whole_set import WholeSetInstrument
 from deft_jax.data.description import SAMPLE, check_unchanged, keep
 from deft_jax.evaluation import encoder
-from deft_jax.runtime import options
 from deft_jax.runtime.config_file import save_or_check_config
 from deft_jax.runtime.errors import CannotWrite
 from deft_jax.runtime.files import read_object, to_jsonable, write_atomically
@@ -40,11 +40,6 @@ from deft_jax.runtime.locks import lock_workdir
 from deft_jax.runtime.paths import local_path
 from deft_jax.runtime.progress import warn
 from deft_jax.training import session
-
-INSTRUMENTS = ("spectrum", "trials", "whole")
-
-
-_FIELDS = ("seed", "data", "instruments", "spectrum", "trials", "whole", "betas")
 
 
 @pinned()
@@ -55,46 +50,30 @@ def run(config, workdir: str | pathlib.Path, devices=None) -> dict:
     devices: for the trials and the whole set; all local ones unless given.
     Raises ValueError in one line where the configuration does not fit, before anything is trained.
     """
-    config = config.to_dict() if hasattr(config, "to_dict") else config
-    options.check_section("the configuration", config)
+    config = parse_annealing(config)
     workdir = local_path(workdir, "--workdir")
-    missing = [field for field in _FIELDS if field not in config]
-    if missing:
-        raise ValueError(f"the configuration lacks {', '.join(missing)}; it needs {', '.join(_FIELDS)}")
-    options.check_count("seed", config["seed"], least=0)
-    options.check_type("instruments", config["instruments"], Sequence[str])
-    instruments = tuple(config["instruments"])
-    for name in instruments:
-        options.choose(dict.fromkeys(INSTRUMENTS), name, "instrument")
-    if not instruments:
-        raise ValueError(f"instruments is empty; choose from {', '.join(INSTRUMENTS)}")
-    check_fields("data", config["data"], "name")
-    check_fields("betas", config["betas"], "source")
-    options.check(annealing_stages.stage_betas, without(config["betas"], "source"), "betas", ("points",))
-    options.choose(dict.fromkeys(INSTRUMENTS), config["betas"]["source"], "betas.source")
-    if config["betas"]["source"] not in instruments:
-        raise ValueError(f"betas.source is {config['betas']['source']!r}, but the instruments are {instruments}")
-    config = dict(config) | {"data": data.with_absolute_paths(config["data"])}
-    source = data.get(config["data"]["name"], **without(config["data"], "name"))
+    given = data.with_absolute_paths(config.data.name, config.data.options)
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, options=given))
+    source = data.get(config.data.name, only=config.data.only, **config.data.options)
     check_unchanged(source, workdir)
     read_object(workdir / "freezing.json")  # refused now if it is damaged
     # How points become betas may change: nothing is measured by it.
-    free = ("betas", *session.moved_paths(workdir, config, source))
-    runs = [_INSTRUMENTS[name](config, source) for name in INSTRUMENTS if name in instruments]
+    free = ("betas", *session.moved_paths(workdir, config.data, source))
+    runs = [_INSTRUMENTS[name](config, source) for name in INSTRUMENTS if name in config.instruments]
     with lock_workdir(workdir):
-        save_or_check_config(workdir, config, free)
-        keep(source, workdir, encoder.draw_factors(source, SAMPLE, config["seed"]))
+        save_or_check_config(workdir, config.to_mapping(), free)
+        keep(source, workdir, encoder.draw_factors(source, SAMPLE, config.seed))
         for remark in source.remarks:
             print(f"data: {remark}")
         return _measure(config, source, runs, workdir, devices)
 
 
-def _measure(config, source, runs, workdir: pathlib.Path, devices) -> dict:
+def _measure(config: AnnealingConfig, source, runs, workdir: pathlib.Path, devices) -> dict:
     """Runs the instruments in a workdir that is this process's own."""
     # What an earlier call has measured stays until this one has measured it anew.
     results = (read_object(workdir / "freezing.json") or {}) | {
         "factor_names": source.factor_names,
-        "seed": config["seed"],
+        "seed": config.seed,
         "devices": [device.device_kind for device in devices or jax.local_devices()],
         "versions": {"jax": jax.__version__},
     }
@@ -110,7 +89,7 @@ def _measure(config, source, runs, workdir: pathlib.Path, devices) -> dict:
             raise
         except Exception as error:
             warn(f"the figure of {instrument.name} failed and is left out ({type(error).__name__}: {error})")
-    _write_betas(config["betas"], results, workdir)
+    _write_betas(config.betas, results, workdir)
     return to_jsonable(results)
 
 
@@ -127,9 +106,9 @@ def order_line(points: Mapping[str, Point | None]) -> str:
 _INSTRUMENTS = {"spectrum": SpectrumInstrument, "trials": TrialsInstrument, "whole": WholeSetInstrument}
 
 
-def _write_betas(section: Mapping, results: Mapping, workdir: pathlib.Path) -> None:
+def _write_betas(config: BetasConfig, results: Mapping, workdir: pathlib.Path) -> None:
     """betas.json from the chosen instrument, betas_NAME.json from each, and the lines that say so."""
-    rule = without(section, "source")
+    rule = {"last": config.last, "separation": config.separation, "max_stages": config.max_stages}
     for name in INSTRUMENTS:
         if name not in results:
             continue
@@ -141,7 +120,7 @@ def _write_betas(section: Mapping, results: Mapping, workdir: pathlib.Path) -> N
             made = {"source": name} | annealing_stages.stage_betas(seen, **rule)
         except ValueError as error:
             print(f"no betas from {name}: {error}")
-            if name == section["source"]:
+            if name == config.source:
                 raise
             continue
         frozen = [Point(**point) for point in results[name].get("latents", [])] or list(points.values())
@@ -149,12 +128,12 @@ def _write_betas(section: Mapping, results: Mapping, workdir: pathlib.Path) -> N
         made |= {"groups": groups, "latents": sum(groups), "points": seen, "rule": rule}
         text = json.dumps(to_jsonable(made), indent=2) + "\n"
         write_atomically(workdir / f"betas_{name}.json", text)
-        if name == section["source"]:
+        if name == config.source:
             write_atomically(workdir / "betas.json", text)
         pairs = zip(made["betas"], made["stages"], strict=True)
         stages = "; ".join(f"{beta:.3g}: {', '.join(names)}" for beta, names in pairs)
         print(f"{'':<21}betas  {stages}")
         print(f"{'':<20}groups  {', '.join(map(str, groups))}")
     found = f"@{workdir / 'betas.json'}"
-    print(f"\n{found[1:]} (from {section['source']}): train with --config.stages.betas={found}")
+    print(f"\n{found[1:]} (from {config.source}): train with --config.stages.betas={found}")
     print(f"and with as many latents as froze by --config.model.groups={found} --config.model.latents={found}")

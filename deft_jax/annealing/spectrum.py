@@ -37,11 +37,11 @@ import numpy as np
 from scipy.sparse.linalg import LinearOperator, eigsh
 
 from deft_jax.annealing import freezing_points
+from deft_jax.annealing.config import AnnealingConfig
 from deft_jax.annealing.freezing_points import Point
-from deft_jax.annealing.instrument import check_fields, point_dict, without
+from deft_jax.annealing.instrument import point_dict
 from deft_jax.data import factors
 from deft_jax.data.source import Source
-from deft_jax.runtime import options
 from deft_jax.runtime.jax_settings import pinned
 
 _DENSE = 1024  # up to this size a matrix is decomposed whole
@@ -194,27 +194,21 @@ class SpectrumInstrument:
 
     name = "spectrum"
 
-    def __init__(self, config, source: Source):
-        self.source, self.config, self.seed = source, config["spectrum"], config["seed"]
-        given = ("source", "seed")
-        check_fields("spectrum", self.config, "share")
-        options.check(freezing_spectrum, without(self.config, "share"), "spectrum", given)
-        options.check_type("spectrum.share", self.config["share"], float)
-        if not 0 < self.config["share"] <= 1:
-            raise ValueError(f"spectrum.share must be above 0 and at most 1, got {self.config['share']}")
-        if self.config.get("num_modes", 1) < 1 or self.config.get("num_samples", 2) < 2:
-            raise ValueError("spectrum needs num_modes >= 1 and num_samples >= 2")
+    def __init__(self, config: AnnealingConfig, source: Source):
+        self.source, self.config, self.seed = source, config.spectrum, config.seed
 
     def measure(self, workdir, devices) -> dict:
-        found = freezing_spectrum(self.source, seed=self.seed, **without(self.config, "share"))
-        modes = factor_points(found, self.source.factor_names, self.config["share"])
+        found = freezing_spectrum(
+            self.source, seed=self.seed, num_modes=self.config.num_modes, num_samples=self.config.num_samples
+        )
+        modes = factor_points(found, self.source.factor_names, self.config.share)
         lowest = Point(float(found.eigenvalues[-1]), freezing_points.BELOW)
         points = {
             name: lowest if mode is None else Point(float(found.eigenvalues[mode])) for name, mode in modes.items()
         }
         return found._asdict() | {
             "modes": modes,
-            "share": self.config["share"],
+            "share": self.config.share,
             "points": {name: point_dict(point) for name, point in points.items()},
         }
 

@@ -4,21 +4,18 @@ import csv
 import io
 import math
 import time
-from collections.abc import Sequence
 
 import numpy as np
 
 from deft_jax.annealing import freezing_points, trial_program
+from deft_jax.annealing.config import SPEEDS, AnnealingConfig
 from deft_jax.annealing.freezing_points import Point
-from deft_jax.annealing.instrument import check_fields, check_reading, point_dict, resolve_beta_max, without
+from deft_jax.annealing.instrument import point_dict, resolve_beta_max
 from deft_jax.data.source import Source
-from deft_jax.runtime import options
 from deft_jax.runtime.files import write_atomically
 from deft_jax.runtime.progress import Progress
 from deft_jax.runtime.signals import Signals
 from deft_jax.training.checkpoint import Checkpoints
-
-_SPEEDS = {"": 1, "_fast": 2}  # name of a sweep -> how many times the speed
 
 
 class TrialsInstrument:
@@ -26,57 +23,48 @@ class TrialsInstrument:
 
     name = "trials"
 
-    def __init__(self, config, source: Source):
-        own = ("factors", "num_trials", "threshold", "smooth", "beta_max", "beta_min", "checkpoint_every")
-        section = self.config = config["trials"]
-        check_fields("trials", section, *own)
-        options.check(trial_program.Settings, without(section, *own), "trials", ("beta_max", "beta_min"))
-        check_reading(section, "trials")
-        points = section.get("points", trial_program.Settings.points)
-        counts = {name: section[name] for name in ("checkpoint_every", "num_trials", "steps")} | {"points": points}
-        for name, count in counts.items():
-            options.check_count(f"trials.{name}", count)
-        options.check_type("trials.factors", section["factors"], Sequence[str])
-        if section["steps"] % (max(_SPEEDS.values()) * points):
-            raise ValueError(
-                f"trials.steps = {section['steps']} must be a multiple of {max(_SPEEDS.values()) * points}: "
-                f"the sweep is run at double speed too, and each has {points} points"
-            )
+    def __init__(self, config: AnnealingConfig, source: Source):
+        section = self.config = config.trials
         varying = [name for name, size in zip(source.factor_names, source.factor_sizes, strict=True) if size > 1]
-        self.names = tuple(section["factors"]) or tuple(varying)
+        self.names = tuple(section.factors) or tuple(varying)
         self.source = source
-        self.buckets = trial_program.plan(source, self.names, section["num_trials"], config["seed"])
+        self.buckets = trial_program.plan(source, self.names, section.num_trials, config.seed)
         self.bounds = trial_program.in_order(self.buckets, [bucket.bound for bucket in self.buckets]).astype(float)
         self.bases = trial_program.in_order(self.buckets, [bucket.base for bucket in self.buckets])
         top = int(self.bounds.argmax())
         beta_max = resolve_beta_max(
-            section["beta_max"], self.bounds[top], f"{self.names[self.factor_of(top)]}", "trials"
+            section.beta_max, self.bounds[top], f"{self.names[self.factor_of(top)]}", "trials"
         )
         self.settings = {
             name: trial_program.Settings(
                 beta_max=beta_max,
-                beta_min=section["beta_min"],
-                **without(section, "steps", *own),
-                steps=section["steps"] // speed,
+                beta_min=section.beta_min,
+                steps=section.steps // speed,
+                fall=section.fall,
+                latents=section.latents,
+                hidden=section.hidden,
+                batch_size=section.batch_size,
+                learning_rate=section.learning_rate,
+                points=section.points,
             )
-            for name, speed in _SPEEDS.items()
+            for name, speed in SPEEDS.items()
         }
 
     def factor_of(self, row: int) -> int:
         """Index in `names` of the factor that a row sweeps."""
-        return row // self.config["num_trials"]
+        return row // self.config.num_trials
 
     def measure(self, workdir, devices) -> dict:
-        curves = {name: self._train(workdir, name, devices) for name in _SPEEDS}
+        curves = {name: self._train(workdir, name, devices) for name in SPEEDS}
         grids = {name: settings.betas for name, settings in self.settings.items()}
         points = {
             name: [
-                freezing_points.freezing_point(grids[name], kl_E, self.config["threshold"], self.config["smooth"])
+                freezing_points.freezing_point(grids[name], kl_E, self.config.threshold, self.config.smooth)
                 for kl_E in curves[name]
             ]
-            for name in _SPEEDS
+            for name in SPEEDS
         }
-        count = self.config["num_trials"]
+        count = self.config.num_trials
         factors = {}
         for index, factor in enumerate(self.names):
             rows = slice(index * count, (index + 1) * count)
@@ -85,7 +73,7 @@ class TrialsInstrument:
         return {
             "beta_max": self.settings[""].beta_max,
             "beta_min": self.settings[""].beta_min,
-            "threshold": self.config["threshold"],
+            "threshold": self.config.threshold,
             "factors": factors,
             "points": {factor: row["median"] for factor, row in factors.items()},
             "rows": [
@@ -133,7 +121,7 @@ class TrialsInstrument:
             f"{settings.beta_min:g}" + (f", resuming at step {step}" if step else "")
         )
         state = runner.put(state)
-        every, stride = self.config["checkpoint_every"], settings.steps // settings.points
+        every, stride = self.config.checkpoint_every, settings.steps // settings.points
         try:
             with Signals() as signals:
                 while step < settings.steps:
@@ -149,7 +137,7 @@ class TrialsInstrument:
                             f"the KL of trial {bad} ({self.names[self.factor_of(bad)]}) is not finite before step "
                             f"{step}; lower trials.learning_rate"
                         )
-                    frozen = (curves[:, max(0, step // stride - 1)] >= self.config["threshold"]).mean()
+                    frozen = (curves[:, max(0, step // stride - 1)] >= self.config.threshold).mean()
                     beta = f"beta {float(settings.beta(step)):.3g}"
                     progress.update(step, [beta, f"frozen {frozen:.0%}", f"{rate:.0f} trial-steps/s"])
                     if step % every == 0 or step == settings.steps or signals.received is not None:
@@ -175,15 +163,15 @@ class TrialsInstrument:
             read = [f"{slow.beta:.6g}", slow.censored, f"{fast.beta:.6g}", fast.censored]
             writer.writerow([row, name, *fixed, f"{self.bounds[row]:.6g}", *read])
         write_atomically(workdir / "trials.csv", text.getvalue())
-        arrays = {f"betas{name}": grids[name] for name in _SPEEDS} | {f"kl{name}": curves[name] for name in _SPEEDS}
-        factor = np.repeat(np.array(self.names), self.config["num_trials"])
+        arrays = {f"betas{name}": grids[name] for name in SPEEDS} | {f"kl{name}": curves[name] for name in SPEEDS}
+        factor = np.repeat(np.array(self.names), self.config.num_trials)
         buffer = io.BytesIO()
         np.savez_compressed(buffer, factor=factor, **arrays)
         write_atomically(workdir / "curves.npz", buffer.getvalue())
 
     def table(self, result) -> str:
         lines = [
-            f"Trials, {self.config['num_trials']} a factor: beta at which the KL rises through "
+            f"Trials, {self.config.num_trials} a factor: beta at which the KL rises through "
             f"{result['threshold']:g} nat, from {result['beta_max']:.4g} to {result['beta_min']:g}",
             f"{'factor':<14}{'median':>8}{'quartiles':>15}{'95 % of median':>17}{'above':>7}{'below':>7}"
             f"{'bound':>8}{'lag':>6}{'half speed':>12}",

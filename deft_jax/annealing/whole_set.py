@@ -1,19 +1,18 @@
 """One VAE on the whole set while beta falls: freezing points without labels."""
 
+import dataclasses
 import math
 
 import numpy as np
 
 from deft_jax.annealing import freezing_points, spectrum
+from deft_jax.annealing.config import LEAST_POINTS, AnnealingConfig
 from deft_jax.annealing.freezing_points import Point
-from deft_jax.annealing.instrument import check_fields, check_reading, point_dict, resolve_beta_max, without
+from deft_jax.annealing.instrument import point_dict, resolve_beta_max
 from deft_jax.data.source import Source
-from deft_jax.runtime import options
-from deft_jax.training import config as training_config
-from deft_jax.training import session
+from deft_jax.training import build, session
+from deft_jax.training.config import ExponentialStages, ModelConfig, NamedOptions, OptimizerConfig, TrainingConfig
 from deft_jax.training.metrics_log import read_records
-
-_LEAST_POINTS = 3  # of a curve in which peaks are looked for
 
 
 class WholeSetInstrument:
@@ -21,52 +20,38 @@ class WholeSetInstrument:
 
     name = "whole"
 
-    def __init__(self, config, source: Source):
-        section = config["whole"]
-        own = ("beta_max", "beta_min", "threshold", "smooth")
-        check_fields("whole", section, *own, "model", "optimizer")
-        check_fields("whole.model", section["model"], "latents")
-        options.check_section("whole.optimizer", section["optimizer"])
-        check_reading(section, "whole")
+    def __init__(self, config: AnnealingConfig, source: Source):
+        section = config.whole
         self.source, self.config = source, section
-        options.check_section("whole.evaluation", section.get("evaluation"))
-        for field, count in (("total_steps", section.get("total_steps")),
-                             ("evaluation.every", section["evaluation"].get("every"))):
-            options.check_count(f"whole.{field}", count)
-        most = max(1, (section["total_steps"] - 1) // (_LEAST_POINTS - 1))
-        if section["evaluation"]["every"] > most or section["total_steps"] < _LEAST_POINTS:
-            raise ValueError(f"whole.evaluation.every must be at most {most} for the {_LEAST_POINTS} evaluations that "
-                             f"freezing points are read from, got {section['evaluation']['every']} of "
-                             f"whole.total_steps = {section['total_steps']}")
-        top = spectrum.freezing_spectrum(source, seed=config["seed"], num_modes=1).eigenvalues[0]
-        beta_max = resolve_beta_max(section["beta_max"], float(top), "the whole set", "whole")
-        if not 0 < section["beta_min"] < beta_max:
-            raise ValueError(f"whole.beta_min must lie between 0 and {beta_max:.4g}, got {section['beta_min']}")
-        model = dict(section["model"])
-        self.run_config = {
-            "seed": config["seed"],
-            "data": dict(config["data"]),
-            "objective": {"name": "beta_vae"},
-            **without(section, *own),
-            "model": model | {"groups": (model["latents"],), "calibrate": False},
-            # start exp(-rate t / T): the logarithm of beta falls at one speed
-            "stages": {
-                "rule": "exponential",
-                "start": beta_max,
-                "end": 0.0,
-                "rate": math.log(beta_max / section["beta_min"]),
-                "thresholds": (),
-            },
-            "optimizer": {"gamma": 1.0, **section["optimizer"]},
-        }
-        training_config.build(self.run_config)
+        top = spectrum.freezing_spectrum(source, seed=config.seed, num_modes=1).eigenvalues[0]
+        beta_max = resolve_beta_max(section.beta_max, float(top), "the whole set", "whole")
+        if section.beta_min >= beta_max:
+            raise ValueError(f"whole.beta_min must lie between 0 and {beta_max:.4g}, got {section.beta_min}")
+        # start exp(-rate t / T): the logarithm of beta falls at one speed
+        stages = ExponentialStages(
+            rule="exponential", start=beta_max, end=0.0, rate=math.log(beta_max / section.beta_min), thresholds=()
+        )
+        self.run_config = TrainingConfig(
+            seed=config.seed,
+            batch_size=section.batch_size,
+            total_steps=section.total_steps,
+            data=config.data,
+            model=ModelConfig(**dataclasses.asdict(section.model), groups=(section.model.latents,)),
+            objective=NamedOptions(name="beta_vae", options={}),
+            stages=stages,
+            optimizer=OptimizerConfig(**dataclasses.asdict(section.optimizer), gamma=1.0),
+            log_every=section.log_every,
+            evaluation=section.evaluation,
+            checkpoints=section.checkpoints,
+        )
+        build.build(self.run_config, source)
 
     def measure(self, workdir, devices) -> dict:
         directory = workdir / "whole"
         session.run(self.run_config, directory, devices, remarks=False)  # a run that is finished stays as it is
         records = [record for record in read_records(directory / "metrics.jsonl") if record["kind"] == "eval"]
-        if len(records) < _LEAST_POINTS:
-            raise ValueError(f"{directory} holds {len(records)} evaluations that worked, {_LEAST_POINTS} are needed")
+        if len(records) < LEAST_POINTS:
+            raise ValueError(f"{directory} holds {len(records)} evaluations that worked, {LEAST_POINTS} are needed")
         history = {
             name: np.array([record[name] for record in records])
             for name in (
@@ -79,15 +64,15 @@ class WholeSetInstrument:
                 "factor_information",
             )
         }
-        betas, rule = history["beta"], (self.config["threshold"], self.config["smooth"])
+        betas, rule = history["beta"], (self.config.threshold, self.config.smooth)
         latents = [freezing_points.freezing_point(betas, kl_E, *rule) for kl_E in history["kl_per_latent"].T]
         factors = [freezing_points.freezing_point(betas, told_E, *rule) for told_E in history["factor_information"].T]
-        peaks = freezing_points.peaks(betas, history["mutual_information"], self.config["smooth"])
+        peaks = freezing_points.peaks(betas, history["mutual_information"], self.config.smooth)
         names = self.source.ground_truth_names
         return {
-            "beta_max": self.run_config["stages"]["start"],
-            "beta_min": self.config["beta_min"],
-            "threshold": self.config["threshold"],
+            "beta_max": self.run_config.stages.start,
+            "beta_min": self.config.beta_min,
+            "threshold": self.config.threshold,
             "latents": [point_dict(point) for point in latents],
             "peaks": [peak._asdict() for peak in peaks],
             "points": {name: point_dict(point) for name, point in zip(names, factors, strict=True)},
@@ -113,7 +98,7 @@ class WholeSetInstrument:
         from deft_jax.evaluation import plots as evaluation_plots
 
         history = result["history"]
-        rate = freezing_points.information_rate(history["beta"], history["mutual_information"], self.config["smooth"])
+        rate = freezing_points.information_rate(history["beta"], history["mutual_information"], self.config.smooth)
         figure = plots.whole_set(
             history, rate, [peak["beta"] for peak in result["peaks"]], self.source.ground_truth_names
         )

@@ -5,9 +5,9 @@ import inspect
 import os
 import re
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from deft_jax.runtime import options, plugins
+from deft_jax.runtime import options, plugins, validation
 from deft_jax.runtime.jax_settings import pinned
 from deft_jax.runtime.paths import local_path
 
@@ -29,8 +29,13 @@ SOURCES = {
 }
 
 
-def _function(name):
-    """The function that makes the set of this name."""
+def function_of(name: str) -> Callable:
+    """The function that makes the set of this name, with or without factors to hold in parentheses.
+
+    Raises:
+      ValueError: the name is unknown; the line lists the known ones.
+    """
+    name = _without_subset(name)
     own = plugins.load_function(name, "data set")
     if own is not None:
         return own
@@ -46,7 +51,7 @@ def option_types() -> dict[str, type]:
     """
     types = {}
     for name in SOURCES:
-        for option, parameter in inspect.signature(_function(name)).parameters.items():
+        for option, parameter in inspect.signature(function_of(name)).parameters.items():
             if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
                 types.setdefault(option, _flag_type(parameter))
     return types
@@ -65,7 +70,7 @@ def _flag_type(parameter) -> type:
 
 def path_options(name: str) -> tuple[str, ...]:
     """The options of a set that are paths: those annotated with os.PathLike."""
-    parameters = inspect.signature(_function(_without_subset(name))).parameters
+    parameters = inspect.signature(function_of(name)).parameters
     return tuple(option for option, parameter in parameters.items() if _is_path(parameter.annotation))
 
 
@@ -77,14 +82,18 @@ def _is_path(annotation) -> bool:
     return annotation is os.PathLike or any(map(_is_path, typing.get_args(annotation)))
 
 
-def with_absolute_paths(section: Mapping) -> dict:
-    """A section `data` of a configuration with its paths absolute and ~ expanded.
+def with_absolute_paths(name: str, given: Mapping) -> dict:
+    """The options of a data set with their paths absolute and ~ expanded.
+
+    Args:
+      name: of the set, as for `get`.
+      given: option -> value.
 
     Raises:
       ValueError: the set is unknown, or a path is not on a local file system.
     """
-    made = dict(section)
-    for option in path_options(section["name"]):
+    made = dict(given)
+    for option in path_options(name):
         if isinstance(made.get(option), str | os.PathLike):
             made[option] = os.path.abspath(local_path(made[option], f"data.{option}"))
     return made
@@ -118,7 +127,7 @@ def get(name, *, only=None, **kw):
             raise ValueError(f"cannot read {item!r} in the data set {name!r}; write FACTOR=VALUE")
         only[factor] = value
     given = {option: value for option, value in kw.items() if value is not None}
-    source = options.call(_function(found[1].strip()), given, "data")
+    source = function_of(found[1])(**validation.options_of(function_of(found[1]), given, "data"))
     if not only:
         return source
     from deft_jax.data import subset

@@ -112,6 +112,11 @@ def information(posterior: Posterior, num_images: int, seed: int, num_samples: i
     return jax.tree.map(np.asarray, _information(some, jax.random.key(seed), num_images))
 
 
+def takes_samples(name: str) -> bool:
+    """Whether the metric of this name is computed of one sample of codes and factors."""
+    return metrics.kind(name) in ("samples", "posteriors")
+
+
 def check_metric(name: str, source: Source) -> None:
     """Raises ValueError in one line where the metric of this name cannot be computed on this source."""
     takes = metrics.kind(name)

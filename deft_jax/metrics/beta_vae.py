@@ -1,20 +1,25 @@
 """The beta-VAE metric: a linear classifier of the factor that a pair of images shares. Higgins et al. 2017."""
 
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
 import numpy as np
+from pydantic import Field
 
 from deft_jax.metrics import inputs
+from deft_jax.runtime.validation import Count, NonNegativeInt
 
 
 def beta_vae(
-    encode,
-    factor_sizes,
-    num_train=10_000,
-    num_eval=5_000,
-    batch_size=64,
-    seed=0,
-    chunk=10_000,
+    encode: Callable[[np.ndarray], np.ndarray],
+    factor_sizes: Sequence[int],
+    num_train: Annotated[Count, Field(ge=2)] = 10_000,
+    num_eval: Count = 5_000,
+    batch_size: Count = 64,
+    seed: NonNegativeInt = 0,
+    chunk: Annotated[Count, Field(ge=2)] = 10_000,
     progress: inputs.Progress | None = None,
-) -> dict:
+) -> dict[str, Any]:
     """How often a linear classifier tells which factor pairs of images have in common.
 
     Higgins et al. 2017 (ICLR, 'beta-VAE: Learning basic visual concepts with a constrained variational

@@ -5,25 +5,28 @@ The paper: 'A Framework for the Quantitative Evaluation of Disentangled Represen
 
 import concurrent.futures
 import os
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
 
 from deft_jax.metrics import inputs
+from deft_jax.runtime.validation import Count, NonNegativeInt, Positive
 
 
 def dci(
-    codes,
-    factors,
-    model="trees",
-    num_train=None,
-    seed=0,
-    continuous=None,
-    num_workers=None,
-    logistic_c=1.0,
-    lasso_alpha=0.02,
-    groups=None,
-    progress=None,
-):
+    codes: np.ndarray,
+    factors: np.ndarray,
+    model: Literal["trees", "linear"] = "trees",
+    num_train: Count | None = None,
+    seed: NonNegativeInt = 0,
+    continuous: Sequence[bool] | bool | None = None,
+    num_workers: Count | None = None,
+    logistic_c: Positive = 1.0,
+    lasso_alpha: Positive = 0.02,
+    groups: np.ndarray | None = None,
+    progress: inputs.Progress | None = None,
+) -> dict[str, Any]:
     """How far the prediction of each factor rests on one latent, and each latent serves one factor.
 
     One predictor per factor sees all latents. With its importances R[d, f] >= 0 of the latents,

@@ -2,26 +2,29 @@
 
 import concurrent.futures
 import os
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from deft_jax.metrics import inputs
+from deft_jax.runtime.validation import Count, NonNegativeInt
 
 _DEPTHS = (1, 2, 3, 4, 8, 10, 12, 14, 16, 18, 20, 32)
 
 
 def dci_es(
-    codes,
-    factors,
-    depths=_DEPTHS,
-    num_trees: int = 100,
-    num_train=None,
-    seed: int = 0,
-    continuous=None,
-    num_workers=None,
-    groups=None,
-    progress=None,
-) -> dict:
+    codes: np.ndarray,
+    factors: np.ndarray,
+    depths: Sequence[int] = _DEPTHS,
+    num_trees: Count = 100,
+    num_train: Count | None = None,
+    seed: NonNegativeInt = 0,
+    continuous: Sequence[bool] | bool | None = None,
+    num_workers: Count | None = None,
+    groups: np.ndarray | None = None,
+    progress: inputs.Progress | None = None,
+) -> dict[str, Any]:
     """How little capacity a probe needs to read a factor from the latents, and how many latents there are per factor.
 
     Probes of capacities c_1 < ... < c_T have the losses l_1, ..., l_T on test images; m_t = min(l_1, ..., l_t), and b

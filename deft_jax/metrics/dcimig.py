@@ -1,11 +1,20 @@
 """DCIMIG, Sepliarskaia et al. 2019 (arXiv 1910.05587), the mutual information gap of latents, credited to factors."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from deft_jax.metrics import binned, mutual_information
+from deft_jax.runtime.validation import Count
 
 
-def dcimig(codes, factors, num_bins: int = 20, continuous=None) -> dict:
+def dcimig(
+    codes: np.ndarray,
+    factors: np.ndarray,
+    num_bins: Count = 20,
+    continuous: Sequence[bool] | bool | None = None,
+) -> dict[str, Any]:
     """How much of the factors sits in latents that hold nothing of another factor.
 
     Each latent d has the gap G[d] = I(z_d; v_(1)) - I(z_d; v_(2)) between the two factors that it knows best, and

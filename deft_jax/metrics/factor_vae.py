@@ -1,22 +1,27 @@
 """The FactorVAE metric: a majority vote on the factor that was held fixed. Kim and Mnih 2018 (arXiv 1802.05983)."""
 
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
 import numpy as np
+from pydantic import Field
 
 from deft_jax.metrics import inputs
+from deft_jax.runtime.validation import Count, NonNegative, NonNegativeInt
 
 
 def factor_vae(
-    encode,
-    factor_sizes,
-    num_variance=10_000,
-    num_train=10_000,
-    num_eval=5_000,
-    batch_size=64,
-    variance_threshold=0.05,
-    seed=0,
-    chunk=10_000,
+    encode: Callable[[np.ndarray], np.ndarray],
+    factor_sizes: Sequence[int],
+    num_variance: Annotated[Count, Field(ge=2)] = 10_000,
+    num_train: Count = 10_000,
+    num_eval: Count = 5_000,
+    batch_size: Annotated[Count, Field(ge=2)] = 64,
+    variance_threshold: NonNegative = 0.05,
+    seed: NonNegativeInt = 0,
+    chunk: Count = 10_000,
     progress: inputs.Progress | None = None,
-) -> dict:
+) -> dict[str, Any]:
     """How often the latent that varies least tells which factor was held fixed.
 
     Kim and Mnih 2018, section 4. One vote: hold a random factor k at a random value, draw all others, encode

@@ -1,11 +1,13 @@
 """Total correlation of codes if they were Gaussian, and its Wasserstein kin. Locatello et al. 2019 (1811.12359)."""
 
+from typing import Any
+
 import numpy as np
 
 from deft_jax.metrics import inputs
 
 
-def gaussian_total_correlation(codes):
+def gaussian_total_correlation(codes: np.ndarray) -> dict[str, Any]:
     """How far the latents are from independent, judged by their covariance alone.
 
     With S the covariance of the codes over the sample (ddof = 1), as in disentanglement_lib:

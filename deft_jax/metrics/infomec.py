@@ -2,10 +2,13 @@
 
 import warnings
 from collections.abc import Sequence
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import Field
 
 from deft_jax.metrics import inputs, mutual_information
+from deft_jax.runtime.validation import Count, NonNegative, NonNegativeInt
 
 # Samples x latents x factors up to which nearest neighbours take a minute or so on one core.
 _MOST_FOR_NEIGHBOURS = 4_000_000
@@ -15,12 +18,12 @@ def infomec(
     codes: np.ndarray,
     factors: np.ndarray,
     continuous: Sequence[bool] | bool | None = None,
-    estimator: str | None = None,
-    num_bins: int = 20,
-    num_neighbors: int = 10,
-    inactive: float = 0.05,
-    seed: int = 0,
-) -> dict:
+    estimator: Literal["binned", "knn", "discrete"] | None = None,
+    num_bins: Count = 20,
+    num_neighbors: Count = 10,
+    inactive: Annotated[NonNegative, Field(lt=1)] = 0.05,
+    seed: NonNegativeInt = 0,
+) -> dict[str, Any]:
     """Modularity and compactness of the mutual information, and how much of each factor is read off linearly.
 
     M[d, f] = I(z_d; v_f) / H(v_f), over the active latents d, those whose range in the sample is more than

@@ -1,19 +1,22 @@
 """Interventional robustness score (IRS), Suter et al. 2019 (ICML; arXiv 1811.00007)."""
 
 from collections.abc import Sequence
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field
 
 from deft_jax.metrics import inputs, mutual_information
+from deft_jax.runtime.validation import Count, NonNegative
 
 
 def irs(
     codes: np.ndarray,
     factors: np.ndarray,
-    difference_quantile: float = 0.99,
-    num_bins: int = 10,
+    difference_quantile: Annotated[NonNegative, Field(le=1)] = 0.99,
+    num_bins: Count = 10,
     continuous: Sequence[bool] | bool | None = None,
-) -> dict:
+) -> dict[str, Any]:
     """How little a latent moves when one factor is held and the others change.
 
     For latent d and factor f, with the factor cut into bins g:

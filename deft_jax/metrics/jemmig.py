@@ -1,11 +1,20 @@
 """Joint entropy minus mutual information gap (JEMMIG), Do and Tran 2020 (arXiv 1908.09961)."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from deft_jax.metrics import binned, mutual_information
+from deft_jax.runtime.validation import Count
 
 
-def jemmig(codes, factors, num_bins: int = 20, continuous=None) -> dict:
+def jemmig(
+    codes: np.ndarray,
+    factors: np.ndarray,
+    num_bins: Count = 20,
+    continuous: Sequence[bool] | bool | None = None,
+) -> dict[str, Any]:
     """Whether a factor sits in one latent, and that latent holds nothing else.
 
       JEMMIG(f) = H(z_(1), v_f) - I(z_(1); v_f) + I(z_(2); v_f),    0 <= JEMMIG(f) <= H(v_f) + log(num_bins),

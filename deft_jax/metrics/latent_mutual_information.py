@@ -1,11 +1,14 @@
 """Mean mutual information between pairs of latents, Locatello et al. 2019 (arXiv 1811.12359)."""
 
+from typing import Any
+
 import numpy as np
 
 from deft_jax.metrics import inputs, mutual_information
+from deft_jax.runtime.validation import Count
 
 
-def latent_mutual_information(codes, num_bins: int = 20) -> dict:
+def latent_mutual_information(codes: np.ndarray, num_bins: Count = 20) -> dict[str, Any]:
     """How far pairs of latents are from independent, whatever the form of their dependence.
 
       mean over pairs d != e of I(z_d; z_e),

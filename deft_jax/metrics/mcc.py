@@ -1,11 +1,19 @@
 """Mean correlation coefficient (MCC) of matched latents and factors, Hyvarinen and Morioka 2016 (arXiv 1605.06336)."""
 
+from collections.abc import Sequence
+from typing import Any, Literal
+
 import numpy as np
 
 from deft_jax.metrics import inputs
 
 
-def mcc(codes, factors, correlation: str = "pearson", continuous=None) -> dict:
+def mcc(
+    codes: np.ndarray,
+    factors: np.ndarray,
+    correlation: Literal["pearson", "spearman"] = "pearson",
+    continuous: Sequence[bool] | bool | None = None,
+) -> dict[str, Any]:
     """How closely each factor follows a latent of its own: the usual score of identifiability up to permutation.
 
       MCC = (1 / F) max over one-to-one matchings d(f) of sum over f of |corr(z_d(f), v_f)|,

@@ -1,15 +1,20 @@
 """Mutual information gap (MIG), Chen et al. 2018 (arXiv 1802.04942), eq. 6."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from deft_jax.metrics import inputs, mutual_information
+from deft_jax.runtime.validation import Count
 
 
 def mig(
-    codes: np.ndarray, factors: np.ndarray, num_bins: int = 20, continuous: Sequence[bool] | bool | None = None
-) -> dict:
+    codes: np.ndarray,
+    factors: np.ndarray,
+    num_bins: Count = 20,
+    continuous: Sequence[bool] | bool | None = None,
+) -> dict[str, Any]:
     """How much more the best latent knows of a factor than the second best, as a share of its entropy.
 
     MIG = mean over f of (I(z_(1); v_f) - I(z_(2); v_f)) / H(v_f), where (1) and (2) are the two latents with

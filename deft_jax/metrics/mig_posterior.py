@@ -1,10 +1,12 @@
 """MIG of posteriors, as its authors compute it: Chen et al. 2018 (arXiv 1802.04942), section 4.1 and their code."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from deft_jax.metrics import inputs, mutual_information
+from deft_jax.runtime.validation import Count
 
 _REACH = 8  # standard deviations beyond which a posterior is zero
 _MOST_POINTS = 1 << 14
@@ -17,9 +19,9 @@ def mig_posterior(
     factors: np.ndarray,
     logvar: np.ndarray,
     average_over: Sequence[int] | None = None,
-    num_bins: int = 20,
+    num_bins: Count = 20,
     continuous: Sequence[bool] | bool | None = None,
-) -> dict:
+) -> dict[str, Any]:
     """MIG with the mutual information of z ~ q(z|x) and the factors, without bins.
 
     `mig` cuts posterior means into 20 bins, as disentanglement_lib does; how precise an encoder is, its logvar, does

@@ -1,17 +1,21 @@
 """MIG-sup, the mutual information gap of a latent, Li et al. 2020 (arXiv 2002.10549)."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from deft_jax.metrics import binned, inputs, mutual_information
+from deft_jax.runtime.validation import Count, NonNegative
 
 
 def mig_sup(
-    codes,
-    factors,
-    num_bins: int = 20,
-    min_variance: float = 0.0,
-    continuous=None,
-) -> dict:
+    codes: np.ndarray,
+    factors: np.ndarray,
+    num_bins: Count = 20,
+    min_variance: NonNegative = 0.0,
+    continuous: Sequence[bool] | bool | None = None,
+) -> dict[str, Any]:
     """How much more a latent knows of its best factor than of its second best, each as a share of the factor's entropy.
 
     The supplement of MIG: MIG asks whether a factor sits in one latent, MIG-sup whether a latent holds one factor.

@@ -1,22 +1,24 @@
 """Modularity and explicitness, Ridgeway & Mozer 2018 (arXiv 1802.05312), section 3."""
 
 from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
 
 from deft_jax.metrics import inputs, mutual_information
+from deft_jax.runtime.validation import Count, NonNegativeInt
 
 
 def modularity_explicitness(
     codes: np.ndarray,
     factors: np.ndarray,
-    num_bins: int = 20,
-    num_train: int | None = None,
-    seed: int = 0,
-    probabilities: str = "normalised",
+    num_bins: Count = 20,
+    num_train: Count | None = None,
+    seed: NonNegativeInt = 0,
+    probabilities: Literal["normalised", "separate"] = "normalised",
     groups: np.ndarray | None = None,
     continuous: Sequence[bool] | bool | None = None,
-) -> dict:
+) -> dict[str, Any]:
     """Whether each latent knows one factor only, and whether the values of a factor can be read off linearly.
 
     Modularity of latent d = 1 - (sum over f of I[d, f]^2 - m^2) / (m^2 (F - 1)), with I the mutual information of

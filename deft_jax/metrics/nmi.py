@@ -1,15 +1,20 @@
 """Normalised mutual information of latents and factors, and its two highest values per factor: NMI1, NMI2."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from deft_jax.metrics import inputs, mutual_information
+from deft_jax.runtime.validation import Count
 
 
 def nmi(
-    codes: np.ndarray, factors: np.ndarray, num_bins: int = 20, continuous: Sequence[bool] | bool | None = None
-) -> dict:
+    codes: np.ndarray,
+    factors: np.ndarray,
+    num_bins: Count = 20,
+    continuous: Sequence[bool] | bool | None = None,
+) -> dict[str, Any]:
     """Which latent knows which factor, and how far that knowledge has spread.
 
     I(z_d; v_f) / H(v_f) is the share of factor f that latent d knows. NMI1, the highest value of a factor,

@@ -3,12 +3,23 @@
 As in Zimmermann et al. 2021 (arXiv 2102.08850) and von Kuegelgen et al. 2021 (arXiv 2106.04619).
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from deft_jax.metrics import inputs
+from deft_jax.runtime.validation import Count, NonNegativeInt
 
 
-def r2(codes, factors, num_train=None, seed: int = 0, continuous=None, groups=None) -> dict:
+def r2(
+    codes: np.ndarray,
+    factors: np.ndarray,
+    num_train: Count | None = None,
+    seed: NonNegativeInt = 0,
+    continuous: Sequence[bool] | bool | None = None,
+    groups: np.ndarray | None = None,
+) -> dict[str, Any]:
     """How much of each factor a linear map of all latents explains, on images that it was not fitted to.
 
       R^2(f) = 1 - sum over n of (v_nf - p_f(z_n))^2 / sum over n of (v_nf - mean of v_f)^2    over the test part,

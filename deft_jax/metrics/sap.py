@@ -1,11 +1,23 @@
 """Separated attribute predictability (SAP), Kumar et al. 2018 (arXiv 1711.00848), section 3."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from deft_jax.metrics import inputs, mutual_information
+from deft_jax.runtime.validation import Count, NonNegativeInt
 
 
-def sap(codes, factors, continuous=None, num_train=None, seed=0, groups=None, progress=None):
+def sap(
+    codes: np.ndarray,
+    factors: np.ndarray,
+    continuous: Sequence[bool] | bool | None = None,
+    num_train: Count | None = None,
+    seed: NonNegativeInt = 0,
+    groups: np.ndarray | None = None,
+    progress: inputs.Progress | None = None,
+) -> dict[str, Any]:
     """How much better the best single latent predicts a factor than the second best.
 
     SAP = mean over f of S[(1), f] - S[(2), f], where (1) and (2) are the latents with the highest scores of

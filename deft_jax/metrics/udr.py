@@ -1,13 +1,22 @@
 """Unsupervised disentanglement ranking (UDR), Duan et al. 2020 (ICLR; arXiv 1905.12614)."""
 
+from collections.abc import Sequence
+from typing import Any, Literal
+
 import numpy as np
 
 from deft_jax.metrics import inputs
+from deft_jax.runtime.validation import NonNegative
 
 CORRELATIONS = ("spearman", "lasso")
 
 
-def udr(codes_list, kl_list=None, correlation="spearman", kl_threshold=0.01):
+def udr(
+    codes_list: Sequence[np.ndarray],
+    kl_list: Sequence[np.ndarray] | None = None,
+    correlation: Literal["spearman", "lasso"] = "spearman",
+    kl_threshold: NonNegative = 0.01,
+) -> dict[str, Any]:
     """How well the latents of a run match those of other runs one to one, up to order and sign.
 
     Runs that disentangle agree, runs that do not each mix in their own way; so the score needs no factors. For two

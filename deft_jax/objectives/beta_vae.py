@@ -12,6 +12,7 @@ from deft_jax.objectives.base import (
     kl,
     no_params,
 )
+from deft_jax.runtime.validation import Count, NonNegative
 
 
 def beta_vae(beta: Schedule) -> Objective:
@@ -28,7 +29,7 @@ def beta_vae(beta: Schedule) -> Objective:
     return Objective(no_params, apply, rotation_safe=True)
 
 
-def annealed_vae(beta: Schedule, capacity: float = 25.0, ramp_steps: int = 100_000) -> Objective:
+def annealed_vae(beta: Schedule, capacity: NonNegative = 25.0, ramp_steps: Count = 100_000) -> Objective:
     """beta * |KL - C|, KL the mean over the batch (Burgess et al. 2018, arXiv 1804.03599, eq. 8; beta is gamma there).
 
     C rises in a line from 0 to `capacity` nats over `ramp_steps` steps and stays. The defaults are the paper's for
@@ -51,7 +52,7 @@ def annealed_vae(beta: Schedule, capacity: float = 25.0, ramp_steps: int = 100_0
     return Objective(no_params, apply, rotation_safe=True)
 
 
-def cascade_vae_c(beta: Schedule, beta_high: float = 10.0, period: int = 6000) -> Objective:
+def cascade_vae_c(beta: Schedule, beta_high: NonNegative = 10.0, period: Count = 6000) -> Objective:
     """sum_d w_d KL_d, w_d = beta once latent d is open and beta_high before (Jeong and Song 2019, arXiv 1905.09432).
 
     The continuous part of that paper, CascadeVAE-C: information cascades through the latents. As in the authors' code,

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from optax import Schedule
 
 from deft_jax.objectives.base import Objective, check_at_least_one, check_not_negative, kl, measured_kl
+from deft_jax.runtime.validation import Count, NonNegative, NonNegativeInt
 
 
 def _kl_stairs(kl_start: float, kl_target: float, increment: float, period: int, ramp_steps: int = 0) -> Schedule:
@@ -30,12 +31,12 @@ def _kl_stairs(kl_start: float, kl_target: float, increment: float, period: int,
 
 def control_vae(
     beta: Schedule,
-    kl_target: float = 18.0,
-    kl_start: float = 0.5,
-    increment: float = 0.15,
-    period: int = 5000,
-    kp: float = 0.01,
-    ki: float = 0.001,
+    kl_target: NonNegative = 18.0,
+    kl_start: NonNegative = 0.5,
+    increment: NonNegative = 0.15,
+    period: Count = 5000,
+    kp: NonNegative = 0.01,
+    ki: NonNegative = 0.001,
     beta_max: float = math.inf,
 ) -> Objective:
     """A PI controller that holds the KL at a target (Shao et al. 2020, ControlVAE, arXiv 2004.05988).
@@ -76,15 +77,15 @@ def control_vae(
 
 def dynamic_vae(
     beta: Schedule,
-    kl_target: float = 20.0,
-    kl_start: float = 0.5,
-    increment: float = 0.15,
-    period: int = 6000,
-    ramp_steps: int = 1000,
-    kp: float = 0.01,
-    ki: float = 0.005,
-    beta_start: float = 50.0,
-    window: int = 5,
+    kl_target: NonNegative = 20.0,
+    kl_start: NonNegative = 0.5,
+    increment: NonNegative = 0.15,
+    period: Count = 6000,
+    ramp_steps: NonNegativeInt = 1000,
+    kp: NonNegative = 0.01,
+    ki: NonNegative = 0.005,
+    beta_start: NonNegative = 50.0,
+    window: Count = 5,
 ) -> Objective:
     """An incremental PI controller under which the weight falls (Shao et al. 2020, DynamicVAE, arXiv 2009.06795).
 

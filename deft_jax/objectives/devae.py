@@ -7,9 +7,10 @@ from optax import Schedule
 
 from deft_jax.models.posterior import Posterior, kl_per_latent, reparameterise
 from deft_jax.objectives.base import Objective, check_not_negative, kl
+from deft_jax.runtime.validation import Count, NonNegative
 
 
-def devae(beta: Schedule, latents: int, *, betas: Sequence[float] = (10.0, 40.0)) -> Objective:
+def devae(beta: Schedule, latents: Count, *, betas: Sequence[NonNegative] = (10.0, 40.0)) -> Objective:
     """Hierarchical latent spaces under one encoder: DeVAE (Wu et al. 2023, arXiv 2303.12959).
 
     The first space is the encoder's posterior, under the pressure beta(step), 1 in the paper. Each further space k is

@@ -8,9 +8,10 @@ from optax import Schedule
 
 from deft_jax.models.posterior import Posterior
 from deft_jax.objectives.base import Objective, check_not_negative, kl, no_params
+from deft_jax.runtime.validation import NonNegative
 
 
-def dip_vae_i(beta: Schedule, lambda_od: float = 10.0, lambda_d: float | None = None) -> Objective:
+def dip_vae_i(beta: Schedule, lambda_od: NonNegative = 10.0, lambda_d: NonNegative | None = None) -> Objective:
     """beta * KL + a pull of Cov_x[mean(x)] to the identity (Kumar et al. 2018, arXiv 1711.00848, eq. 6), in nats.
 
     The pull is lambda_od * sum_{i != j} Cov_ij^2 + lambda_d * sum_i (Cov_ii - 1)^2, Cov that of the batch, divided by
@@ -20,7 +21,7 @@ def dip_vae_i(beta: Schedule, lambda_od: float = 10.0, lambda_d: float | None = 
     return _dip_vae(beta, lambda_od, 10.0 * lambda_od if lambda_d is None else lambda_d, _covariance_of_means)
 
 
-def dip_vae_ii(beta: Schedule, lambda_od: float = 10.0, lambda_d: float | None = None) -> Objective:
+def dip_vae_ii(beta: Schedule, lambda_od: NonNegative = 10.0, lambda_d: NonNegative | None = None) -> Objective:
     """As `dip_vae_i`, with the covariance of z itself: that of the means plus the mean variances (eq. 7).
 
     lambda_d: lambda_od unless given, as in disentanglement_lib's study.

@@ -1,16 +1,19 @@
 """QLAE: a quantised-latent autoencoder."""
 
 import math
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 from optax import Schedule
+from pydantic import Field
 
 from deft_jax.models.posterior import Posterior
 from deft_jax.objectives.base import Objective
+from deft_jax.runtime.validation import Count
 
 
-def qlae(beta: Schedule, latents: int, *, num_values: int = 10) -> Objective:
+def qlae(beta: Schedule, latents: Count, *, num_values: Annotated[Count, Field(ge=2)] = 10) -> Objective:
     """A quantised-latent autoencoder: QLAE (Hsu et al. 2023, arXiv 2305.18378).
 
     Each latent has its own codebook of scalars. The encoder's mean is replaced by the nearest of them, the gradient

@@ -1,6 +1,7 @@
 """Objectives by name."""
 
 import inspect
+from collections.abc import Callable
 
 from optax import Schedule
 
@@ -11,7 +12,7 @@ from deft_jax.objectives.devae import devae
 from deft_jax.objectives.dip_vae import dip_vae_i, dip_vae_ii
 from deft_jax.objectives.qlae import qlae
 from deft_jax.objectives.total_correlation import beta_tcvae, factor_vae
-from deft_jax.runtime import options, plugins
+from deft_jax.runtime import options, plugins, validation
 
 OBJECTIVES = {
     "annealed_vae": annealed_vae,
@@ -29,6 +30,11 @@ OBJECTIVES = {
 }
 
 
+def function_of(name: str) -> Callable[..., Objective]:
+    """The function that makes the objective of this name. Raises ValueError with the known names."""
+    return plugins.load_function(name, "objective") or options.choose(OBJECTIVES, name, "objective")
+
+
 def get(name: str, beta: Schedule, *, latents: int, num_images: int, **kwargs) -> Objective:
     """The objective called `name` under the pressure `beta`, for D = `latents` and a set of `num_images` images.
 
@@ -36,7 +42,8 @@ def get(name: str, beta: Schedule, *, latents: int, num_images: int, **kwargs) -
       num_images where it needs them, and returns an Objective.
     Raises ValueError with the known names, or with the field that the objective does not have.
     """
-    function = plugins.load_function(name, "objective") or options.choose(OBJECTIVES, name, "objective")
+    function = function_of(name)
     given = {"beta": beta, "latents": latents, "num_images": num_images}
     taken = inspect.signature(function).parameters
-    return options.call(function, kwargs, "objective", **{key: given[key] for key in given if key in taken})
+    context = {key: given[key] for key in given if key in taken}
+    return function(**context, **validation.options_of(function, kwargs, "objective", tuple(context)))

@@ -1,6 +1,7 @@
 """Objectives that weigh the total correlation: beta-TCVAE and FactorVAE."""
 
 import math
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +12,14 @@ from deft_jax.models.networks import Discriminator
 from deft_jax.models.posterior import Posterior, log_density
 from deft_jax.objectives.base import Objective, check_at_least_one, check_not_negative, kl, no_params
 from deft_jax.runtime import options
+from deft_jax.runtime.validation import Count, NonNegative
 
 
-def beta_tcvae(beta: Schedule, num_images: int, estimator: str = "weighted") -> Objective:
+def beta_tcvae(
+    beta: Schedule,
+    num_images: Count,
+    estimator: Literal["weighted", "stratified"] = "weighted",
+) -> Objective:
     """KL + (beta - 1) * TC, TC = KL(q(z) || prod_d q(z_d)) (Chen et al. 2018, arXiv 1802.04942), in nats.
 
     The mean KL is I(x; z) + TC + sum_d KL(q(z_d) || p(z_d)) (eq. 2), so this is, in expectation, eq. 4 with weights 1,
@@ -65,12 +71,12 @@ def _total_correlation(z: jax.Array, posterior: Posterior, log_weights_BxB: jax.
 
 def factor_vae(
     beta: Schedule,
-    latents: int,
+    latents: Count,
     *,
-    gamma: float = 10.0,
-    width: int = 1000,
-    depth: int = 6,
-    discriminator_learning_rate: float = 1e-4,
+    gamma: NonNegative = 10.0,
+    width: Count = 1000,
+    depth: Count = 6,
+    discriminator_learning_rate: NonNegative = 1e-4,
 ) -> Objective:
     """KL + gamma TC, the total correlation told by a discriminator (Kim and Mnih 2018, arXiv 1802.05983, eq. 2).
 

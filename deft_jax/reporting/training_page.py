@@ -366,7 +366,7 @@ def _sample(trained):
             raise
         remark = note(f"Drawn from the {len(kept.images)} images that the run has kept: {error}.")
         return kept.images[:20], kept.ground_truth, trained.encode(kept.images), remark
-    factors = encoder.draw_factors(source, SAMPLE, trained.config["evaluation"]["seed"])
+    factors = encoder.draw_factors(source, SAMPLE, trained.config.evaluation.seed)
     return _rendered(source, factors[:20]), source.ground_truth(factors), trained.encode_factors(factors), ""
 
 

@@ -19,6 +19,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from deft_jax.runtime.signals import Interrupted
+from deft_jax.runtime.validation import ConfigErrors
 
 BAD_INPUT, FAILED = 2, 1
 TERMINATED = 143  # as a process that SIGTERM ended, so that a job scheduler does not take it for done
@@ -48,6 +49,10 @@ def cli_errors(name: str):
     """Within it, what a command may end in becomes one line and its status; any other exception is a fault of ours."""
     try:
         yield
+    except ConfigErrors as error:
+        for line in error.lines[:-1]:
+            print(f"{name}: {line}", file=sys.stderr)
+        exit_with_error(name, error.lines[-1])
     except ValueError as error:
         exit_with_error(name, error)
     except (FloatingPointError, OSError) as error:  # OSError: a full disk, a process that died

@@ -189,9 +189,9 @@ def run(config, workdir: str | pathlib.Path, jobs: int | None = None) -> dict:
     """
     from deft_jax import data, metrics
     from deft_jax.evaluation import scores as evaluation_scores
-    from deft_jax.runtime import options
+    from deft_jax.runtime import options, validation
     from deft_jax.studies import scoring
-    from deft_jax.training import config as training_config
+    from deft_jax.training import build
 
     config = study.resolve_scale(to_jsonable(config.to_dict() if hasattr(config, "to_dict") else config))
     todo = study.expand_runs(config)
@@ -201,12 +201,11 @@ def run(config, workdir: str | pathlib.Path, jobs: int | None = None) -> dict:
     for name, fields in study.metric_options(config).items():
         if metrics.kind(name) == "runs":
             raise ValueError(f"the metric {name!r} compares several runs: score them with deft_jax.evaluate")
-        options.check(metrics.get(name), fields, f"metrics.{name}", metrics.GIVEN)
+        validation.options_of(metrics.get(name), fields, f"metrics.{name}", metrics.GIVEN)
     for name, run_config in todo.items():
         if name.endswith(f"/seed_{config['seeds'][0]}"):
             try:
-                training_config.check_fields(run_config)
-                source = training_config.build(run_config).source
+                source = build.build(run_config).source
                 for metric in config["metrics"]:
                     evaluation_scores.check_metric(metric, source)
             except ValueError as error:
@@ -214,7 +213,8 @@ def run(config, workdir: str | pathlib.Path, jobs: int | None = None) -> dict:
     workdir = local_path(workdir, "--workdir")
     held = read_object(workdir / "study.json") or {}
     config["runs"] = {
-        name: dict(run) | {"data": data.with_absolute_paths(run["data"])} for name, run in config["runs"].items()
+        name: dict(run) | {"data": data.with_absolute_paths(run["data"]["name"], run["data"])}
+        for name, run in config["runs"].items()
     }
     todo = study.expand_runs(config)
     # Which runs, which seeds and how many at once may change from call to call, and so may scales that are not used.

@@ -8,8 +8,8 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 
 from deft_jax.runtime.jax_settings import pinned
-from deft_jax.runtime.options import check
 from deft_jax.runtime.paths import local_path
+from deft_jax.runtime.validation import options_of
 
 # In the order in which they are computed: the quick ones first.
 DEFAULT = ("mig", "nmi", "gaussian_total_correlation", "irs", "mig_posterior", "sap", "infomec",
@@ -75,7 +75,7 @@ def evaluate(
     source = model.source
     chosen = {name: dict(fields) for name, fields in names.items()} if isinstance(names, Mapping) else {}
     for name, fields in chosen.items():
-        check(metrics.get(name), fields, name, metrics.GIVEN)
+        options_of(metrics.get(name), fields, name, metrics.GIVEN)
     factors = encoder.draw_factors(source, num_samples, seed)
     image_N = np.ravel_multi_index(tuple(factors.T), source.factor_sizes)
     truth = source.ground_truth(factors)

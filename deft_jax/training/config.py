@@ -1,160 +1,337 @@
-"""The configuration of a training, and the checks of its fields."""
+"""The configuration of a training: typed, checked as a whole before anything compiles.
 
-import inspect
-from collections.abc import Mapping
+`parse_training` is the only place where a mapping becomes a configuration; everything below it takes a TrainingConfig.
+"""
 
-import numpy as np
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Literal
 
-from deft_jax import metrics
-from deft_jax.data.description import SourceDescription
-from deft_jax.data.source import Source
+from pydantic import BeforeValidator, Field
+
+from deft_jax import data, metrics, objectives
 from deft_jax.evaluation import scores
-from deft_jax.runtime import options
-from deft_jax.runtime.jax_settings import pinned
-from deft_jax.training import build as training_build
-from deft_jax.training.experiment import Experiment
+from deft_jax.models import networks
+from deft_jax.runtime import validation
+from deft_jax.runtime.files import to_jsonable
+from deft_jax.runtime.validation import (
+    ConfigErrors,
+    Count,
+    Flag,
+    NonNegative,
+    NonNegativeInt,
+    Positive,
+    Text,
+    section,
+)
+from deft_jax.training import schedules
+from deft_jax.training.schedules import Stages
 
 # What a resumed run may set anew: it changes what is written down, not what is learned.
 RESUMABLE_CHANGES = ("log_every", "checkpoints", "evaluation", "periodic_metrics")
 
-
-_FIELDS = ("seed", "batch_size", "total_steps", "data", "model", "objective", "stages", "optimizer",
-           "log_every", "checkpoints", "evaluation")  # fmt: skip
-
-
-_OPTIONAL = ("periodic_metrics", "num_seeds")
+Counts = Count | Annotated[tuple[Count, ...], Field(min_length=1)]
+Beta = NonNegative
 
 
-_COUNTS = ("log_every", "evaluation.every", "evaluation.num_samples", "checkpoints.every", "checkpoints.keep")
+def named_options(values: Any, *own: str) -> Any:
+    """{'name': ..., option: ...} -> {'name': ..., 'options': {...}}: in a configuration they stand beside the name."""
+    if not isinstance(values, Mapping):
+        return values
+    kept = {field: values[field] for field in own if field in values}
+    # An option that is None is left out, which is its default.
+    options = {field: value for field, value in values.items() if field not in own and value is not None}
+    return kept | {"options": options}
 
 
-@pinned()
-def build(config, source: Source | SourceDescription | None = None) -> Experiment:
-    """The checked experiment of a configuration (a ConfigDict or a mapping of the same fields).
+@section
+class NamedOptions:
+    """A function by name, and options for it."""
 
-    source: the data set, or what a run has kept of it, in place of the one that the configuration describes.
+    name: Text
+    """A registered name, or 'module:function' of a function of your own."""
+    options: Mapping[str, Any]
+    """Options of that function, checked against its signature."""
+
+
+@section
+class DataConfig(NamedOptions):
+    """The data set that is trained on: its name in deft_jax.data, and its options."""
+
+    only: Mapping[str, Any] | None = None
+    """Factors to hold or to restrict: factor -> value, values or 'start:stop:step'. Default: None, the whole set."""
+
+
+@section
+class ModelConfig:
+    """Encoders of the groups, and the decoder that they share. Wu et al. 2022, section 4."""
+
+    latents: Annotated[Count, Field(le=10_000)]
+    """D, latents of all groups together."""
+    groups: Counts
+    """Number of equal groups, or the latents of each group; stage k opens group k."""
+    width: Counts
+    """Channels of an encoder's first two convolutions, half those of the last two; one for all or one per group."""
+    hidden: Counts
+    """Units of an encoder's dense layer; one for all groups or one per group."""
+    decoder_width: Count
+    """Channels of the decoder's last hidden layers, half those of the first ones."""
+    decoder_hidden: Count
+    """Units of the decoder's dense layer."""
+    calibrate: Flag = False
+    """Whether frozen groups have a learned scale and shift per latent (author's code, August 2022); needs gamma = 0."""
+    head_init_scale: Positive = 0.01
+    """Variance of the posteriors' means and logvars at the start, relative to that of the layer below."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """What layers compute in; parameters, posteriors, losses and the optimiser are float32 with either."""
+
+    @property
+    def group_sizes(self) -> tuple[int, ...]:
+        """Latents of each group. Raises ValueError where they do not add up."""
+        return networks.group_sizes(self.latents, self.groups)
+
+
+@section
+class FixedStages:
+    """Stages of a fixed number of steps, each at its own beta. Wu et al. 2022, algorithm 1."""
+
+    rule: Literal["steps"]
+    """Names this rule."""
+    betas: Annotated[tuple[Beta, ...], Field(min_length=1)]
+    """Weight of the KL in each stage, strictly falling; against a reconstruction loss summed over pixels, in nats."""
+    steps: Counts
+    """Length of each stage in steps, or one length for all; the last stage lasts to total_steps."""
+    rotation_every: Count | None = None
+    """Steps between two rotations of the open group onto independent axes. Default: None, never."""
+
+    def stages(self, total_steps: int) -> Stages:
+        """The schedule of beta and the stages. Raises ValueError where the numbers do not fit each other."""
+        made = schedules.fixed_stages(self.betas, self.steps, total_steps)
+        return dataclasses.replace(made, rotation_every=self.rotation_every)
+
+
+@section
+class ExponentialStages:
+    """beta = start exp(-rate step / total_steps) + end; a stage opens where beta has passed its threshold."""
+
+    rule: Literal["exponential"]
+    """Names this rule."""
+    start: Positive
+    """Beta above `end` at the first step."""
+    end: NonNegative
+    """What beta falls towards."""
+    rate: Positive
+    """Number of times by which beta - end falls by a factor e within the run."""
+    thresholds: tuple[Beta, ...]
+    """Betas at which stages 1, 2, ... open, strictly falling; () for one stage."""
+    rotation_every: Count | None = None
+    """Steps between two rotations of the open group onto independent axes. Default: None, never."""
+
+    def stages(self, total_steps: int) -> Stages:
+        """The schedule of beta and the stages. Raises ValueError where the numbers do not fit each other."""
+        made = schedules.exponential_stages(self.start, self.end, self.rate, self.thresholds, total_steps)
+        return dataclasses.replace(made, rotation_every=self.rotation_every)
+
+
+@section
+class OptimizerConfig:
+    """Adam with a learning-rate schedule per label. Wu et al. 2022, section 4.2; Kingma and Ba 2015."""
+
+    learning_rate: Positive
+    """Of the encoder group that the stage has opened."""
+    decoder_learning_rate: Positive
+    """Of the decoder."""
+    gamma: Annotated[NonNegative, Field(le=1)]
+    """Factor on the learning rate of groups whose stage is over; 0 freezes them."""
+    decay: Literal["constant", "cosine"] = "constant"
+    """How all learning rates fall: not at all, or along half a cosine to 0 at total_steps."""
+    weight_decay: NonNegative = 0.0
+    """Of AdamW, times the learning rate. Loshchilov and Hutter 2019."""
+    b1: Annotated[NonNegative, Field(lt=1)] = 0.9
+    """Decay of Adam's first moment."""
+    b2: Annotated[NonNegative, Field(lt=1)] = 0.999
+    """Decay of Adam's second moment."""
+    eps: Positive = 1e-8
+    """Added to the root of Adam's second moment."""
+
+
+@section
+class EvaluationConfig:
+    """Evaluations while training: MIG, NMI and the decomposition of the KL."""
+
+    every: Count
+    """Steps between two evaluations; the end of each stage is evaluated as well."""
+    num_samples: Annotated[Count, Field(ge=2)]
+    """Images that are encoded for one evaluation."""
+    seed: NonNegativeInt = 0
+    """Of the draw of these images."""
+
+
+@section
+class CheckpointsConfig:
+    """Checkpoints: what a run resumes from."""
+
+    every: Count
+    """Steps between two checkpoints; the end of each stage is saved as well."""
+    keep: Count = 3
+    """How many of the newest stay."""
+
+
+@section
+class PeriodicMetric:
+    """A metric that is computed while training."""
+
+    every: Count
+    """Steps between two evaluations of it."""
+    options: Mapping[str, Any]
+    """Options of the metric, checked against its signature."""
+
+
+@section
+class TrainingConfig:
+    """A training: everything that `python -m deft_jax.train` needs."""
+
+    seed: NonNegativeInt
+    """Of all random numbers of the run."""
+    batch_size: Count
+    """Images per step, shared by all devices."""
+    total_steps: Count
+    """Steps of the whole run."""
+    data: Annotated[DataConfig, BeforeValidator(lambda values: named_options(values, "name", "only"))]
+    """The data set."""
+    model: ModelConfig
+    """Encoders and decoder."""
+    objective: Annotated[NamedOptions, BeforeValidator(lambda values: named_options(values, "name"))]
+    """The training objective: its name in deft_jax.objectives, and its options."""
+    stages: Annotated[FixedStages | ExponentialStages, Field(discriminator="rule")]
+    """How beta falls, and when groups open."""
+    optimizer: OptimizerConfig
+    """Learning rates."""
+    log_every: Count
+    """Steps between two lines of the log."""
+    evaluation: EvaluationConfig
+    """Evaluations while training."""
+    checkpoints: CheckpointsConfig
+    """Checkpoints."""
+    periodic_metrics: (
+        Mapping[str, Annotated[PeriodicMetric, BeforeValidator(lambda values: named_options(values, "every"))]] | None
+    ) = None
+    """Further metrics to compute while training, by name. Default: None."""
+    num_seeds: Count | None = None
+    """Trains so many seeds, from `seed` on, in one program. Default: None, one run."""
+
+    def to_mapping(self) -> dict[str, Any]:
+        """The configuration as the user writes it: what config.json holds, and what `parse_training` takes."""
+        values = dataclasses.asdict(self)
+        for named in (values["data"], values["objective"], *(values["periodic_metrics"] or {}).values()):
+            named |= named.pop("options")
+        for name in ("num_seeds", "periodic_metrics"):
+            if values[name] is None:
+                del values[name]
+        return to_jsonable(values)
+
+    def with_seed(self, seed: int) -> "TrainingConfig":
+        """The configuration of a run of this seed alone."""
+        return dataclasses.replace(self, seed=seed, num_seeds=None)
+
+
+def parse_training(config: Any) -> TrainingConfig:
+    """The configuration of a training from what a user gives.
+
+    Args:
+      config: a ConfigDict, a mapping of the same fields, or a TrainingConfig, which is returned as it is.
+
+    Raises:
+      ConfigErrors: one line per fault: a field that is missing, unknown, of another type or out of bounds, an unknown
+        name, an option that its function does not take, numbers that do not fit each other.
     """
-    config = config.to_dict() if hasattr(config, "to_dict") else config
-    options.check_section("the configuration", config)
-    missing = [field for field in _FIELDS if field not in config]
-    if missing:
-        raise ValueError(f"the configuration lacks {', '.join(missing)}; it needs {', '.join(_FIELDS)}")
-    _check_counts(config)
-    return training_build.build(
-        seed=config["seed"],
-        data_options=config["data"],
-        model_options=config["model"],
-        objective_options=config["objective"],
-        stage_options=config["stages"],
-        optimizer_options=config["optimizer"],
-        batch_size=config["batch_size"],
-        total_steps=config["total_steps"],
-        source=source,
-    )
+    if isinstance(config, TrainingConfig):
+        return config
+    values = config.to_dict() if hasattr(config, "to_dict") else config
+    lines: list[str] = []
+    parsed = None
+    try:
+        parsed = validation.parse(TrainingConfig, values)
+    except ConfigErrors as error:
+        lines += error.lines
+    if isinstance(values, Mapping):
+        lines += _option_faults(values)
+    if parsed is not None:
+        lines += _combination_faults(parsed)
+    if lines or parsed is None:
+        raise ConfigErrors(list(dict.fromkeys(lines)))
+    return parsed
 
 
-def check_fields(config) -> None:
-    """Raises ValueError in one line where a configuration has a field that nothing reads."""
-    unknown = sorted(set(config) - {*_FIELDS, *_OPTIONAL})
-    if unknown:
-        listed = ", ".join(map(options.short_repr, unknown))
-        raise ValueError(f"the configuration has no field {listed}; known: {', '.join(_FIELDS + _OPTIONAL)}")
+def option_faults(
+    path: str, section: Any, function_of: Callable[[str], Callable], given: Sequence[str], *own: str
+) -> list[str]:
+    """Faults of a name and of the options beside it.
 
-
-def build_checked(config: Mapping) -> Experiment:
-    """The experiment of a configuration of which everything has been looked at."""
-    check_fields(config)
-    built = build(config)
-    _check_counts(config)
-    _check_evals(config.get("periodic_metrics") or {}, built.source, config["evaluation"]["num_samples"])
-    return built
-
-
-def _check_counts(config) -> None:
-    for name in _COUNTS:
-        section, _, field = name.rpartition(".")
-        values = config[section] if section else config
-        options.check_section(section, values)
-        if field not in values:
-            raise ValueError(f"{section} lacks the field {field!r}")
-        options.check_count(name, values[field])
-    options.check_count("evaluation.num_samples", config["evaluation"]["num_samples"], least=2)
-    if "seed" not in config["evaluation"]:
-        raise ValueError("evaluation lacks the field 'seed'")
-    options.check_count("evaluation.seed", config["evaluation"]["seed"], least=0)
-
-
-def _check_evals(periodic_metrics, source, num_samples: int = 10_000) -> None:
-    options.check_section("periodic_metrics", periodic_metrics)
-    for name, section in periodic_metrics.items():
-        options.check_section(f"periodic_metrics.{name}", section)
-        if metrics.kind(name, "metric in periodic_metrics") == "runs":
-            raise ValueError(f"periodic_metrics.{name} compares several runs: score them with deft_jax.evaluate")
-        scores.check_metric(name, source)
-        draws = metrics.kind(name) == "sampler" and name in metrics.REGISTRY
-        if draws and sum(size > 1 for size in source.factor_sizes) < 2:
-            raise ValueError(f"periodic_metrics.{name} needs two factors with more than one value, got sizes "
-                             f"{tuple(source.factor_sizes)} of {', '.join(source.factor_names)}")
-        if "every" not in section:
-            raise ValueError(f"periodic_metrics.{name} lacks the field 'every', steps between two evaluations")
-        options.check_count(f"periodic_metrics.{name}.every", section["every"])
-        chosen = {key: value for key, value in section.items() if key != "every"}
-        options.check(metrics.get(name), chosen, f"periodic_metrics.{name}", metrics.GIVEN)
-        _try_metric(name, chosen, len(source.ground_truth_names), num_samples)
-        for field in _OF_SAMPLES if metrics.kind(name) == "samples" else ():
-            if (chosen.get(field) or 0) >= source.num_images:
-                limit = f"below the number of images, {source.num_images}"
-                raise ValueError(f"periodic_metrics.{name}.{field} must be {limit}, got {chosen[field]}")
-
-
-_FEW = 100  # samples, or training points, of a trial
-
-
-_OF_SAMPLES = ("num_train", "num_neighbors")  # what must be below the number of samples
-
-
-_OF_SAMPLERS = ("num_train", "num_eval", "num_variance", "batch_size", "chunk")  # what takes long if there are many
-
-
-def _try_metric(name: str, chosen: dict, num_factors: int, num_samples: int) -> None:
-    """Raises ValueError for values that the metric refuses, before anything is trained.
-
-    It is called on a few made-up codes that know their factors, with what counts samples cut down to them; a fault that
-    it also finds with its own defaults is one of the trial.
+    Args:
+      path: of the section. section: a mapping with a name and options.
+      function_of: name -> the function whose signature the options are validated against.
+      given: parameters that are no options. own: fields of the section that are no options.
     """
-    takes = metrics.kind(name)
-    for field in _OF_SAMPLES if takes == "samples" else ():
-        if (chosen.get(field) or 0) >= num_samples:
-            told = f"must be below evaluation.num_samples = {num_samples}, got {chosen[field]}"
-            raise ValueError(f"periodic_metrics.{name}.{field} {told}")
-    if not chosen:
-        return
-    parameters = inspect.signature(metrics.get(name)).parameters
-    rng = np.random.default_rng(0)
-    samples = min(_FEW, num_samples)
-    sizes = (3,) * max(2, num_factors)
-    factors_NxF = rng.integers(0, 3, (samples, num_factors or 2))
-    codes = factors_NxF + 0.1 * rng.standard_normal(factors_NxF.shape)
+    if not isinstance(section, Mapping) or not isinstance(section.get("name"), str):
+        return []  # reported with the types
+    try:
+        options = {field: value for field, value in section.items() if field not in own and value is not None}
+        validation.options_of(function_of(section["name"]), options, path, given)
+    except ConfigErrors as error:
+        return list(error.lines)
+    except ValueError as error:
+        return [f"{path}.name: {error}"]
+    return []
 
-    def fault(given: dict) -> str | None:
-        few = dict(given)
-        if takes == "sampler":
-            few = {field: _FEW // 2 for field in _OF_SAMPLERS if field in parameters} | few
-        for field in _OF_SAMPLERS if takes == "sampler" else _OF_SAMPLES:
-            if isinstance(few.get(field), int):
-                few[field] = min(few[field], (_FEW if takes == "sampler" else samples) // 2)
+
+def _option_faults(values: Mapping[str, Any]) -> list[str]:
+    """Faults of names and of the options beside them."""
+    lines: list[str] = []
+
+    lines += option_faults("data", values.get("data"), data.function_of, (), "name", "only")
+    context = ("beta", "latents", "num_images")
+    lines += option_faults("objective", values.get("objective"), objectives.function_of, context, "name")
+    periodic = values.get("periodic_metrics")
+    for name, part in periodic.items() if isinstance(periodic, Mapping) else ():
+        if not isinstance(part, Mapping):
+            continue  # reported with the types
         try:
-            if takes == "sampler":
-                metrics.get(name)(lambda factors: np.asarray(factors, np.float32), sizes, **few)
-            else:
-                logvar = {"logvar": np.zeros_like(codes)} if takes == "posteriors" else {}
-                metrics.compute(name, codes, factors_NxF, **logvar, **few)
+            if metrics.kind(name, "metric in periodic_metrics") == "runs":
+                raise ValueError(f"periodic_metrics.{name} compares several runs: score them with deft_jax.evaluate")
+            options = {field: value for field, value in part.items() if field != "every"}
+            validation.options_of(metrics.get(name), options, f"periodic_metrics.{name}", metrics.GIVEN)
+        except ConfigErrors as error:
+            lines.extend(error.lines)
         except ValueError as error:
-            return " ".join(str(error).split())
-        return None
+            lines.append(str(error))
+    return lines
 
-    told = fault(chosen)
-    if told is None or fault({}) is not None:
-        return
-    guilty = [field for field, value in chosen.items() if fault({field: value}) is not None]
-    raise ValueError(f"periodic_metrics.{name}{'.' + guilty[0] if len(guilty) == 1 else ''}: {told}")
+
+def _combination_faults(config: TrainingConfig) -> list[str]:
+    """Faults of numbers that do not fit each other."""
+    lines, stages, sizes = [], None, None
+    try:
+        stages = config.stages.stages(config.total_steps)
+    except ValueError as error:
+        lines.append(str(error))
+    try:
+        sizes = config.model.group_sizes
+    except ValueError as error:
+        lines.append(f"model.groups: {error}")
+    if stages is not None and sizes is not None and len(stages) > len(sizes):
+        lines.append(f"stages has {len(stages)} stages for {len(sizes)} encoder groups in model.groups: "
+                     "each stage opens one group")
+    for name in ("width", "hidden"):
+        value = getattr(config.model, name)
+        if sizes is not None and isinstance(value, tuple) and len(value) != len(sizes):
+            lines.append(f"model.{name} must be one number or one per group, {len(sizes)}, got {len(value)}")
+    if config.model.calibrate and config.optimizer.gamma > 0:
+        lines.append("model.calibrate belongs to frozen groups: set optimizer.gamma = 0, or calibrate = False")
+    for name, periodic in (config.periodic_metrics or {}).items():
+        for option in ("num_train", "num_neighbors"):
+            count = periodic.options.get(option)
+            if scores.takes_samples(name) and isinstance(count, int) and count >= config.evaluation.num_samples:
+                lines.append(f"periodic_metrics.{name}.{option} must be below evaluation.num_samples = "
+                             f"{config.evaluation.num_samples}, got {count}")
+    return lines

@@ -10,6 +10,7 @@ import numpy as np
 from deft_jax.runtime.progress import Progress
 from deft_jax.runtime.signals import Signals
 from deft_jax.training import distributed
+from deft_jax.training.config import TrainingConfig
 from deft_jax.training.experiment import Experiment
 from deft_jax.training.run_writer import RunWriter, restore_common_step
 from deft_jax.training.runner import Runner
@@ -21,10 +22,10 @@ _SHOWN = ("beta", "loss", "reconstruction", "kl")
 class TrainingLoop:
     """The runs of one program: what the loop needs beside their state."""
 
-    def __init__(self, config, built: Experiment, runner: Runner, records: list[RunWriter]):
+    def __init__(self, config: TrainingConfig, built: Experiment, runner: Runner, records: list[RunWriter]):
         self.config, self.built, self.runner, self.records = config, built, runner, records
         self.stages = built.stages
-        self.periodic_metrics = dict(config.get("periodic_metrics") or {})
+        self.periodic_metrics = config.periodic_metrics or {}
         states = self._resumed([init_state(record.built) for record in records] or [init_state(built)])
         # Only process 0 has checkpoints; the others get from it what it goes on with.
         states = [distributed.broadcast_from_first(state) for state in states]
@@ -61,8 +62,8 @@ class TrainingLoop:
     def next_stop(self, stage: int) -> int:
         """The next step at which something is written, or the stage ends."""
         config = self.config
-        intervals = [config["log_every"], config["evaluation"]["every"], config["checkpoints"]["every"]]
-        intervals += [section["every"] for section in self.periodic_metrics.values()]
+        intervals = [config.log_every, config.evaluation.every, config.checkpoints.every]
+        intervals += [metric.every for metric in self.periodic_metrics.values()]
         return min([self.stages.next_rotation(self.step), *(self.step + n - self.step % n for n in intervals)])
 
     def train(self, signals: Signals) -> None:
@@ -101,10 +102,10 @@ class TrainingLoop:
             if self.stages.rotates_at(self.step) and self.built.model.sizes[stage] > 1:
                 self.rotate(stage)
             stage_ends = self.step == self.stages.end(stage)
-            if self.step % self.config["log_every"] == 0 or stage_ends:
+            if self.step % self.config.log_every == 0 or stage_ends:
                 self.log_training(stage, metrics, window_steps / window_seconds)
                 window_steps, window_seconds = 0, 0.0
-            saves = self.step % self.config["checkpoints"]["every"] == 0 or stage_ends
+            saves = self.step % self.config.checkpoints.every == 0 or stage_ends
             stops = distributed.any_process(signals.received is not None) and self.step < total
             alive = self.alive()
             # Before anything else is done with the models: whatever comes of that, the runs go on from here.
@@ -119,7 +120,7 @@ class TrainingLoop:
 
     def evaluates(self, step: int) -> bool:
         """Whether the model is evaluated after so many updates."""
-        return step % self.config["evaluation"]["every"] == 0 or step == self.stages.end(self.stages.at(step - 1))
+        return step % self.config.evaluation.every == 0 or step == self.stages.end(self.stages.at(step - 1))
 
     def catch_up(self) -> None:
         """Evaluates and scores at the step of the checkpoint what an interruption right after it has left out."""

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -16,12 +15,12 @@ from deft_jax.evaluation import encoder, scores
 from deft_jax.models import likelihoods
 from deft_jax.models.networks import Model
 from deft_jax.models.posterior import Posterior
-from deft_jax.runtime import options
 from deft_jax.runtime.files import read_object
 from deft_jax.runtime.jax_settings import pinned
 from deft_jax.runtime.paths import local_path
-from deft_jax.training import config as training_config
+from deft_jax.training import build
 from deft_jax.training.checkpoint import Checkpoints
+from deft_jax.training.config import TrainingConfig, parse_training
 from deft_jax.training.experiment import Experiment
 from deft_jax.training.metrics_log import read_records
 from deft_jax.training.step import state_shapes
@@ -36,7 +35,7 @@ class TrainedModel:
     when it is first needed, for `source` and `encode_factors`.
 
     Attributes:
-      workdir: where it comes from. config: the configuration of its run, a dict.
+      workdir: where it comes from. config: the configuration of its run, a TrainingConfig.
       description: what the run has kept of its data set: names, sizes, shape, likelihood.
       model, params: the modules and their parameters.
       traversal_range: traversals set a latent to values from -traversal_range to traversal_range.
@@ -44,7 +43,7 @@ class TrainedModel:
       records: the lines of metrics.jsonl up to that step.
     """
 
-    def __init__(self, workdir: pathlib.Path, config: Mapping, built: Experiment, state, records):
+    def __init__(self, workdir: pathlib.Path, config: TrainingConfig, built: Experiment, state, records):
         self.workdir, self.config, self.records = workdir, config, records
         self.experiment = built
         self.description: SourceDescription = describe(built.source)
@@ -62,9 +61,8 @@ class TrainedModel:
         the run."""
         if isinstance(self.experiment.source, Source):
             return self.experiment.source
-        options = {field: value for field, value in self.config["data"].items() if field != "name"}
         try:
-            source = data.get(self.config["data"]["name"], **options)
+            source = data.get(self.config.data.name, only=self.config.data.only, **self.config.data.options)
         except ValueError as error:
             raise ValueError(f"the images that the run in {self.workdir} was trained on cannot be opened: {error}; "
                              "encoding and decoding images of your own needs none of them") from None
@@ -175,10 +173,9 @@ def load(workdir: str | pathlib.Path, step: int | None = None) -> TrainedModel:
     config = read_config(workdir)
     if not (workdir / "checkpoints").is_dir():
         raise ValueError(f"{workdir} has no checkpoint yet; run its training until the first is written")
-    built = training_config.build(config, source=read_description(workdir))
-    options.check_section("checkpoints", config["checkpoints"])
-    options.check_count("checkpoints.keep", config["checkpoints"].get("keep"))
-    checkpoints = Checkpoints(workdir / "checkpoints", keep=config["checkpoints"]["keep"])
+    config = parse_training(config)
+    built = build.build(config, source=read_description(workdir))
+    checkpoints = Checkpoints(workdir / "checkpoints", keep=config.checkpoints.keep)
     try:
         if checkpoints.latest is None:
             raise ValueError(f"{workdir} has no checkpoint yet; run its training until the first is written")

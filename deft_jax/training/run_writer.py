@@ -17,6 +17,7 @@ from deft_jax.runtime.errors import CannotWrite, reraise_as_cannot_write
 from deft_jax.runtime.files import read_object, to_jsonable, write_atomically
 from deft_jax.runtime.progress import warn
 from deft_jax.training.checkpoint import Checkpoints, Damaged, none_readable
+from deft_jax.training.config import TrainingConfig
 from deft_jax.training.experiment import Experiment
 from deft_jax.training.metrics_log import MetricsLog
 from deft_jax.training.state import TrainState
@@ -30,18 +31,22 @@ class RunWriter:
     log: the records so far. last_scores: of the newest evaluation. diverged: what was said when the run did.
     """
 
-    def __init__(self, config: Mapping, workdir: pathlib.Path, built: Experiment, encoder: evaluation_encoder.Encoder):
+    def __init__(
+        self,
+        config: TrainingConfig,
+        workdir: pathlib.Path,
+        built: Experiment,
+        encoder: evaluation_encoder.Encoder,
+    ):
         self.config, self.workdir, self.built, self.encoder = config, workdir, built, encoder
-        self.periodic_metrics = {
-            name: dict(section) for name, section in (config.get("periodic_metrics") or {}).items()
-        }
-        drawn = config["evaluation"]
-        self.factors = evaluation_encoder.draw_factors(built.source, drawn["num_samples"], drawn["seed"])
+        self.periodic_metrics = config.periodic_metrics or {}
+        drawn = config.evaluation
+        self.factors = evaluation_encoder.draw_factors(built.source, drawn.num_samples, drawn.seed)
         self.images = np.ravel_multi_index(tuple(self.factors.T), built.source.factor_sizes)  # [N], their numbers
         self.truth = built.source.ground_truth(self.factors)
         # What is logged counts classes: continuous factors in bins.
         self.classes = scores.in_bins(self.truth, built.source.ground_truth_continuous)
-        self.checkpoints = Checkpoints(workdir / "checkpoints", config["checkpoints"]["keep"])
+        self.checkpoints = Checkpoints(workdir / "checkpoints", config.checkpoints.keep)
         self.log: MetricsLog | None = None
         self.last_scores: dict = {}
         self.beta: float | None = float("nan")
@@ -97,7 +102,7 @@ class RunWriter:
         with going_on(f"the evaluation of step {step}"):
             posterior = self.encoder(state.params, self.factors, stage)
             self.last_scores = scores.score(posterior.mean, self.classes)
-            seed = self.config["evaluation"]["seed"]
+            seed = self.config.evaluation.seed
             told = scores.information(posterior, self.built.source.num_images, seed)
             told["factor_information"] = scores.factor_information(posterior, self.classes, seed)
             self.log.write("eval", step, stage, {"beta": self.beta, **self.last_scores, **told})
@@ -110,7 +115,7 @@ class RunWriter:
 
     def score(self, step: int, stage: int, state: TrainState) -> None:
         """Logs the metrics of config.periodic_metrics that are due and not yet logged, of posterior means."""
-        due = [name for name, section in self.periodic_metrics.items() if step % section["every"] == 0]
+        due = [name for name, metric in self.periodic_metrics.items() if step % metric.every == 0]
         if self.count("score", step) >= len(due):
             return
 
@@ -119,7 +124,7 @@ class RunWriter:
 
         posterior = self.encoder(state.params, self.factors, stage)
         for name in due:
-            chosen = {key: value for key, value in self.periodic_metrics[name].items() if key != "every"}
+            chosen = dict(self.periodic_metrics[name].options)
             with going_on(f"the metric {name} of step {step}"):
                 if np.ndim(chosen.get("continuous")) == 1:
                     chosen["continuous"] = [chosen["continuous"][factor] for factor in self.varying]

@@ -4,20 +4,20 @@ import contextlib
 import dataclasses
 import pathlib
 from collections.abc import Mapping
+from typing import Any
 
 from deft_jax import data
 from deft_jax.data.description import check_unchanged, same_images
 from deft_jax.data.source import Source
 from deft_jax.evaluation import encoder as evaluation_encoder
-from deft_jax.runtime import options
 from deft_jax.runtime.config_file import check_config, save_or_check_config
-from deft_jax.runtime.files import read_object, to_jsonable
+from deft_jax.runtime.files import read_object
 from deft_jax.runtime.jax_settings import pinned
 from deft_jax.runtime.locks import lock_workdir
 from deft_jax.runtime.paths import local_path
 from deft_jax.runtime.signals import Signals
-from deft_jax.training import distributed
-from deft_jax.training.config import RESUMABLE_CHANGES, build_checked
+from deft_jax.training import build, distributed
+from deft_jax.training.config import RESUMABLE_CHANGES, DataConfig, TrainingConfig, parse_training
 from deft_jax.training.experiment import Experiment
 from deft_jax.training.loop import TrainingLoop
 from deft_jax.training.run_writer import RunWriter
@@ -48,15 +48,15 @@ def run(config, workdir: str | pathlib.Path, devices=None, *, remarks: bool = Tr
     run to float tolerance; one that diverges stops alone. results.json then holds every seed's scores, their mean and
     deviation.
     """
-    config = _plain_config(config)
+    config = _parsed(config)
     workdir = local_path(workdir, "--workdir")
-    built = build_checked(config)
-    seeds = _seeds(config)
-    if seeds is None:
+    built = _built(config)
+    if config.num_seeds is None:
         runner, runs = Runner(built, devices), {workdir: config}
         with exclusive_workdirs(runs, built.source):
             records, results = _train(built, runner, config, runs, remarks=remarks)
             return print_summary(records[0], results[0]) if records else {}
+    seeds = list(range(config.seed, config.seed + config.num_seeds))
     runs = single_seed_configs(config, {seed: workdir / f"seed_{seed}" for seed in seeds})
     runner = Runner(built, devices, replicas=len(seeds))
     with exclusive_workdirs({workdir: config} | runs, built.source):
@@ -70,13 +70,11 @@ def run_together(config, workdirs: Mapping[int, str | pathlib.Path], devices=Non
     config: of any of them; its seed and num_seeds are not looked at. workdirs: seed -> workdir.
     Returns seed -> what its results.json holds, or {'diverged': why}. Raises what `run` raises, but FloatingPointError.
     """
-    config = _plain_config(config)
+    config = _parsed(config)
     if not workdirs:
         raise ValueError("there must be one seed at least")
     runs = single_seed_configs(config, workdirs)
-    built = build_checked(next(iter(runs.values())))
-    for seed in workdirs:
-        options.check_count("seed", seed, least=0)
+    built = _built(next(iter(runs.values())))
     runner = Runner(built, devices, replicas=len(runs))
     with exclusive_workdirs(runs, built.source):
         records, results = _train(built, runner, config, runs, all_may_diverge=True)
@@ -86,34 +84,39 @@ def run_together(config, workdirs: Mapping[int, str | pathlib.Path], devices=Non
     }
 
 
-def moved_paths(workdir: pathlib.Path, config: Mapping, source: Source) -> list[str]:
+def moved_paths(workdir: pathlib.Path, config: DataConfig, source: Source) -> list[str]:
     """Fields 'data.OPTION' in which a configuration may differ from that of its workdir.
 
     Where the same images lie is no part of what a run is: all paths if the images are the same by their digest, else
-    those that name the same file (runs of earlier versions kept relative paths).
+    those that name the same file.
     """
-    names = data.path_options(config["data"]["name"])
+    names = data.path_options(config.name)
     if not same_images(source, workdir):
         held = (read_object(workdir / "config.json") or {}).get("data")
-        usable = isinstance(held, Mapping) and held.get("name") == config["data"]["name"]
-        held = data.with_absolute_paths(held) if usable else {}
-        names = [name for name in names if name in held and held[name] == config["data"].get(name)]
+        usable = isinstance(held, Mapping) and held.get("name") == config.name
+        held = data.with_absolute_paths(config.name, held) if usable else {}
+        names = tuple(name for name in names if name in held and held[name] == config.options.get(name))
     return [f"data.{name}" for name in names]
 
 
-def _plain_config(config) -> dict:
-    """A configuration as config.json holds it, with absolute paths: the run can be gone on with from anywhere."""
-    config = to_jsonable(config.to_dict() if hasattr(config, "to_dict") else config)
-    section = config.get("data") if isinstance(config, Mapping) else None
-    if isinstance(section, Mapping) and isinstance(section.get("name"), str):
-        config = config | {"data": data.with_absolute_paths(section)}
-    return config
+def _parsed(config: Any) -> TrainingConfig:
+    """The configuration with absolute paths: the run can be gone on with from anywhere."""
+    config = parse_training(config)
+    options = data.with_absolute_paths(config.data.name, config.data.options)
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, options=options))
 
 
-def single_seed_configs(config: Mapping, workdirs: Mapping[int, str | pathlib.Path]) -> dict[pathlib.Path, dict]:
+def _built(config: TrainingConfig) -> Experiment:
+    built = build.build(config)
+    build.check_metrics(config, built.source)
+    return built
+
+
+def single_seed_configs(
+    config: TrainingConfig, workdirs: Mapping[int, str | pathlib.Path]
+) -> dict[pathlib.Path, TrainingConfig]:
     """workdir -> the configuration of that seed alone."""
-    shared = {name: value for name, value in config.items() if name != "num_seeds"}
-    return {pathlib.Path(workdir): shared | {"seed": seed} for seed, workdir in workdirs.items()}
+    return {pathlib.Path(workdir): config.with_seed(seed) for seed, workdir in workdirs.items()}
 
 
 def _train(
@@ -127,7 +130,7 @@ def _train(
     records: list[RunWriter] = []
     with _closing(records):
         for workdir, alone in runs.items() if distributed.is_first_process() else ():
-            own = built if alone["seed"] == built.seed else dataclasses.replace(built, seed=alone["seed"])
+            own = built if alone.seed == built.seed else dataclasses.replace(built, seed=alone.seed)
             records.append(RunWriter(alone, workdir, own, encoder))
         training = TrainingLoop(config, built, runner, records)
         for remark in built.source.remarks if remarks else ():
@@ -162,7 +165,7 @@ def _closing(records: list[RunWriter]):
 
 
 @contextlib.contextmanager
-def exclusive_workdirs(runs: dict, source: Source):
+def exclusive_workdirs(runs: Mapping[pathlib.Path, TrainingConfig], source: Source):
     """Within it, process 0 alone writes to these workdirs, each of which holds the configuration of its run.
 
     All processes raise what process 0 does: ValueError for a workdir of another run, or of one that is under way, or
@@ -175,12 +178,12 @@ def exclusive_workdirs(runs: dict, source: Source):
             for workdir, config in runs.items():
                 check_unchanged(source, workdir)
                 read_object(workdir / "results.json")  # refused now if it is damaged
-                free[workdir] = (*RESUMABLE_CHANGES, *moved_paths(workdir, config, source))
-                check_config(workdir, config, free[workdir])
+                free[workdir] = (*RESUMABLE_CHANGES, *moved_paths(workdir, config.data, source))
+                check_config(workdir, config.to_mapping(), free[workdir])
             for workdir in runs:
                 locks.append(lock_workdir(workdir))
             for workdir, config in runs.items():
-                save_or_check_config(workdir, config, free[workdir])
+                save_or_check_config(workdir, config.to_mapping(), free[workdir])
     except (ValueError, OSError) as error:
         refused = error
     try:
@@ -190,12 +193,3 @@ def exclusive_workdirs(runs: dict, source: Source):
     finally:
         for held in reversed(locks):
             held.release()
-
-
-def _seeds(config) -> list[int] | None:
-    """The seeds of a run of several; None of an ordinary one."""
-    count = config.get("num_seeds")
-    if count is None:
-        return None
-    options.check_count("num_seeds", count)
-    return list(range(config["seed"], config["seed"] + count))

@@ -17,7 +17,7 @@ from deft_jax import data
 from deft_jax.objectives import registry
 from deft_jax.runtime import config_file
 from deft_jax.studies import presets, study
-from deft_jax.training import config as training_config
+from deft_jax.training import build as training_build
 from deft_jax.training.runner import Runner
 from deft_jax.training.step import init_state
 
@@ -66,7 +66,7 @@ def small(config):
 
 def two_steps(config):
     """The metrics of two steps in the first stage."""
-    built = training_config.build(config)
+    built = training_build.build(config)
     runner = Runner(built, jax.devices()[:1])
     return runner.run(0, runner.put(init_state(built)), 2)[1]
 
@@ -78,7 +78,7 @@ def test_a_config_opens_with_its_command_and_makes_an_experiment(path):
     if command == "annealing":
         return  # tests/annealing/test_annealing.py builds these
     config = load(path)
-    built = training_config.build(drawn(config))
+    built = training_build.build(drawn(config))
     assert built.stages.total_steps == config["total_steps"]
     assert built.model.num_latents == config["model"]["latents"]
 
@@ -103,7 +103,7 @@ def test_every_rival_takes_every_set_after_the_colon(name):
         config = load(CONFIGS / f"{name}.py", choice)
         assert {field: value for field, value in config["data"].items() if value is not None} == options
         assert config["objective"]["name"] == name
-    training_config.build(drawn(config))
+    training_build.build(drawn(config))
     with pytest.raises(ValueError, match="unknown data set 'mnist' after the colon; known: dsprites, "):
         load(CONFIGS / f"{name}.py", "mnist")
 
@@ -153,7 +153,7 @@ def test_an_archive_of_ones_own_in_any_config(config, tmp_path):
     found = get_config(CONFIGS / f"{config}.py")
     given = ("name=archive", f"path={tmp_path / 'set.npz'}", "images=arr_0", "factors=none", "likelihood=gaussian")
     found = parsed(found.lock(), *(f"--config.data.{option}" for option in given))
-    built = training_config.build(json.loads(json.dumps(found)))
+    built = training_build.build(json.loads(json.dumps(found)))
     assert (built.source.num_images, built.source.image_shape) == (30, (32, 32, 3))
     assert built.source.likelihood == "gaussian"
 
@@ -166,7 +166,7 @@ def test_a_word_after_the_colon_names_a_set_of_ones_own(word, tmp_path):
         Image.fromarray(image).save(tmp_path / f"{number}.png")
     place = tmp_path / "set.npz" if word == "archive" else tmp_path
     found = parsed(get_config(CONFIGS / "beta_tcvae.py", word).lock(), f"--config.data.path={place}")
-    source = training_config.build(found).source
+    source = training_build.build(found).source
     assert (source.num_images, source.image_shape) == (4, (64, 64, 3))
 
 
@@ -176,7 +176,7 @@ def test_every_run_of_every_study_builds_at_every_scale(name):
     for scale in described["scales"]:
         made = study.expand_runs(described | {"scale": scale, "seeds": (0,)})
         for config in made.values():
-            built = training_config.build(drawn(config))
+            built = training_build.build(drawn(config))
             assert len(built.stages) <= len(built.model.sizes)
 
 

@@ -44,7 +44,7 @@ def run(*arguments):
 def test_load_gives_the_model_as_training_left_it(workdir):
     model = deft_jax.load(workdir)
     assert (model.step, model.stage) == (tiny.config()["total_steps"], 1)
-    assert model.config == json.loads((workdir / "config.json").read_text())
+    assert model.config.to_mapping() == json.loads((workdir / "config.json").read_text())
     factors = encoder.draw_factors(model.source, 64, seed=0)
     scores = evaluation_scores.score(model.encode_factors(factors).mean, factors)
     assert scores["mig"] == pytest.approx(json.loads((workdir / "results.json").read_text())["mig"], abs=1e-6)

@@ -7,7 +7,7 @@ import pytest
 import tiny
 
 from deft_jax.studies import runner, score_file
-from deft_jax.training import config
+from deft_jax.training import build, config
 
 
 class Terminal(io.StringIO):
@@ -75,10 +75,10 @@ def test_a_score_outlives_a_refusal_of_the_same_sample(tmp_path):
 
 def test_an_option_that_needs_more_images_than_there_are_is_refused_before_training():
     periodic_metrics = {"sap": {"every": 4, "num_train": 40}}
-    with pytest.raises(
-        ValueError, match=r"periodic_metrics\.sap\.num_train must be below the number of images, 32, got 40"
-    ):
-        config.build_checked(tiny.config(periodic_metrics=periodic_metrics, evaluation={"num_samples": 64}))
+    made = config.parse_training(tiny.config(periodic_metrics=periodic_metrics, evaluation={"num_samples": 64}))
+    with pytest.raises(ValueError, match=r"periodic_metrics\.sap\.num_train must be below the number of images, 32"):
+        build.check_metrics(made, tiny.squares())
+
 
 
 def test_a_study_refuses_too_few_samples_before_training_and_takes_any_metric(tmp_path):

@@ -20,7 +20,7 @@ from deft_jax.models.posterior import Posterior
 from deft_jax.objectives import registry
 from deft_jax.runtime.signals import Interrupted
 from deft_jax.studies import presets
-from deft_jax.training import config as training_config
+from deft_jax.training import build as training_build
 from deft_jax.training import optimizer, schedules, session
 from deft_jax.training.latent_rotation import independent_axes
 from deft_jax.training.metrics_log import read_records
@@ -301,7 +301,7 @@ def test_an_objective_that_knows_its_latents_apart_is_refused(name):
     config = presets.baseline(name, **presets.BASELINES[name])
     config.stages.rotation_every = 100
     with pytest.raises(ValueError, match=rf"rotation_every turns latents, which the objective '{name}' knows apart"):
-        training_config.build(config)
+        training_build.build(config)
 
 
 @pytest.mark.parametrize("name", sorted(set(presets.BASELINES) - {"factor_vae", "cascade_vae_c", "devae", "qlae"}))
@@ -350,4 +350,4 @@ def test_an_objective_of_the_kl_cannot_tell_a_rotation_and_the_total_correlation
 def test_a_wrong_number_of_steps_is_refused(every, fault):
     config = tiny.config() | {"stages": tiny.config()["stages"] | {"rotation_every": every}}
     with pytest.raises(ValueError, match=f"stages.rotation_every must be {fault}"):
-        training_config.build(config)
+        training_build.build(config)

@@ -10,9 +10,10 @@ import tiny
 
 from deft_jax.evaluation import figures as evaluation_figures
 from deft_jax.runtime.signals import Interrupted
-from deft_jax.training import config as training_config
+from deft_jax.training import build as training_build
 from deft_jax.training import session
 from deft_jax.training.checkpoint import Checkpoints
+from deft_jax.training.config import RESUMABLE_CHANGES
 from deft_jax.training.metrics_log import MetricsLog, read_records
 from deft_jax.training.runner import Runner
 from deft_jax.training.step import init_state, state_shapes
@@ -25,17 +26,17 @@ _runner = Runner  # before any test replaces the name in loop
 @pytest.fixture(autouse=True)
 def compiled_once(monkeypatch):
     """Runs of one configuration share their compiled programs, which hold nothing that training changes."""
-    build = training_config.build
+    build = training_build.build
 
     def runner_of(config):
         key = json.dumps(
-            {name: config[name] for name in config if name not in training_config.RESUMABLE_CHANGES}, sort_keys=True
+            {name: config[name] for name in config if name not in RESUMABLE_CHANGES}, sort_keys=True
         )
         if key not in _RUNNERS:
             _RUNNERS[key] = _runner(build(config), jax.devices()[:1], replicas=config.get("num_seeds"))
         return _RUNNERS[key]
 
-    monkeypatch.setattr(training_config, "build", lambda config: runner_of(config).experiment)
+    monkeypatch.setattr(training_build, "build", lambda config: runner_of(config).experiment)
     monkeypatch.setattr(
         session,
         "Runner",
@@ -97,7 +98,7 @@ def steps_kept(workdir):
 def saved(workdir, step=None):
     """The state of a checkpoint of the workdir, the last one unless told."""
     checkpoints = Checkpoints(workdir / "checkpoints", 3)
-    built = training_config.build(tiny.config())
+    built = training_build.build(tiny.config())
     like = state_shapes(built)
     state = checkpoints.restore(like, step)
     checkpoints.close()
