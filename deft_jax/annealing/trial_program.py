@@ -28,7 +28,7 @@ from deft_jax.data import factors
 from deft_jax.data.source import Source
 from deft_jax.models.likelihoods import pixel_losses
 from deft_jax.models.posterior import Posterior, kl_per_latent, reparameterise
-from deft_jax.runtime import options
+from deft_jax.runtime import plugins
 from deft_jax.training import schedules
 
 # name -> function of (beta_max, beta_min, steps). 'exponential' is the published test, steep at first:
@@ -62,7 +62,7 @@ class Settings:
     points: int = 200
 
     def __post_init__(self):
-        options.choose(FALLS, self.fall, "trials.fall")
+        plugins.choose(FALLS, self.fall, "trials.fall")
         for name in ("steps", "latents", "hidden", "points"):
             if getattr(self, name) < 1:
                 raise ValueError(f"trials.{name} must be at least 1, got {getattr(self, name)}")

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from deft_jax.data.source import Source
-from deft_jax.runtime import options
 from deft_jax.runtime.files import read_object, to_jsonable, write_atomically
+from deft_jax.runtime.messages import short_repr
 
 SAMPLE = 256  # images kept with a run, at most
 
@@ -82,7 +82,7 @@ def read_sample(workdir: pathlib.Path) -> Sample | None:
         with np.load(path, allow_pickle=False) as arrays:
             return Sample(arrays["images"].astype(np.float32) / np.float32(255), arrays["ground_truth"])
     except Exception as error:  # zipfile, zlib and numpy report damage in many ways
-        raise ValueError(f"cannot read {path}: {options.short_repr(error)}") from None
+        raise ValueError(f"cannot read {path}: {short_repr(error)}") from None
 
 
 def check_unchanged(source: Source, workdir: pathlib.Path) -> None:

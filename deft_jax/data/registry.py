@@ -6,8 +6,9 @@ import os
 import re
 import typing
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from deft_jax.runtime import options, plugins, validation
+from deft_jax.runtime import plugins, validation
 from deft_jax.runtime.jax_settings import pinned
 from deft_jax.runtime.paths import local_path
 
@@ -39,7 +40,7 @@ def function_of(name: str) -> Callable:
     own = plugins.load_function(name, "data set")
     if own is not None:
         return own
-    module, _, function = options.choose(SOURCES, name, "data set").partition(":")
+    module, _, function = plugins.choose(SOURCES, name, "data set").partition(":")
     return getattr(importlib.import_module(module), function)
 
 
@@ -119,8 +120,7 @@ def get(name, *, only=None, **kw):
     found = re.fullmatch(r"([^()]*)(?:\((.*)\))?", str(name).strip())
     if not found:
         raise ValueError(f"cannot read the data set {name!r}; write NAME or NAME(FACTOR=VALUE, ...)")
-    options.check_section("data.only", only or {})
-    only = dict(only or {})
+    only = dict(validation.check(Mapping[str, Any], only or {}, "data.only"))
     for item in filter(None, re.split(r"\s*,\s*", (found[2] or "").strip())):
         factor, equals, value = (part.strip() for part in item.partition("="))
         if not (factor and equals and value):

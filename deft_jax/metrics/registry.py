@@ -9,7 +9,7 @@ import inspect
 import numpy as np
 
 from deft_jax.metrics import inputs
-from deft_jax.runtime import options, plugins
+from deft_jax.runtime import plugins
 
 # name -> what the metric of that name takes; the function stands in the file of the same name.
 REGISTRY = {
@@ -50,7 +50,7 @@ def get(name):
     own = plugins.load_function(name, "metric")
     if own is not None:
         return own
-    options.choose(REGISTRY, name, "metric")
+    plugins.choose(REGISTRY, name, "metric")
     return getattr(importlib.import_module(f"deft_jax.metrics.{name}"), name)
 
 
@@ -62,7 +62,7 @@ def kind(name, what="metric"):
     """
     function = plugins.load_function(name, what)
     if function is None:
-        return options.choose(REGISTRY, name, what)
+        return plugins.choose(REGISTRY, name, what)
     parameters = tuple(inspect.signature(function).parameters)
     first = parameters[:2]
     if first == ("codes", "factors"):

@@ -12,7 +12,7 @@ from deft_jax.objectives.devae import devae
 from deft_jax.objectives.dip_vae import dip_vae_i, dip_vae_ii
 from deft_jax.objectives.qlae import qlae
 from deft_jax.objectives.total_correlation import beta_tcvae, factor_vae
-from deft_jax.runtime import options, plugins, validation
+from deft_jax.runtime import plugins, validation
 
 OBJECTIVES = {
     "annealed_vae": annealed_vae,
@@ -32,7 +32,7 @@ OBJECTIVES = {
 
 def function_of(name: str) -> Callable[..., Objective]:
     """The function that makes the objective of this name. Raises ValueError with the known names."""
-    return plugins.load_function(name, "objective") or options.choose(OBJECTIVES, name, "objective")
+    return plugins.load_function(name, "objective") or plugins.choose(OBJECTIVES, name, "objective")
 
 
 def get(name: str, beta: Schedule, *, latents: int, num_images: int, **kwargs) -> Objective:

@@ -11,7 +11,7 @@ from optax import Schedule
 from deft_jax.models.networks import Discriminator
 from deft_jax.models.posterior import Posterior, log_density
 from deft_jax.objectives.base import Objective, check_at_least_one, check_not_negative, kl, no_params
-from deft_jax.runtime import options
+from deft_jax.runtime import plugins
 from deft_jax.runtime.validation import Count, NonNegative
 
 
@@ -34,7 +34,7 @@ def beta_tcvae(
       that the paper gives to the last of the others is spread over them all here, (1 - 1 / N) / (B - 1) each: the same
       expectation, and no example stands apart. The weights sum to 1.
     """
-    weights = options.choose({"weighted": _weighted, "stratified": _stratified}, estimator, "objective.estimator")
+    weights = plugins.choose({"weighted": _weighted, "stratified": _stratified}, estimator, "objective.estimator")
     check_at_least_one(num_images=num_images)
 
     def apply(params, objective_state, step, posterior, z, key):

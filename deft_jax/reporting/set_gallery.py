@@ -46,9 +46,9 @@ def gallery(names: Sequence[str], out: str | pathlib.Path, seed: int = 0, option
     """Writes the figure and returns its path; raises ValueError where a name or an option is unknown."""
     from deft_jax import data
     from deft_jax.evaluation import plots
-    from deft_jax.runtime import options as runtime_options
+    from deft_jax.runtime import validation
 
-    runtime_options.check_count("seed", seed, least=0)
+    validation.check(validation.NonNegativeInt, seed, "seed")
     if pathlib.Path(out).is_dir():
         raise ValueError(f"{out} is a folder; give the name of the PNG to write")
     if options and len(names) != 1:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from deft_jax.runtime.errors import CannotWrite
 from deft_jax.runtime.files import read_object, to_jsonable, write_atomically
-from deft_jax.runtime.options import short_repr
+from deft_jax.runtime.messages import short_repr
 
 
 def save_or_check_config(workdir: pathlib.Path, config, free: Sequence[str] = ()) -> None:

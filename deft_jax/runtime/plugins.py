@@ -1,15 +1,42 @@
-"""Functions of the user's own, named as 'module:function'."""
+"""What is chosen by name: a key of a table, or 'module:function' of the user."""
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
-from deft_jax.runtime.options import short_repr
+from deft_jax.runtime.messages import short_repr
+
+T = TypeVar("T")
 
 
-def load_function(name, what: str) -> Callable | None:
-    """The function that 'module:function' names, of a module of the user's; None of a name without a colon.
+def choose(table: Mapping[str, T], name: Any, what: str) -> T:
+    """table[name].
 
-    what: what it makes, for the message. Raises ValueError where there is no such function.
+    Args:
+      table: name -> value.
+      name: a key of it.
+      what: what the names stand for, for the message.
+
+    Raises:
+      ValueError: the name is unknown; the message lists the known ones.
+    """
+    if not isinstance(name, str) or name not in table:
+        raise ValueError(f"unknown {what} {short_repr(name)}; known: {', '.join(sorted(table))}")
+    return table[name]
+
+
+def load_function(name: Any, what: str) -> Callable[..., Any] | None:
+    """The function that 'module:function' names.
+
+    Args:
+      name: 'module:function'; anything else is not a function of the user.
+      what: what the function returns, for the message.
+
+    Returns:
+      The function; None where `name` has no colon.
+
+    Raises:
+      ValueError: the module cannot be imported, or has no such function.
     """
     if not (isinstance(name, str) and ":" in name):
         return None

@@ -20,7 +20,7 @@ import pydantic
 from pydantic import BeforeValidator, Field
 from pydantic_core import ErrorDetails
 
-from deft_jax.runtime.options import short_repr
+from deft_jax.runtime.messages import short_repr
 
 T = TypeVar("T")
 
@@ -77,6 +77,28 @@ def parse(kind: type[T], values: Any, path: str = "") -> T:
         raise ConfigErrors([f"{what} must be a section with fields of its own, got {short_repr(values)}"])
     try:
         return pydantic.TypeAdapter(kind).validate_python(_plain(values))
+    except pydantic.ValidationError as error:
+        raise ConfigErrors(_lines(error.errors(), kind, path)) from None
+
+
+def count_from(least: int) -> Any:
+    """The type of a whole number of at least `least`."""
+    return Annotated[int, Field(strict=True, ge=least, le=_INT_MAX)]
+
+
+def check(kind: Any, value: Any, path: str) -> Any:
+    """A single value, validated against a type.
+
+    Args:
+      kind: an annotation, for example Count.
+      value: what was given; arrays and scalars of numpy are taken as well.
+      path: what the value is called in messages.
+
+    Raises:
+      ConfigErrors: the value is of another type, or out of bounds.
+    """
+    try:
+        return pydantic.TypeAdapter(kind).validate_python(_plain(value))
     except pydantic.ValidationError as error:
         raise ConfigErrors(_lines(error.errors(), kind, path)) from None
 

@@ -189,15 +189,16 @@ def run(config, workdir: str | pathlib.Path, jobs: int | None = None) -> dict:
     """
     from deft_jax import data, metrics
     from deft_jax.evaluation import scores as evaluation_scores
-    from deft_jax.runtime import options, validation
+    from deft_jax.runtime import validation
     from deft_jax.studies import scoring
     from deft_jax.training import build
 
     config = study.resolve_scale(to_jsonable(config.to_dict() if hasattr(config, "to_dict") else config))
     todo = study.expand_runs(config)
     if config.get("pack") is not None:
-        options.check_count("pack", config["pack"])
-    options.check_count("num_samples", config["num_samples"], least=scoring.LEAST if config["metrics"] else 1)
+        validation.check(validation.Count, config["pack"], "pack")
+    least = scoring.LEAST if config["metrics"] else 1
+    validation.check(validation.count_from(least), config["num_samples"], "num_samples")
     for name, fields in study.metric_options(config).items():
         if metrics.kind(name) == "runs":
             raise ValueError(f"the metric {name!r} compares several runs: score them with deft_jax.evaluate")

@@ -7,9 +7,9 @@ import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 
+from deft_jax.runtime import plugins, validation
 from deft_jax.runtime.jax_settings import pinned
 from deft_jax.runtime.paths import local_path
-from deft_jax.runtime.validation import options_of
 
 # In the order in which they are computed: the quick ones first.
 DEFAULT = ("mig", "nmi", "gaussian_total_correlation", "irs", "mig_posterior", "sap", "infomec",
@@ -75,7 +75,7 @@ def evaluate(
     source = model.source
     chosen = {name: dict(fields) for name, fields in names.items()} if isinstance(names, Mapping) else {}
     for name, fields in chosen.items():
-        options_of(metrics.get(name), fields, name, metrics.GIVEN)
+        validation.options_of(metrics.get(name), fields, name, metrics.GIVEN)
     factors = encoder.draw_factors(source, num_samples, seed)
     image_N = np.ravel_multi_index(tuple(factors.T), source.factor_sizes)
     truth = source.ground_truth(factors)
@@ -316,16 +316,15 @@ def compare(workdirs: Sequence[str | os.PathLike], *, num_samples: int = 10_000,
 def check_request(names, num_samples, variants, seed=0) -> None:
     """Raises ValueError in one line where a name is unknown, or a number out of range, before anything is encoded."""
     from deft_jax import metrics
-    from deft_jax.runtime import options
 
     for name in names:
         metrics.kind(name)
     for variant in variants:
-        options.choose(dict.fromkeys(VARIANTS), variant, "variant")
+        plugins.choose(dict.fromkeys(VARIANTS), variant, "variant")
     if not names or not variants or num_samples < 1:
         raise ValueError("there must be a metric, a variant and a sample at least")
-    options.check_count("num_samples", num_samples, least=LEAST)
-    options.check_count("seed", seed, least=0)
+    validation.check(validation.count_from(LEAST), num_samples, "num_samples")
+    validation.check(validation.NonNegativeInt, seed, "seed")
 
 
 def _obtained(num_samples, seed) -> dict:

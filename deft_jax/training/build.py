@@ -9,7 +9,7 @@ from deft_jax.evaluation import scores
 from deft_jax.models import networks
 from deft_jax.objectives import registry
 from deft_jax.runtime.jax_settings import pinned
-from deft_jax.runtime.options import short_repr
+from deft_jax.runtime.messages import short_repr
 from deft_jax.runtime.validation import ConfigErrors
 from deft_jax.training import optimizer as training_optimizer
 from deft_jax.training import schedules

@@ -12,9 +12,9 @@ import numpy as np
 from deft_jax.data import description
 from deft_jax.evaluation import encoder as evaluation_encoder
 from deft_jax.evaluation import factor_entry, figures, scores
-from deft_jax.runtime import options
 from deft_jax.runtime.errors import CannotWrite, reraise_as_cannot_write
 from deft_jax.runtime.files import read_object, to_jsonable, write_atomically
+from deft_jax.runtime.messages import short_repr
 from deft_jax.runtime.progress import warn
 from deft_jax.training.checkpoint import Checkpoints, Damaged, none_readable
 from deft_jax.training.config import TrainingConfig
@@ -225,7 +225,7 @@ def going_on(what: str) -> Iterator[None]:
         raise
     except Exception as error:
         warn(
-            f"{what} failed and is left out ({type(error).__name__}: {options.short_repr(error)}); the training goes on"
+            f"{what} failed and is left out ({type(error).__name__}: {short_repr(error)}); the training goes on"
         )
 
 
