@@ -1,4 +1,4 @@
-"""What a run keeps of its data set: enough to encode, decode and draw without it, and to see that it has changed.
+"""The part of a data set that a run stores: enough to encode, decode and draw without it, and to detect a change.
 
 A workdir holds source.json, a SourceDescription, and sample.npz, a few images with their ground truth.
 """
@@ -16,14 +16,16 @@ from deft_jax.data.source import Source
 from deft_jax.runtime.files import read_object, to_jsonable, write_atomically
 from deft_jax.runtime.messages import short_repr
 
-SAMPLE = 256  # images kept with a run, at most
+SAMPLE = 256  # most images stored with a run
 
 
 @dataclasses.dataclass(frozen=True)
 class SourceDescription:
     """A data set without its images. Fields are those of deft_jax.data.source.Source.
 
-    num_images: how many images the set has. is_grid: whether they are all combinations of the factors.
+    Attributes:
+      num_images: number of images of the set.
+      is_grid: whether they are all combinations of the factors.
     """
 
     factor_names: tuple[str, ...]
@@ -40,9 +42,11 @@ class SourceDescription:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Sample:
-    """Images that are kept with a run.
+    """Images that are stored with a run.
 
-    images: float32 [N, H, W, C] in [0, 1], rounded to 255 levels. ground_truth: numbers [N, L].
+    Attributes:
+      images: float32 [N, H, W, C] in [0, 1], rounded to multiples of 1/255.
+      ground_truth: numbers [N, L].
     """
 
     images: np.ndarray
@@ -50,7 +54,14 @@ class Sample:
 
 
 def describe(source: Source | SourceDescription) -> SourceDescription:
-    """The description of a data set."""
+    """The description of a data set.
+
+    Example:
+      >>> from deft_jax import data
+      >>> description = describe(data.get("translation"))
+      >>> description.num_images, description.is_grid, description.ground_truth_names
+      (484, True, ('posX', 'posY'))
+    """
     if isinstance(source, SourceDescription):
         return source
     names = [field.name for field in dataclasses.fields(SourceDescription)]
@@ -58,23 +69,37 @@ def describe(source: Source | SourceDescription) -> SourceDescription:
     return SourceDescription(**{name: _as_tuple(value) for name, value in values.items()})
 
 
-def _as_tuple(value):
+def _as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list | tuple) else value
 
 
 def read_description(workdir: pathlib.Path) -> SourceDescription | None:
-    """The description in a workdir; None where there is none. Raises ValueError in one line where it is damaged."""
-    held = read_object(workdir / "source.json")
-    if held is None:
+    """Reads source.json of a workdir.
+
+    Returns:
+      The description; None where the file is missing.
+
+    Raises:
+      ValueError: the file is damaged.
+    """
+    fields = read_object(workdir / "source.json")
+    if fields is None:
         return None
     try:
-        return SourceDescription(**{name: _as_tuple(value) for name, value in held.items()})
+        return SourceDescription(**{name: _as_tuple(value) for name, value in fields.items()})
     except TypeError as error:
         raise ValueError(f"cannot read {workdir / 'source.json'}: {error}") from None
 
 
 def read_sample(workdir: pathlib.Path) -> Sample | None:
-    """The images in a workdir; None where there are none. Raises ValueError in one line where they are damaged."""
+    """Reads sample.npz of a workdir.
+
+    Returns:
+      The images; None where the file is missing.
+
+    Raises:
+      ValueError: the file is damaged.
+    """
     path = workdir / "sample.npz"
     if not path.exists():
         return None
@@ -86,23 +111,27 @@ def read_sample(workdir: pathlib.Path) -> Sample | None:
 
 
 def check_unchanged(source: Source, workdir: pathlib.Path) -> None:
-    """Raises ValueError in one line where a workdir holds a run on other images than those of `source`."""
-    held = read_description(workdir)
-    if held is None:
+    """Checks that a workdir has a run on the images of this data set, or none.
+
+    Raises:
+      ValueError: its run has other images.
+    """
+    stored = read_description(workdir)
+    if stored is None:
         return
     way_out = "bring them back, or choose another workdir"
-    if held.num_images != source.num_images:
-        raise ValueError(f"{workdir} holds a run on {held.num_images} images, and data has {source.num_images} now; "
+    if stored.num_images != source.num_images:
+        raise ValueError(f"{workdir} holds a run on {stored.num_images} images, and data has {source.num_images} now; "
                          f"{way_out}")
-    if held.digest and source.digest and held.digest != source.digest:
-        raise ValueError(f"{workdir} holds a run on other images than those that data names now (digest {held.digest} "
-                         f"there, {source.digest} here); {way_out}")
+    if stored.digest and source.digest and stored.digest != source.digest:
+        raise ValueError(f"{workdir} holds a run on other images than those that data names now (digest "
+                         f"{stored.digest} there, {source.digest} here); {way_out}")
 
 
 def same_images(source: Source, workdir: pathlib.Path) -> bool:
-    """Whether the images of a set read from files are those of the run in this workdir, wherever they lie now."""
-    held = read_description(workdir)
-    return held is not None and bool(held.digest) and held.digest == source.digest
+    """Whether the images of a set read from files are those of the run in this workdir, wherever the files are now."""
+    stored = read_description(workdir)
+    return stored is not None and bool(stored.digest) and stored.digest == source.digest
 
 
 def keep(source: Source, workdir: pathlib.Path, factors_NxF: np.ndarray) -> None:
@@ -111,7 +140,7 @@ def keep(source: Source, workdir: pathlib.Path, factors_NxF: np.ndarray) -> None
     Args:
       source: the data set of the run.
       workdir: of the run.
-      factors_NxF: int32 [N, F], of images in a random order; the first SAMPLE are kept.
+      factors_NxF: int32 [N, F], of images in a random order; at most the first SAMPLE are stored.
 
     Raises:
       CannotWrite: on a full disk.

@@ -6,13 +6,15 @@ int32 throughout.
 """
 
 import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 
 
-def _checked(sizes):
+def _checked(sizes: Sequence[int]) -> tuple[int, ...]:
     sizes = tuple(int(size) for size in sizes)
     if not sizes or min(sizes) < 1:
         raise ValueError(f"factor sizes must be one or more positive integers, got {sizes}")
@@ -21,12 +23,12 @@ def _checked(sizes):
     return sizes
 
 
-def _strides(sizes):
+def _strides(sizes: Sequence[int]) -> npt.NDArray[np.int32]:
     """How far the index moves when each factor moves by one: int32 [F], the last one 1."""
     return np.cumprod((1, *sizes[:0:-1]))[::-1].astype(np.int32)
 
 
-def to_index(factors_NxF, sizes):
+def to_index(factors_NxF: npt.ArrayLike, sizes: Sequence[int]) -> jax.Array:
     """Numbers combinations of factor values.
 
     Args:
@@ -39,6 +41,10 @@ def to_index(factors_NxF, sizes):
 
     Raises:
       ValueError: the last axis is not F long, the values are not integers, or `sizes` is not usable.
+
+    Example:
+      >>> print(to_index([[0, 0, 0], [0, 0, 1], [1, 2, 3]], (2, 3, 4)))
+      [ 0  1 23]
     """
     sizes = _checked(sizes)
     factors_NxF = jnp.asarray(factors_NxF)
@@ -49,7 +55,7 @@ def to_index(factors_NxF, sizes):
     return jnp.sum(factors_NxF.astype(jnp.int32) * _strides(sizes), axis=-1, dtype=jnp.int32)
 
 
-def from_index(index_N, sizes):
+def from_index(index_N: npt.ArrayLike, sizes: Sequence[int]) -> jax.Array:
     """Factor values of numbered combinations; the inverse of `to_index`.
 
     Args:
@@ -62,6 +68,12 @@ def from_index(index_N, sizes):
 
     Raises:
       ValueError: the values are not integers, or `sizes` is not usable.
+
+    Example:
+      >>> print(from_index([0, 1, 23], (2, 3, 4)))
+      [[0 0 0]
+       [0 0 1]
+       [1 2 3]]
     """
     sizes = _checked(sizes)
     index_N = jnp.asarray(index_N)
@@ -70,7 +82,7 @@ def from_index(index_N, sizes):
     return index_N.astype(jnp.int32)[..., None] // _strides(sizes) % np.asarray(sizes, np.int32)
 
 
-def sample(key, sizes):
+def sample(key: jax.Array, sizes: Sequence[int]) -> jax.Array:
     """Draws one example's factors, each uniform and independent of the others.
 
     Args:
@@ -91,14 +103,41 @@ def sample(key, sizes):
     return jax.random.randint(key, (len(sizes),), 0, np.asarray(sizes, np.int32), jnp.int32)
 
 
-def draw(seed, num_samples, sizes):
-    """Factors of many examples, uniform and independent: numpy int32 [N, F]; the same for the same seed."""
+def draw(seed: int, num_samples: int, sizes: Sequence[int]) -> npt.NDArray[np.int32]:
+    """Draws the factors of many examples, uniform and independent.
+
+    Args:
+      seed: of the draw; equal seeds give equal factors.
+      num_samples: N.
+      sizes: F positive integers whose product fits int32.
+
+    Returns:
+      numpy int32 [N, F].
+
+    Example:
+      >>> factors_NxF = draw(0, 1_000, (2, 5))
+      >>> factors_NxF.shape, factors_NxF.min(axis=0).tolist(), factors_NxF.max(axis=0).tolist()
+      ((1000, 2), [0, 0], [1, 4])
+    """
     keys = jax.random.split(jax.random.key(seed), num_samples)
     return np.asarray(jax.vmap(lambda key: sample(key, sizes))(keys))
 
 
-def sweep(base_F, factor, sizes):
-    """One factor over all its values, the others as in `base_F`: numpy int32 [sizes[factor], F]."""
+def sweep(base_F: npt.ArrayLike, factor: int, sizes: Sequence[int]) -> npt.NDArray[np.int32]:
+    """Varies one factor over all its values.
+
+    Args:
+      base_F: integers [F], the values of the other factors.
+      factor: which one varies.
+      sizes: F positive integers.
+
+    Returns:
+      numpy int32 [sizes[factor], F].
+
+    Example:
+      >>> sweep([1, 2, 3], 1, (2, 3, 4)).tolist()
+      [[1, 0, 3], [1, 1, 3], [1, 2, 3]]
+    """
     swept = np.tile(np.asarray(base_F, np.int32), (sizes[factor], 1))
     swept[:, factor] = np.arange(sizes[factor])
     return swept

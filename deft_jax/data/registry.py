@@ -1,4 +1,4 @@
-"""Data sets by name. `get` imports only the module it needs: what a set depends on loads with that set."""
+"""Data sets by name. Each is imported when it is asked for, with what it depends on."""
 
 import importlib
 import inspect
@@ -8,6 +8,7 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from deft_jax.data.source import Source
 from deft_jax.runtime import plugins, validation
 from deft_jax.runtime.jax_settings import pinned
 from deft_jax.runtime.paths import local_path
@@ -30,27 +31,48 @@ SOURCES = {
 }
 
 
-def function_of(name: str) -> Callable:
-    """The function that makes the set of this name, with or without factors to hold in parentheses.
+def function_of(name: str) -> Callable[..., Source]:
+    """The function that loads the data set of this name.
+
+    Args:
+      name: a key of SOURCES or 'module:function'; fixed factors in parentheses are ignored.
+
+    Returns:
+      A function of keyword arguments that returns a Source; its signature declares the options of the set.
 
     Raises:
-      ValueError: the name is unknown; the line lists the known ones.
+      ValueError: the name is unknown; the message lists the known ones.
+
+    Example:
+      >>> import inspect
+      >>> print(inspect.signature(function_of("translation")))
+      (grid: str = 'cartesian') -> deft_jax.data.source.Source
+      >>> function_of("translation(posX=3)") is function_of("translation")
+      True
     """
-    name = _without_subset(name)
-    own = plugins.load_function(name, "data set")
-    if own is not None:
-        return own
+    name = str(name).partition("(")[0].strip()
+    plugin = plugins.load_function(name, "data set")
+    if plugin is not None:
+        return plugin
     module, _, function = plugins.choose(SOURCES, name, "data set").partition(":")
     return getattr(importlib.import_module(module), function)
 
 
 def option_types() -> dict[str, type]:
-    """The options of all sets in SOURCES: name -> bool, int, float, str (also of paths) or tuple.
+    """The options of all data sets in SOURCES, with the type of their values on the command line.
 
-    Read off the signatures of the sets' functions, for configurations in which each option can be set on the command
-    line. Imports the modules of all sets, though not what only their files need.
+    Reads the signatures of the sets' functions. This imports the modules of all sets, but not the packages that only
+    reading their files needs.
+
+    Returns:
+      Option -> bool, int, float, str (also of paths) or tuple (of any sequence).
+
+    Example:
+      >>> types = option_types()
+      >>> types["path"], types["size"], types["download"], types["names"]
+      (<class 'str'>, <class 'int'>, <class 'bool'>, <class 'tuple'>)
     """
-    types = {}
+    types: dict[str, type] = {}
     for name in SOURCES:
         for option, parameter in inspect.signature(function_of(name)).parameters.items():
             if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
@@ -58,8 +80,8 @@ def option_types() -> dict[str, type]:
     return types
 
 
-def _flag_type(parameter) -> type:
-    """The type that a value on the command line has: the first of an annotation `str | os.PathLike | None`."""
+def _flag_type(parameter: inspect.Parameter) -> type:
+    """The type of a value on the command line: the first member of an annotation `str | os.PathLike | None`."""
     annotation = parameter.annotation
     if annotation is parameter.empty:
         annotation = type(parameter.default)
@@ -70,66 +92,95 @@ def _flag_type(parameter) -> type:
 
 
 def path_options(name: str) -> tuple[str, ...]:
-    """The options of a set that are paths: those annotated with os.PathLike."""
+    """The options of a data set that are paths: those annotated with os.PathLike.
+
+    Args:
+      name: of the set, as for `get`.
+
+    Raises:
+      ValueError: the set is unknown.
+
+    Example:
+      >>> path_options("folder")
+      ('path', 'cache')
+      >>> path_options("dsprites")
+      ()
+    """
     parameters = inspect.signature(function_of(name)).parameters
     return tuple(option for option, parameter in parameters.items() if _is_path(parameter.annotation))
 
 
-def _without_subset(name: str) -> str:
-    return str(name).partition("(")[0].strip()
-
-
-def _is_path(annotation) -> bool:
+def _is_path(annotation: Any) -> bool:
     return annotation is os.PathLike or any(map(_is_path, typing.get_args(annotation)))
 
 
-def with_absolute_paths(name: str, given: Mapping) -> dict:
-    """The options of a data set with their paths absolute and ~ expanded.
+def with_absolute_paths(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a data set with absolute paths, so that they hold in any working directory.
 
     Args:
       name: of the set, as for `get`.
-      given: option -> value.
+      options: name -> value.
+
+    Returns:
+      The options; paths are absolute and a leading ~ is expanded.
 
     Raises:
       ValueError: the set is unknown, or a path is not on a local file system.
+
+    Example:
+      >>> with_absolute_paths("folder", {"path": "/data/faces/../chairs", "size": 64})
+      {'path': '/data/chairs', 'size': 64}
     """
-    made = dict(given)
+    absolute = dict(options)
     for option in path_options(name):
-        if isinstance(made.get(option), str | os.PathLike):
-            made[option] = os.path.abspath(local_path(made[option], f"data.{option}"))
-    return made
+        if isinstance(absolute.get(option), str | os.PathLike):
+            absolute[option] = os.path.abspath(local_path(absolute[option], f"data.{option}"))
+    return absolute
 
 
 @pinned()
-def get(name, *, only=None, **kw):
-    """Builds the data set called `name`, or part of it.
+def get(name: str, *, only: Mapping[str, Any] | None = None, **options: Any) -> Source:
+    """Loads a data set, or the part of it in which some factors are fixed.
 
     Args:
-      name: a key of SOURCES, or 'module:function' of a function of your own which takes keyword arguments and returns a
-        Source; with factors to hold in parentheses if wanted: 'dsprites(shape=heart)',
+      name: a key of SOURCES, or 'module:function' for a function of the user that takes keyword arguments and returns a
+        Source. Factors may be fixed in parentheses: 'dsprites(shape=heart)',
         'dsprites(shape=heart, orientation=0:40:4)'.
-      only: the same as a mapping, factor -> value or values; see deft_jax.data.subset.
-      **kw: passed on to the set's own function. An option that is None is left out, which is its default.
+      only: further factors to fix, as a mapping factor -> value or values; see deft_jax.data.subset.
+      **options: arguments of the set's function. An option that is None takes its default.
 
     Returns:
       A deft_jax.data.source.Source.
 
     Raises:
-      ValueError: the name, an argument, a factor to hold or its value is unknown.
+      ValueError: the name, an option, a fixed factor or its value is unknown.
+
+    Example:
+      >>> import jax, numpy as np
+      >>> source = get("translation(posY=0:11)", grid="cartesian")
+      >>> source.factor_names, source.factor_sizes, source.image_shape
+      (('posX', 'posY'), (22, 11), (64, 64, 1))
+      >>> images = source.render(source.arrays, np.array([[0, 0], [21, 10]]), jax.random.key(0))
+      >>> images.shape, float(images.max())
+      ((2, 64, 64, 1), 1.0)
+      >>> get("translation", grid="hexagonal")
+      Traceback (most recent call last):
+      ValueError: unknown grid 'hexagonal'; known: cartesian, honeycomb, polar
     """
-    found = re.fullmatch(r"([^()]*)(?:\((.*)\))?", str(name).strip())
-    if not found:
+    match = re.fullmatch(r"([^()]*)(?:\((.*)\))?", str(name).strip())
+    if not match:
         raise ValueError(f"cannot read the data set {name!r}; write NAME or NAME(FACTOR=VALUE, ...)")
-    only = dict(validation.check(Mapping[str, Any], only or {}, "data.only"))
-    for item in filter(None, re.split(r"\s*,\s*", (found[2] or "").strip())):
+    fixed = dict(validation.check(Mapping[str, Any], only or {}, "data.only"))
+    for item in filter(None, re.split(r"\s*,\s*", (match[2] or "").strip())):
         factor, equals, value = (part.strip() for part in item.partition("="))
         if not (factor and equals and value):
             raise ValueError(f"cannot read {item!r} in the data set {name!r}; write FACTOR=VALUE")
-        only[factor] = value
-    given = {option: value for option, value in kw.items() if value is not None}
-    source = function_of(found[1])(**validation.options_of(function_of(found[1]), given, "data"))
-    if not only:
+        fixed[factor] = value
+    function = function_of(match[1])
+    options = {option: value for option, value in options.items() if value is not None}
+    source = function(**validation.options_of(function, options, "data"))
+    if not fixed:
         return source
     from deft_jax.data import subset
 
-    return subset.subset(source, only)
+    return subset.subset(source, fixed)

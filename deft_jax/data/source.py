@@ -1,41 +1,88 @@
-"""Source: what the rest of the library knows of a data set, with a pure renderer instead of a pipeline."""
+"""Source: the contract of a data set, its factors of variation and a pure renderer."""
 
 import dataclasses
 import math
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
+import jax
 import numpy as np
+import numpy.typing as npt
 
 LIKELIHOODS = ("bernoulli", "gaussian")
 
 
+class Render(Protocol):
+    """Draws the images of a batch; pure and jittable."""
+
+    def __call__(self, arrays: Any, factors_NxF: npt.ArrayLike, key: jax.Array, /) -> jax.Array:
+        """Images of N combinations of factor values.
+
+        Args:
+          arrays: `Source.arrays`, possibly traced.
+          factors_NxF: int32 [N, F]; factor j takes the values 0 .. factor_sizes[j] - 1.
+          key: for what an image shows beyond its factors, such as noise; a renderer without it ignores the key. Image i
+            may depend on fold_in(key, i), and on no other image of the batch.
+
+        Returns:
+          float32 [N, H, W, C] in [0, 1].
+        """
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Source:
-    """A data set as factors and a renderer. Hashes by identity, so it may be a static argument of a jit.
+    """A data set: its factors, and a renderer that draws the image of any combination of their values.
+
+    A training step draws factors, renders them and trains on the images inside one compiled program, so there is no
+    input pipeline, and a batch is a function of (seed, step). Two kinds of sets fit:
+
+    - A grid has one image, or one distribution of images, for every combination of its factors. These are the ground
+      truth. `labels` is None.
+    - A list is a set of any images. Its one factor is the number of the image. What is known about each image is in
+      `labels`, [num_images, L]; without any knowledge L is 0, and metrics that need labels refuse the set.
+
+    To add a data set, write a function that returns a Source, and name it by data.name='module:function'.
+
+    Sources compare and hash by identity, so one may be a static argument of `jax.jit`.
 
     Attributes:
       factor_names: F names.
-      factor_sizes: F positive integers; factor j takes the values 0 .. factor_sizes[j] - 1. Images are
-        numbered with the last factor fastest (deft_jax.data.factors).
+      factor_sizes: F positive integers; factor j takes the values 0 .. factor_sizes[j] - 1. Images are numbered with
+        the last factor fastest, see deft_jax.data.factors.
       image_shape: (H, W, C).
-      likelihood: 'bernoulli' (pixels are probabilities of white) or 'gaussian'; how to score a decoder on it.
-      arrays: pytree of arrays that `render` reads. They go into a compiled function as an argument: closed
-        over, they would become constants of the program and be copied with it.
-      render: (arrays, factors_NxF int32, key) -> images_NxHxWxC float32 in [0, 1]. Pure and jittable. The key
-        feeds whatever the image holds beyond its factors; a renderer without such noise ignores it.
-      label_names, labels: for a set which does not hold every combination of its factors, or has no labels at
-        all. Its one factor above is then the number of the image, and these are the ground truth: L names and
-        numpy [num_images, L], int32 with values from 0 up, or float64 where a label is continuous; L = 0 where
-        nothing is known of the images.
-      label_continuous: L booleans: which labels are numbers of a continuum rather than classes. () means none.
-      digest: identifies the images of a set that was read from files; a resumed run compares it with that of its
-        start. Empty for generated sets, whose images follow from the options.
-      remarks: sentences about how the set was read that its user should see, such as files that were left out.
+      likelihood: the reconstruction loss that suits the images: 'bernoulli' (a pixel is the probability of white) or
+        'gaussian'.
+      arrays: pytree of the arrays that `render` reads. They are an argument of the compiled program; a renderer that
+        closed over them would make them constants, compiled into each program.
+      render: a function as in `Render`: (arrays, factors int32 [N, F], key) -> images float32 [N, H, W, C] in [0, 1].
+      label_names: of a list, L names; () of a grid.
+      labels: of a list, numpy [num_images, L]: int32 from 0 up, or float64 where a label is continuous; None of a grid.
+      label_continuous: L booleans, whether a label is a continuous number rather than a class; () if none is.
+      digest: identifies the images of a set that was read from files. A resumed run compares it with that of its start.
+        '' for generated sets, whose images follow from their options.
+      remarks: sentences for the user about how the set was read, for example which files were left out.
 
     Raises:
-      ValueError: names and sizes differ in number, a size is not positive, the image shape is not (H, W, C),
-        the likelihood is unknown, or the labels do not fit.
+      ValueError: names and sizes differ in number, a size is not positive, the image shape is not (H, W, C), the
+        likelihood is unknown, or the labels do not fit.
+
+    Example:
+      A bar at one of 4 columns, in one of 2 levels of brightness:
+
+      >>> import jax.numpy as jnp
+      >>> def render(arrays, factors_NxF, key):
+      ...     column_N, level_N = factors_NxF[:, 0], arrays["levels"][factors_NxF[:, 1]]
+      ...     bar_NxW = (jnp.arange(4) == column_N[:, None]) * level_N[:, None]
+      ...     return jnp.tile(bar_NxW[:, None, :, None], (1, 3, 1, 1))
+      >>> bars = Source(("column", "level"), (4, 2), (3, 4, 1), "bernoulli", {"levels": jnp.array([0.5, 1.0])}, render)
+      >>> bars.num_images, bars.is_grid
+      (8, True)
+      >>> images = jax.jit(bars.render)(bars.arrays, jnp.array([[2, 1], [0, 0]]), jax.random.key(0))
+      >>> images.shape
+      (2, 3, 4, 1)
+      >>> print(images[1, :, :, 0])
+      [[0.5 0.  0.  0. ]
+       [0.5 0.  0.  0. ]
+       [0.5 0.  0.  0. ]]
     """
 
     factor_names: tuple[str, ...]
@@ -43,14 +90,14 @@ class Source:
     image_shape: tuple[int, int, int]
     likelihood: str
     arrays: Any
-    render: Callable
+    render: Render
     label_names: tuple[str, ...] = ()
     labels: np.ndarray | None = None
     label_continuous: tuple[bool, ...] = ()
     digest: str = ""
     remarks: tuple[str, ...] = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if len(self.factor_names) != len(self.factor_sizes):
             raise ValueError(f"{len(self.factor_names)} factor names {tuple(self.factor_names)} "
                              f"for {len(self.factor_sizes)} factor sizes {tuple(self.factor_sizes)}")
@@ -72,26 +119,33 @@ class Source:
                              f"for {tuple(self.label_names)}")
 
     @property
-    def num_images(self):
-        """How many combinations of factor values there are."""
+    def num_images(self) -> int:
+        """Number of combinations of factor values; of a list, the number of images."""
         return math.prod(self.factor_sizes)
 
     @property
-    def is_grid(self):
-        """Whether every combination of the ground-truth factors has an image, to be drawn by `render`."""
+    def is_grid(self) -> bool:
+        """Whether the factors are the ground truth, so that `render` draws every combination of its values."""
         return self.labels is None
 
     @property
-    def ground_truth_names(self):
-        """Names of the factors that a representation is scored against; none where there are no labels."""
+    def ground_truth_names(self) -> tuple[str, ...]:
+        """Names of the L factors that a representation is scored against; () where there are no labels."""
         return self.factor_names if self.is_grid else self.label_names
 
     @property
-    def ground_truth_continuous(self):
-        """For each factor of `ground_truth_names`, whether it is continuous rather than a class: booleans [L]."""
+    def ground_truth_continuous(self) -> tuple[bool, ...]:
+        """For each of the L factors of `ground_truth_names`, whether it is continuous rather than a class."""
         return self.label_continuous or (False,) * len(self.ground_truth_names)
 
-    def ground_truth(self, factors_NxF):
-        """Factors int32 [N, F] as `render` takes them -> what a representation is scored against, numpy [N, L]."""
+    def ground_truth(self, factors_NxF: npt.ArrayLike) -> np.ndarray:
+        """Values that a representation is scored against.
+
+        Args:
+          factors_NxF: int32 [N, F], as `render` takes them.
+
+        Returns:
+          numpy [N, L]: of a grid the factors themselves, of a list the labels of these images.
+        """
         factors_NxF = np.asarray(factors_NxF)
-        return factors_NxF if self.is_grid else self.labels[factors_NxF[:, 0]]
+        return factors_NxF if self.labels is None else self.labels[factors_NxF[:, 0]]

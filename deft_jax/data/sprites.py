@@ -14,10 +14,12 @@ keeps every image as bits and looks it up.
 """
 
 import functools
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 
 from deft_jax.data import factors
 from deft_jax.data.source import Source
@@ -33,7 +35,7 @@ _VERTICES = 150
 _CHUNK = 4096  # images drawn at a time while the packed table is built
 
 
-def _outline(shape):
+def _outline(shape: int) -> npt.NDArray[np.float64]:
     """Vertices (x, y) of one shape at scale 1 about the origin: float64 [150, 2], the last repeated."""
     if shape == 0:
         x, y = _HALF * np.array([(-1, 1, 1, -1), (-1, -1, 1, 1)], np.float64)
@@ -48,7 +50,7 @@ def _outline(shape):
     return np.pad(np.stack([x, y], -1), ((0, _VERTICES - len(x)), (0, 0)), mode="edge")
 
 
-def _vertices():
+def _vertices() -> tuple[npt.NDArray[np.int32], ...]:
     """Vertex coordinates in 1/256 pixel, two arrays int32 [3 * 6 * 40 * 32, 150].
 
     x goes by (shape, scale, orientation, posX), y by (shape, scale, orientation, posY).
@@ -57,14 +59,14 @@ def _vertices():
     scaled = np.linspace(0.5, 1, SIZES[1])[:, None, None] * outlines[:, None]
     theta = np.linspace(0, 2 * np.pi, SIZES[2])[:, None]
     x, y = scaled[:, :, None, :, 0], scaled[:, :, None, :, 1]
-    turned = x * np.cos(theta) + y * np.sin(theta), y * np.cos(theta) - x * np.sin(theta)
+    rotated = x * np.cos(theta) + y * np.sin(theta), y * np.cos(theta) - x * np.sin(theta)
     place = 16 + 32 * np.linspace(0, 1, SIZES[3])[:, None]
     # float64 until here: vertices rounded from float32 change a pixel in some 65 of the images.
-    placed = (np.rint((c[..., None, :] + place) * _UNIT) for c in turned)
+    placed = (np.rint((c[..., None, :] + place) * _UNIT) for c in rotated)
     return tuple(c.astype(np.int32).reshape(-1, _VERTICES) for c in placed)
 
 
-def _edge_tables():
+def _edge_tables() -> dict[str, np.ndarray]:
     """Tables for `_crossings`, as numpy arrays; lengths in 1/256 pixel.
 
     Returns:
@@ -104,7 +106,7 @@ def _edge_tables():
     return {"ends": ends.ravel(), **lines}
 
 
-def _crossings(tables, factors_NxF):
+def _crossings(tables: Mapping[str, jax.Array], factors_NxF: npt.ArrayLike) -> jax.Array:
     """How many pixel centres of a row lie strictly left of each crossing: int32 [N, 64, S]."""
     index = factors.to_index(factors_NxF, SIZES)
     pose_x = index // SIZES[4]
@@ -120,13 +122,13 @@ def _crossings(tables, factors_NxF):
     return count + ((count * _UNIT + _UNIT // 2 - start) * rise < run)
 
 
-def _left_of(count):
+def _left_of(count: jax.Array) -> jax.Array:
     """The first `count` pixels of a row as bits: int32 [...] in 0 .. 64 -> uint32 [..., 2]."""
     inside = jnp.clip(count[..., None] - np.array([0, 32]), 0, 32)
     return jnp.where(inside == 32, np.uint32(0xFFFFFFFF), (np.uint32(1) << inside.astype(jnp.uint32)) - 1)
 
 
-def _bits(tables, factors_NxF):
+def _bits(tables: Mapping[str, jax.Array], factors_NxF: npt.ArrayLike) -> jax.Array:
     """Draws images as bits: uint32 [N, 128], two words a row, pixel i being bit i % 32 of word i // 32."""
     count = _crossings(tables, factors_NxF)
     # Spelled out slot by slot, XLA's CPU code is twice as fast as with a reduction over the slots.
@@ -134,14 +136,14 @@ def _bits(tables, factors_NxF):
     return words.reshape(-1, 2 * SIDE)
 
 
-def _unpack(words_Nx128):
+def _unpack(words_Nx128: jax.Array) -> jax.Array:
     """Bits to images: uint32 [N, 128] -> float32 [N, 64, 64, 1]."""
     pixels = words_Nx128[..., None] >> np.arange(32, dtype=np.uint32) & 1
     return pixels.astype(jnp.float32).reshape(-1, SIDE, SIDE, 1)
 
 
-def draw(arrays, factors_NxF, key):
-    """Renders from the storage 'rendered'.
+def draw(arrays: Mapping[str, jax.Array], factors_NxF: npt.ArrayLike, key: jax.Array) -> jax.Array:
+    """Renders from the arrays of the storage 'rendered'.
 
     Args:
       arrays: the source's arrays.
@@ -158,33 +160,32 @@ def draw(arrays, factors_NxF, key):
     return _unpack(_bits(arrays, factors_NxF))
 
 
-def look_up(arrays, factors_NxF, key):
-    """Renders from the storage 'packed'; as `draw` in every other respect."""
+def look_up(arrays: Mapping[str, jax.Array], factors_NxF: npt.ArrayLike, key: jax.Array) -> jax.Array:
+    """Renders from the arrays of the storage 'packed'; otherwise as `draw`."""
     del key
     return _unpack(arrays["words"][factors.to_index(factors_NxF, SIZES)])
 
 
 @jax.jit
-def _pack(tables):
+def _pack(tables: Mapping[str, jax.Array]) -> jax.Array:
     """Draws the whole set as bits: uint32 [737280, 128], 377 MB."""
     starts = jnp.arange(0, np.prod(SIZES), _CHUNK, dtype=jnp.int32)
 
-    def chunk(start):
+    def chunk(start: jax.Array) -> jax.Array:
         return _bits(tables, factors.from_index(start + jnp.arange(_CHUNK), SIZES))
 
     return jax.lax.map(chunk, starts).reshape(-1, 2 * SIDE)
 
 
 def dsprites(storage: str = "auto") -> Source:
-    """dSprites, drawn instead of downloaded.
+    """dSprites (Matthey et al. 2017), drawn instead of downloaded: 737,280 images.
 
-    All published frames at hand come out equal in every pixel. Over the whole set there are 128,328,864 white
-    pixels, 2 more than the archive's published mean pixel amounts to.
+    All 160 published frames that are compared in the tests are equal in every pixel. The whole set has 128,328,864
+    white pixels, 2 more than the archive's published mean pixel amounts to.
 
     Args:
-      storage: 'rendered' draws images in the compiled step, from 43 MB of tables; 'packed' draws the whole
-        set once (377 MB of bits on the device) and looks images up; 'auto' takes the better one for the
-        backend.
+      storage: 'rendered' draws images in the compiled step, from 43 MB of tables; 'packed' draws the whole set once
+        (377 MB of bits on the device) and looks images up; 'auto' is 'rendered' on a CPU, else 'packed'.
 
     Returns:
       Source with the factors shape (square, ellipse, heart), scale (0.5 .. 1), orientation (0 .. 2 pi, both
@@ -192,6 +193,14 @@ def dsprites(storage: str = "auto") -> Source:
 
     Raises:
       ValueError: the storage is unknown.
+
+    Example:
+      >>> source = dsprites(storage="rendered")
+      >>> source.factor_names, source.factor_sizes
+      (('shape', 'scale', 'orientation', 'posX', 'posY'), (3, 6, 40, 32, 32))
+      >>> images = source.render(source.arrays, np.array([[0, 5, 0, 0, 0], [2, 5, 0, 31, 31]]), jax.random.key(0))
+      >>> images.shape, images.sum(axis=(1, 2, 3)).astype(int).tolist()
+      ((2, 64, 64, 1), [361, 220])
     """
     if storage not in STORAGES:
         raise ValueError(f"unknown storage {storage!r}; known: {', '.join(STORAGES)}")

@@ -1,39 +1,46 @@
 """dSprites in colour, in noise and on a painting: the variants of Locatello et al. 2019, arXiv 1811.12359.
 
-Each keeps the five factors of dSprites and adds something that is no factor: a colour, noise, or a background.
-What is added to image i of a batch comes from `fold_in(key, i)` and from nothing else, so the same key gives the
-same images, and an image does not depend on those after it in the batch.
+Each has the five factors of dSprites and adds something that is no factor: a colour, noise, or a background. The
+addition to image i of a batch depends on `fold_in(key, i)` only, so equal keys give equal images, and an image does not
+depend on the other images of the batch.
 """
 
 import os
+import pathlib
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 
 from deft_jax.data import sprites
 from deft_jax.data.source import Source
 from deft_jax.runtime.paths import local_path
 
 SIDE = sprites.SIDE
-WITHIN = (350, 274)  # width and height within which a painting is fitted
+WITHIN = (350, 274)  # width and height that a painting is shrunk to fit in, in pixels
+
+# (key, sprite [64, 64, 1], painting [H, W, 3] or None) -> image [64, 64, 3]
+Dress = Callable[[jax.Array, jax.Array, Any], jax.Array]
 
 
-def _colored(key, sprite, painting):
+def _colored(key: jax.Array, sprite: jax.Array, painting: None) -> jax.Array:
     del painting
     return sprite * jax.random.uniform(key, (3,), jnp.float32, 0.5, 1.0)
 
 
-def _noisy(key, sprite, painting):
+def _noisy(key: jax.Array, sprite: jax.Array, painting: None) -> jax.Array:
     del painting
     # Drawn as a vector: the same numbers as for the whole shape, an eighth of the time on a CPU.
     noise = jax.random.uniform(key, (SIDE * SIDE * 3,), jnp.float32).reshape(SIDE, SIDE, 3)
     return jnp.minimum(sprite + noise, 1.0)
 
 
-def _scream(key, sprite, painting):
+def _scream(key: jax.Array, sprite: jax.Array, painting: jax.Array) -> jax.Array:
     key_place, key_color = jax.random.split(key)
-    # Every patch can occur. The published code leaves out the last row and the last column of patches.
+    # All patches can occur. The published code leaves out the last row and the last column of patches.
     ends = np.array(painting.shape[:2]) - SIDE + 1
     top, left = jax.random.randint(key_place, (2,), 0, ends)
     patch = jax.lax.dynamic_slice(painting, (top, left, 0), (SIDE, SIDE, 3))
@@ -41,12 +48,12 @@ def _scream(key, sprite, painting):
     return jnp.where(sprite == 1, 1 - background, background)
 
 
-def _variant(storage, likelihood, dress, painting=None):
-    """Source of dSprites whose images go through dress(key, sprite [64, 64, 1], painting) -> [64, 64, 3]."""
+def _variant(storage: str, likelihood: str, dress: Dress, painting: jax.Array | None = None) -> Source:
+    """dSprites with every image passed through `dress`."""
     base = sprites.dsprites(storage)
     draw = base.render
 
-    def render(arrays, factors_NxF, key):
+    def render(arrays: Any, factors_NxF: npt.ArrayLike, key: jax.Array) -> jax.Array:
         sprites_N = draw(arrays["sprites"], factors_NxF, key)
         keys_N = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(len(sprites_N)))
         return jax.vmap(dress, (0, 0, None))(keys_N, sprites_N, arrays["painting"])
@@ -56,33 +63,45 @@ def _variant(storage, likelihood, dress, painting=None):
 
 
 def color_dsprites(storage: str = "auto") -> Source:
-    """dSprites with each sprite in one colour of its own, on black.
+    """dSprites in colour: each sprite in one random colour, on black (Locatello et al. 2019).
 
     Args:
       storage: as for `deft_jax.data.sprites.dsprites`.
 
     Returns:
-      Source with the factors of dSprites and images float32 [N, 64, 64, 3]: the sprite times a colour whose
-      channels are uniform in [0.5, 1], drawn anew for each image.
+      Source with the factors of dSprites and images float32 [N, 64, 64, 3]: sprite * c, with a colour c ~ U[0.5, 1]^3
+      of each image.
 
     Raises:
       ValueError: the storage is unknown.
+
+    Example:
+      >>> source = color_dsprites(storage="rendered")
+      >>> images = source.render(source.arrays, np.zeros((2, 5), int), jax.random.key(0))
+      >>> images.shape, [len(np.unique(image.reshape(-1, 3), axis=0)) for image in images]
+      ((2, 64, 64, 3), [2, 2])
     """
     return _variant(storage, "bernoulli", _colored)
 
 
 def noisy_dsprites(storage: str = "auto") -> Source:
-    """dSprites, white, on noise.
+    """dSprites in white on noise (Locatello et al. 2019).
 
     Args:
       storage: as for `deft_jax.data.sprites.dsprites`.
 
     Returns:
-      Source with the factors of dSprites and images float32 [N, 64, 64, 3]: 1 on the sprite; elsewhere uniform in
-      [0, 1], independent for each pixel, channel and image.
+      Source with the factors of dSprites and images float32 [N, 64, 64, 3]: min(sprite + n, 1), with noise n ~ U[0, 1]
+      independent for each pixel, channel and image.
 
     Raises:
       ValueError: the storage is unknown.
+
+    Example:
+      >>> source = noisy_dsprites(storage="rendered")
+      >>> image = source.render(source.arrays, np.array([[0, 5, 0, 16, 16]]), jax.random.key(0))[0]
+      >>> print(f"sprite {image[33, 33].min():.2f}, mean of the noise {image[:10].mean():.2f}")
+      sprite 1.00, mean of the noise 0.50
     """
     return _variant(storage, "bernoulli", _noisy)
 
@@ -90,31 +109,40 @@ def noisy_dsprites(storage: str = "auto") -> Source:
 def scream_dsprites(
     storage: str = "auto", painting: str | os.PathLike | None = None, likelihood: str = "bernoulli"
 ) -> Source:
-    """dSprites as the negative of a background cut from a painting; in the published set, Munch's The Scream.
+    """dSprites as the negative of a patch of a painting; in Locatello et al. 2019, Munch's The Scream.
 
-    The default background is a stand-in: a rough picture computed here, with a sky, a bridge and a head. Scores on it
-    are not comparable with published ones. For those, give the real painting as a file.
+    The default painting is a stand-in: a rough picture computed here, with a sky, a bridge and a head. Scores on it are
+    not comparable with published ones. For those, give the real painting as a file.
 
     Args:
       storage: as for `deft_jax.data.sprites.dsprites`.
-      painting: path of an image file, or of an .npy file of uint8 [H, W, 3]. It is shrunk, aspect kept, to fit within
-        350 pixels of width and 274 of height. None takes the stand-in, which has just that size.
+      painting: path of an image file, or of an .npy file of uint8 [H, W, 3]. It is shrunk with its aspect
+        ratio kept to fit within 350 pixels of width and 274 of height. None takes the stand-in, which has that size.
       likelihood: 'bernoulli', or 'gaussian' for the squared error, with which DEFT's author trains on this set.
 
     Returns:
-      Source with the factors of dSprites and images float32 [N, 64, 64, 3] in [0, 1]: background = (64x64 patch of the
-      painting at a uniform place + one colour uniform in [0, 1]^3) / 2, and 1 - background on the sprite.
+      Source with the factors of dSprites and images float32 [N, 64, 64, 3] in [0, 1]: background = (p + c) / 2, with a
+      64x64 patch p at a uniform place of the painting and a colour c ~ U[0, 1]^3; 1 - background on the sprite.
 
     Raises:
       ValueError: the storage or the likelihood is unknown; the painting cannot be read, is not uint8 [H, W, 3], or is
         smaller than 64x64 once it fits.
+
+    Example:
+      >>> import tempfile
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     np.save(f"{folder}/gray.npy", np.full((64, 64, 3), 102, np.uint8))
+      ...     source = scream_dsprites(storage="rendered", painting=f"{folder}/gray.npy")
+      >>> image = source.render(source.arrays, np.array([[0, 5, 0, 16, 16]]), jax.random.key(0))[0]
+      >>> print((image[0, 0] + image[33, 33]).round(4))
+      [1. 1. 1.]
     """
     pixels = _stand_in() if painting is None else _read(local_path(painting, "data.painting"))
     return _variant(storage, likelihood, _scream, jnp.asarray(pixels, jnp.float32) / 255)
 
 
-def _read(path):
-    """The painting in a file, fitted: uint8 [H, W, 3]."""
+def _read(path: pathlib.Path) -> npt.NDArray[np.uint8]:
+    """The painting in a file, shrunk to fit: uint8 [H, W, 3]."""
     from PIL import Image
 
     try:
@@ -125,8 +153,8 @@ def _read(path):
                 raise ValueError(f"needs uint8 [H, W, 3], holds {pixels.dtype} {list(pixels.shape)}")
             picture = Image.fromarray(pixels)
         else:
-            with Image.open(path) as file:
-                picture = file.convert("RGB")
+            with Image.open(path) as image:
+                picture = image.convert("RGB")
     # A damaged image is reported in as many ways as there are formats; SyntaxError is that of a broken PNG.
     except (OSError, EOFError, SyntaxError, TypeError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"cannot read the painting {str(path)!r}: {' '.join(str(error).split())}") from error
@@ -137,15 +165,15 @@ def _read(path):
     return np.asarray(picture)
 
 
-def _stand_in():
+def _stand_in() -> npt.NDArray[np.uint8]:
     """A picture with large swirls, a diagonal and an oval, in place of the painting: uint8 [274, 350, 3]."""
     width, height = WITHIN
     y, x = np.mgrid[:height, :width] / height
 
-    def oval(x0, y0, across, down):
+    def oval(x0: float, y0: float, across: float, down: float) -> np.ndarray:
         return ((x - x0) / across) ** 2 + ((y - y0) / down) ** 2 < 1
 
-    def mix(share, first, second):
+    def mix(share: np.ndarray, first: tuple[float, ...], second: tuple[float, ...]) -> np.ndarray:
         return share[..., None] * np.array(first) + (1 - share[..., None]) * np.array(second)
 
     bend = y + 0.07 * np.sin(5 * x + 2) + 0.03 * np.sin(11 * x - 6 * y)
