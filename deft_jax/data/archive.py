@@ -1,25 +1,23 @@
 """Images and factors from an .npz or HDF5 file, the form in which most sets of this field are published.
 
-Nothing is ever unpickled: members are read one by one, those that hold pickled objects not at all. Images are read
-part by part and go to bits on the way where they have two levels, so a 3 GB member of black and white takes 0.4 GB.
+Nothing is ever unpickled: a member that holds pickled objects is refused. Images are read in parts, and parts with two
+levels are packed to bits at once, so a 3 GB member of black and white images takes 0.4 GB.
 """
 
-import contextlib
-import dataclasses
 import math
 import os
 import struct
 import tokenize
-import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from deft_jax.data import labels as data_labels
-from deft_jax.data import stored
-from deft_jax.data.folder import PACKED, UNPACK
+from deft_jax.data import pixels, stored
+from deft_jax.data.archive_members import Member, opened
 from deft_jax.data.source import Source
 from deft_jax.runtime.paths import local_path
 
@@ -29,134 +27,28 @@ FACTORS = ("latents_classes", "latents/classes", "factors", "labels", "latents_v
 NO_FACTORS = "none"  # in place of a member: the factors are left out
 FACTOR_NAMES = ("factor_names", "latents_names", "label_names", "names")
 
-# Published sets say what their factors are on a web page, or in a pickled object.
+# Published sets name their factors on a web page, or in a pickled object.
 _KNOWN_NAMES = {
     ("imgs", 6, (64, 64, 1)): ("color", "shape", "scale", "orientation", "posX", "posY"),  # dSprites
     ("images", 6, (64, 64, 3)): ("floor_hue", "wall_hue", "object_hue", "scale", "shape", "orientation"),  # 3D Shapes
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class _Member:
-    """One array of a file.
-
-    read: slices of rows, in order and without gaps -> iterator of numpy arrays.
-    row_multiple: how many rows are read in one go at no extra cost.
-    offset: where in the file the array lies as plain bytes; None if it is compressed, or laid out otherwise.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: np.dtype
-    read: Callable
-    row_multiple: int = 1
-    offset: int | None = None
-
-    def all(self):
-        return next(self.read([slice(0, self.shape[0])]))
-
-
-def _npz_member(archive, name):
-    """The header of one member of an .npz, and how to read the rest."""
-    info = archive.getinfo(f"{name}.npy")
-    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise ValueError(f"{name!r} is compressed in a way that numpy does not write")
-    with archive.open(info) as file:
-        version = np.lib.format.read_magic(file)
-        if version not in ((1, 0), (2, 0)):
-            raise ValueError(f"{name!r} has the .npy version {version}, which is for structured arrays")
-        read_header = getattr(np.lib.format, f"read_array_header_{version[0]}_{version[1]}")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # that Python 2 wrote the file
-            shape, by_columns, dtype = read_header(file)
-        header = file.tell()
-    if dtype.hasobject:
-        raise ValueError(f"{name!r} holds pickled objects, which are never loaded")
-    expected = math.prod(shape) * dtype.itemsize
-    if info.file_size - header != expected:
-        raise ValueError(f"{name!r} should hold {expected} bytes by its header {list(shape)} {dtype}, "
-                         f"and holds {info.file_size - header}")
-    by_columns = by_columns and len(shape) > 1
-    row_bytes = expected // max(1, shape[0]) if shape else expected
-
-    def read(parts):
-        with archive.open(info) as file:
-            file.read(header)
-            for part in parts:
-                rows = part.stop - part.start
-                data = file.read(rows * row_bytes)
-                if len(data) != rows * row_bytes:
-                    raise ValueError(f"{name!r} ends in the middle")
-                yield np.frombuffer(data, dtype).reshape((rows, *shape[1:]), order="F" if by_columns else "C")
-            file.read(1)  # the checksum is compared at the very end
-
-    offset = None
-    if info.compress_type == zipfile.ZIP_STORED and not by_columns:
-        archive.fp.seek(info.header_offset)
-        # The lengths of name and extra field in front of the data may differ from those in the directory.
-        offset = info.header_offset + 30 + sum(struct.unpack("<26x2H", archive.fp.read(30))) + header
-    row_multiple = shape[0] if by_columns else 1
-    return _Member(name, shape, dtype, read, row_multiple, offset)
-
-
-def _hdf5_member(file, name):
-    """One dataset of an HDF5 file."""
-    import h5py
-
-    data = file[name]
-    dtype, plain = data.dtype, data.chunks is None and data.external is None and not data.is_virtual
-    if h5py.check_string_dtype(dtype):
-        texts = np.asarray(data.asstr()[()], dtype=str)
-        return _Member(name, texts.shape, texts.dtype, lambda parts: (texts[part] for part in parts))
-    if dtype.hasobject:
-        raise ValueError(f"{name!r} holds objects, which are never loaded")
-    offset = data.id.get_offset() if plain else None
-    # A chunk that straddles two parts would be decompressed twice.
-    row_multiple = data.chunks[0] if data.chunks else 1
-    return _Member(name, data.shape or (), dtype, lambda parts: (data[part] for part in parts), row_multiple, offset)
-
-
-@contextlib.contextmanager
-def _opened(path):
-    """(names of all members, function from a name to its _Member) of an archive."""
-    suffix = os.path.splitext(path)[1].lower()
-    if suffix == ".npz":
-        with zipfile.ZipFile(path) as archive:
-            names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
-            if not names:
-                raise ValueError(f"holds no arrays, no member ends in .npy; if it holds pictures, {UNPACK}")
-            yield names, lambda name: _npz_member(archive, name)
-    elif suffix in (".h5", ".hdf5"):
-        try:
-            import h5py
-        except ImportError as error:
-            raise ValueError("HDF5 files need h5py: pip install h5py, or this package's extra 'data'") from error
-        with h5py.File(path, "r") as file:
-            names = []
-            file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
-            yield names, lambda name: _hdf5_member(file, name)
-    else:
-        advice = f"; if it holds pictures, {UNPACK}" if suffix in PACKED else ""
-        if os.path.isdir(path):
-            advice = "; read a folder of pictures by data.name=folder"
-        raise ValueError(f"is no archive by its name: {suffix!r} is none of .npz, .h5, .hdf5{advice}")
-
-
-def _choose(what, given, usual, names, required):
-    """The name of the member to read, or None."""
+def _choose(what: str, given: str | None, usual: Iterable[str], names: Sequence[str], required: bool) -> str | None:
+    """The name of the member to read; None where none has a usual name and none is required."""
     if given is not None:
         if given not in names:
             raise ValueError(f"has no member {given!r} for the {what}; it has {', '.join(sorted(names))}")
         return given
-    found = next((name for name in usual if name in names), None)
-    if found is None and required:
+    chosen = next((name for name in usual if name in names), None)
+    if chosen is None and required:
         raise ValueError(f"has no {what} under a usual name ({', '.join(usual)}); "
                          f"name one of {', '.join(sorted(names))} by data.{what}")
-    return found
+    return chosen
 
 
-def _image_shape(member):
-    """(H, W, C) of the images in a member; raises ValueError where they are none."""
+def _image_shape(member: Member) -> tuple[int, int, int]:
+    """(H, W, C) of the images in a member; raises ValueError where it does not hold images."""
     shape, dtype = member.shape, member.dtype
     if dtype not in (np.uint8, np.bool_) and dtype.kind != "f":
         raise ValueError(f"images {member.name!r} must be uint8, bool or floats in [0, 1], got {dtype}")
@@ -166,57 +58,59 @@ def _image_shape(member):
                          f"got {list(shape)}")
     if shape[0] < 2:
         raise ValueError(f"images {member.name!r} must be at least 2, got {shape[0]}")
-    return image_shape
+    height, width, channels = image_shape
+    return height, width, channels
 
 
-def _as_bytes(pixels, name):
-    """Pixels as uint8: those that are floats in [0, 1] rounded to 255 levels."""
-    if pixels.dtype.kind != "f":
-        return pixels.view(np.uint8)
+def _as_bytes(values: np.ndarray, name: str) -> npt.NDArray[np.uint8]:
+    """Pixels as uint8; floats in [0, 1] are rounded to multiples of 1/255."""
+    if values.dtype.kind != "f":
+        return values.view(np.uint8)
     # Written so that NaN fails.
-    if not (pixels.min() >= 0 and pixels.max() <= 1):
-        raise ValueError(f"images {name!r} are floats from {pixels.min():g} to {pixels.max():g}; "
+    if not (values.min() >= 0 and values.max() <= 1):
+        raise ValueError(f"images {name!r} are floats from {values.min():g} to {values.max():g}; "
                          f"they must be in [0, 1], or uint8")
-    return np.rint(pixels * np.float32(255)).astype(np.uint8)
+    return np.rint(values * np.float32(255)).astype(np.uint8)
 
 
-def _read_images(member, shape, parts):
+def _read_images(member: Member, shape: tuple[int, int, int], parts: Sequence[slice]) -> pixels.Images:
     """All images of a member: Packed where they have two levels, else uint8 [N, H, W, C]."""
     count, num_pixels = member.shape[0], math.prod(shape)
-    bits, pixels, white = np.empty((count, -(-num_pixels // 8)), np.uint8), None, 0
-    for part, read in zip(parts, member.read(parts), strict=True):
-        read = _as_bytes(np.ascontiguousarray(read), member.name).reshape(-1, *shape)
-        if pixels is None:
-            level = stored.two_levels(read)
+    bits, white = np.empty((count, -(-num_pixels // 8)), np.uint8), 0
+    images: npt.NDArray[np.uint8] | None = None  # allocated at the first part with more than two levels
+    for part, rows in zip(parts, member.read(parts), strict=True):
+        rows = _as_bytes(np.ascontiguousarray(rows), member.name).reshape(-1, *shape)
+        if images is None:
+            level = pixels.two_levels(rows)
             if level is not None and (0 in (level, white) or level == white):
                 white = max(level, white)
-                bits[part] = stored.pack(read).bits
+                bits[part] = pixels.pack(rows).bits
                 continue
-            pixels = np.empty((count, *shape), np.uint8)
-            for done in parts[: parts.index(part)]:
-                lit = np.unpackbits(bits[done], axis=1, count=num_pixels, bitorder="little")
-                pixels[done] = lit.reshape(-1, *shape) * np.uint8(white)
-        pixels[part] = read
-    return stored.Packed(bits, shape, stored.unit(white)) if pixels is None else pixels
+            images = np.empty((count, *shape), np.uint8)
+            for earlier in parts[: parts.index(part)]:
+                lit = np.unpackbits(bits[earlier], axis=1, count=num_pixels, bitorder="little")
+                images[earlier] = lit.reshape(-1, *shape) * np.uint8(white)
+        images[part] = rows
+    return pixels.Packed(bits, shape, pixels.brightness(white)) if images is None else images
 
 
-def _images(path, member, storage):
-    """The images of a member, in memory; or mapped where that is possible and asked for, or they are many."""
+def _images(path: str, member: Member, storage: str) -> pixels.Images:
+    """The images of a member; memory-mapped where that is possible and the set goes to the host."""
     shape = _image_shape(member)
     row_bytes = math.prod(shape) * member.dtype.itemsize
-    many = storage == "host" or member.shape[0] * row_bytes > stored.DEVICE_BYTES
+    many = storage == "host" or member.shape[0] * row_bytes > pixels.DEVICE_BYTES
     if many and member.offset is not None and member.dtype.kind != "f":
         if os.path.getsize(path) < member.offset + member.shape[0] * row_bytes:
             raise ValueError(f"{member.name!r} ends in the middle")
         return np.memmap(path, member.dtype, "r", member.offset, (member.shape[0], *shape))
-    step = stored.chunks(member.shape[0], row_bytes)[0].stop
+    step = pixels.chunks(member.shape[0], row_bytes)[0].stop
     step = -(-step // member.row_multiple) * member.row_multiple
     starts = range(0, member.shape[0], step)
     return _read_images(member, shape, [slice(start, min(start + step, member.shape[0])) for start in starts])
 
 
-def _read_labels(member, num_images):
-    """Labels [N, L], numbers or text of any kind."""
+def _read_labels(member: Member, num_images: int) -> np.ndarray:
+    """Labels [N, L], numbers or text."""
     if member.dtype.kind not in "biufUS" or len(member.shape) not in (1, 2):
         raise ValueError(f"factors {member.name!r} must be numbers or text [N, F], "
                          f"got {member.dtype} {list(member.shape)}")
@@ -226,7 +120,7 @@ def _read_labels(member, num_images):
     return np.char.decode(labels) if labels.dtype.kind == "S" else labels
 
 
-def _check_finite(labels_NxL, names, member):
+def _check_finite(labels_NxL: np.ndarray, names: Sequence[str], member: str) -> None:
     """Raises ValueError that names the columns with values that are not finite."""
     bad_L = np.count_nonzero(~np.isfinite(labels_NxL), axis=0)
     columns = [f"{name!r} (column {column} of {member!r}) in {bad_L[column]} of {len(labels_NxL)} rows"
@@ -235,12 +129,16 @@ def _check_finite(labels_NxL, names, member):
         raise ValueError(f"factors are not all finite numbers: {', '.join(columns)}")
 
 
-def _as_classes(texts_NxL, names, member):
-    """Labels that are text -> (names, classes int [N, L], remarks): numbered in the order of the text.
+def _text_classes(
+    texts_NxL: np.ndarray, names: Sequence[str], member: str
+) -> tuple[tuple[str, ...], np.ndarray, list[str]]:
+    """(names, classes int [N, L], remarks) of labels that are text, numbered in sorted order.
 
     A column whose texts are nearly all distinct, such as names of files, holds no classes and is left out.
     """
-    classes, kept, remarks = [], [], []
+    classes: list[np.ndarray] = []
+    kept: list[str] = []
+    remarks: list[str] = []
     for name, text_N in zip(names, texts_NxL.T, strict=True):
         values, class_N = np.unique(text_N, return_inverse=True)
         if data_labels.continuous_columns(class_N[:, None])[0]:
@@ -251,10 +149,17 @@ def _as_classes(texts_NxL, names, member):
         remarks.append(f"factor {name!r} of {member!r} is text, its classes are {order}{more}")
         kept.append(name)
         classes.append(class_N)
-    return kept, np.stack(classes, -1) if classes else np.zeros((len(texts_NxL), 0), int), remarks
+    return tuple(kept), np.stack(classes, -1) if classes else np.zeros((len(texts_NxL), 0), int), remarks
 
 
-def _label_names(given, members, member_of, images, num_labels, image_shape):
+def _label_names(
+    given: Sequence[str] | None,
+    members: Sequence[str],
+    member_of: Callable[[str], Member],
+    images: str,
+    num_labels: int,
+    image_shape: tuple[int, int, int],
+) -> tuple[str, ...]:
     """Names of the factors: those given, those in the archive, those known of a published set, or numbers."""
     if given is not None:
         if len(given) != num_labels:
@@ -270,35 +175,45 @@ def _label_names(given, members, member_of, images, num_labels, image_shape):
     return known or tuple(f"factor_{number}" for number in range(num_labels))
 
 
-def _factors(members, member_of, factors, names, pixels):
-    """(label names, labels [N, L], remarks) that belong to the member with the images."""
-    nothing = (), np.zeros((pixels.shape[0], 0), np.int32), []
+def _factors(
+    members: Sequence[str],
+    member_of: Callable[[str], Member],
+    factors: str | None,
+    names: Sequence[str] | None,
+    images: Member,
+) -> tuple[tuple[str, ...], np.ndarray, list[str]]:
+    """(label names, labels [N, L], remarks) of the images in a member."""
+    no_factors: tuple[tuple[str, ...], np.ndarray, list[str]] = (), np.zeros((images.shape[0], 0), np.int32), []
     if factors == NO_FACTORS:
         if names is not None:
             raise ValueError(f"data.names are given, and data.factors={NO_FACTORS} leaves the factors out")
-        return nothing
+        return no_factors
     chosen = _choose("factors", factors, FACTORS, members, required=names is not None)
     if chosen is None:
-        return nothing
+        return no_factors
     try:
-        labels_NxL, remarks = _read_labels(member_of(chosen), pixels.shape[0]), []
-        shape = _image_shape(pixels)
-        label_names = _label_names(names, members, member_of, pixels.name, labels_NxL.shape[1], shape)
+        labels_NxL, shape = _read_labels(member_of(chosen), images.shape[0]), _image_shape(images)
+        label_names = _label_names(names, members, member_of, images.name, labels_NxL.shape[1], shape)
+        remarks: list[str] = []
         if labels_NxL.dtype.kind == "U":
-            label_names, labels_NxL, remarks = _as_classes(labels_NxL, label_names, chosen)
+            label_names, labels_NxL, remarks = _text_classes(labels_NxL, label_names, chosen)
         _check_finite(labels_NxL, label_names, chosen)
     except ValueError as error:
         raise ValueError(f"{error}; data.factors={NO_FACTORS} reads the images without factors") from error
     return label_names, labels_NxL, remarks
 
 
-def _read(path, images, factors, names, storage):
+def _read(
+    path: str, images: str | None, factors: str | None, names: Sequence[str] | None, storage: str
+) -> tuple[pixels.Images, tuple[str, ...], np.ndarray, list[str]]:
     """(images, label names, labels, remarks) of an archive."""
-    with _opened(path) as (members, member_of):
-        pixels = member_of(_choose("images", images, IMAGES, members, required=True))
-        _image_shape(pixels)
-        found = _factors(members, member_of, factors, names, pixels)  # before the images, which take longer
-        return _images(path, pixels, storage), *found
+    with opened(path) as (members, member_of):
+        chosen = _choose("images", images, IMAGES, members, required=True)
+        assert chosen is not None
+        member = member_of(chosen)
+        _image_shape(member)
+        label_names, labels_NxL, remarks = _factors(members, member_of, factors, names, member)
+        return _images(path, member, storage), label_names, labels_NxL, remarks  # the images last: they take longest
 
 
 def archive(
@@ -309,45 +224,56 @@ def archive(
     storage: str = "auto",
     likelihood: str = "auto",
 ) -> Source:
-    """A set from an .npz, .h5 or .hdf5 file with images and, perhaps, factors.
+    """A set from an .npz, .h5 or .hdf5 file with images and optionally factors.
 
     Args:
-      path: of the file. One of dSprites or of 3D Shapes as published needs no further argument.
-      images: member with the images, [N, H, W] or [N, H, W, C] with 1 to 4 channels, whatever these mean (grey, RGB,
-        RGBA): bool, uint8 of 0 and 1, uint8 of 0 to 255, or floats in [0, 1], which are rounded to multiples of 1/255.
-        None takes the first of IMAGES that is there.
+      path: of the file. The published files of dSprites and 3D Shapes need no further argument.
+      images: member with the images, [N, H, W] or [N, H, W, C] with 1 to 4 channels of any meaning (grey, RGB, RGBA):
+        bool, uint8 of 0 and 1, uint8 of 0 to 255, or floats in [0, 1], which are rounded to multiples of 1/255.
+        None takes the first member named as in IMAGES.
       factors: member with the factors, numbers or text [N, F]; equal values are one class, and texts are classes in
-        sorted order, but for a column of texts that are nearly all distinct, which is left out. None takes the first of
-        FACTORS, and where there is none the set has no labels; 'none' leaves the factors out.
-      names: F names of the factors. None takes them from a member of strings called as in FACTOR_NAMES, knows those of
-        dSprites and 3D Shapes by their layout, or counts factor_0, factor_1, ...
-      storage: as for deft_jax.data.stored.gather. With 'host', or above the size up to which a set goes to the device,
-        a member that is not compressed is memory-mapped, and the file must then stay as it is.
+        sorted order; a column of texts that are nearly all distinct is left out. None takes the first member named as
+        in FACTORS; without one the set has no labels. 'none' leaves the factors out.
+      names: F names of the factors. None takes them from a member of strings named as in FACTOR_NAMES; dSprites and 3D
+        Shapes are recognised by their layout; otherwise the names are factor_0, factor_1, ...
+      storage: as for deft_jax.data.pixels.gather. With 'host', or above the size up to which a set goes to the device,
+        a member that is not compressed is memory-mapped, and the file must not change afterwards.
       likelihood: 'bernoulli', 'gaussian', or 'auto', which is 'bernoulli'.
 
     Returns:
-      Source as deft_jax.data.stored.from_labels makes it: a grid where every combination of two factors or more has
-      equally many images, whatever their order, and otherwise a list of images with labels, of which some may be
-      continuous. Factors with one value are left out. What was left out is in Source.remarks.
+      Source as from deft_jax.data.stored.from_labels: a grid where every combination of two factors or more has equally
+      many images, in any order; otherwise a list of images with labels, of which some may be continuous. Factors with
+      one value are left out. Source.remarks list what was left out.
 
     Raises:
       ValueError: an argument is unknown; the file cannot be read, is damaged, lacks a member, or holds other shapes,
         types, numbers of rows or values than the above.
+
+    Example:
+      >>> import tempfile
+      >>> hues, shapes = np.divmod(np.arange(6), 2)
+      >>> images = np.zeros((6, 16, 16, 3), np.uint8) + (40 * hues[:, None, None, None]).astype(np.uint8)
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     np.savez(f"{folder}/set.npz", images=images, factors=np.stack([hues, shapes], axis=1))
+      ...     source = archive(f"{folder}/set.npz", names=["hue", "shape"])
+      >>> source.is_grid, source.factor_names, source.factor_sizes, source.image_shape
+      (True, ('hue', 'shape'), (3, 2), (16, 16, 3))
     """
     stored.check_choices(storage, likelihood)
-    path = os.fspath(local_path(path, "data.path"))
-    # The header of a member is read by Python's tokenizer and parser, which have faults of their own.
+    file = os.fspath(local_path(path, "data.path"))
+    # The header of a member is read by Python's tokenizer and parser, which raise further exceptions.
     damage = (OSError, EOFError, zipfile.BadZipFile, zlib.error, ValueError, RuntimeError, KeyError, struct.error,
               TypeError, OverflowError, MemoryError, SyntaxError, tokenize.TokenError)  # fmt: skip
     try:
-        pixels, label_names, labels_NxL, remarks = _read(path, images, factors, names, storage)
+        pixel_values, label_names, labels_NxL, remarks = _read(file, images, factors, names, storage)
     except FileNotFoundError as error:
-        raise ValueError(f"cannot read the archive {path!r}: {error.strerror or 'No such file'}; "
+        raise ValueError(f"cannot read the archive {file!r}: {error.strerror or 'No such file'}; "
                          "give your .npz, .h5 or .hdf5 file by data.path") from error
     except damage as error:
-        raise ValueError(f"cannot read the archive {path!r}: {' '.join(str(error).split())[:600]}") from error
+        raise ValueError(f"cannot read the archive {file!r}: {' '.join(str(error).split())[:600]}") from error
     try:
-        return stored.from_labels(pixels, label_names, labels_NxL, likelihood=likelihood, storage=storage,
-                                  remarks=remarks)
+        return stored.from_labels(
+            pixel_values, label_names, labels_NxL, likelihood=likelihood, storage=storage, remarks=remarks
+        )
     except ValueError as error:
-        raise ValueError(f"cannot use the archive {path!r}: {error}") from error
+        raise ValueError(f"cannot use the archive {file!r}: {error}") from error

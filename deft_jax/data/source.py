@@ -14,7 +14,7 @@ LIKELIHOODS = ("bernoulli", "gaussian")
 class Render(Protocol):
     """Draws the images of a batch; pure and jittable."""
 
-    def __call__(self, arrays: Any, factors_NxF: npt.ArrayLike, key: jax.Array, /) -> jax.Array:
+    def __call__(self, arrays: Any, factors_NxF: jax.Array, key: jax.Array, /) -> jax.Array:
         """Images of N combinations of factor values.
 
         Args:

@@ -200,7 +200,7 @@ def dsprites(storage: str = "auto") -> Source:
       (('shape', 'scale', 'orientation', 'posX', 'posY'), (3, 6, 40, 32, 32))
       >>> images = source.render(source.arrays, np.array([[0, 5, 0, 0, 0], [2, 5, 0, 31, 31]]), jax.random.key(0))
       >>> images.shape, images.sum(axis=(1, 2, 3)).astype(int).tolist()
-      ((2, 64, 64, 1), [361, 220])
+      ((2, 64, 64, 1), [400, 222])
     """
     if storage not in STORAGES:
         raise ValueError(f"unknown storage {storage!r}; known: {', '.join(STORAGES)}")

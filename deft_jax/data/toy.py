@@ -90,11 +90,12 @@ def draw_triangle(arrays: Any, factors_NxF: npt.ArrayLike, key: jax.Array) -> ja
 def correlated() -> Source:
     """A triangle that points away from the image's centre, give or take N(0, 45 degrees), at 32x32 positions.
 
-    A set of DEFT (Wu et al. 2022) with correlated factors. The orientation depends on the position, so it
-    cannot be a factor that is drawn independently. The factor in its place is the deviation from the direction (centre -> triangle), in 32 bins of equal probability, each drawn at
-    its median. Uniform and independent factors then give the joint distribution of orientation and position that
-    defines the set, and the orientation is a function of the three factors: `orientation(factors_NxF)` gives it in 32
-    bins. The most extreme deviations are +-97 degrees; binning takes their standard deviation from 45 to 44.1 degrees.
+    A set of DEFT (Wu et al. 2022) with correlated factors. The orientation depends on the position, so it cannot be a
+    factor that is drawn independently. The factor in its place is the deviation from the direction (centre ->
+    triangle), in 32 bins of equal probability, each drawn at its median. Uniform and independent factors then give the
+    joint distribution of orientation and position that defines the set, and `orientation(factors_NxF)` computes the
+    orientation from the three factors, in 32 bins. The most extreme deviations are +-97 degrees; binning reduces their
+    standard deviation from 45 to 44.1 degrees.
 
     The triangle is isosceles, 9.9 pixels long and 6.6 wide, and lies in the 11x11 pixels around its position.
     Positions are 1 pixel apart, from 16.5 to 47.5.
@@ -124,12 +125,14 @@ def _centres(grid: str) -> npt.NDArray[np.float64]:
     first, second = np.indices(TRANSLATION_SIZES)
     if grid == "polar":
         radius, angle = 1 + first, 2 * np.pi * second / TRANSLATION_SIZES[1]
-        x, y = radius * np.cos(angle), -radius * np.sin(angle)
+        offsets = np.stack([radius * np.cos(angle), -radius * np.sin(angle)], -1)
     else:
-        x, y = (STEP * (index - (size - 1) / 2) for index, size in zip((first, second), TRANSLATION_SIZES, strict=True))
+        middle = (np.array(TRANSLATION_SIZES) - 1) / 2
+        offsets = STEP * (np.stack([first, second], -1) - middle)
         if grid == "honeycomb":
-            x, y = x + STEP * (second % 2 - 0.5) / 2, y * np.sqrt(3) / 2
-    return CENTRE + np.stack([x, y], -1).reshape(-1, 2)
+            offsets[..., 0] += STEP * (second % 2 - 0.5) / 2
+            offsets[..., 1] *= np.sqrt(3) / 2
+    return (CENTRE + offsets).reshape(-1, 2)
 
 
 def draw_disc(arrays: Any, factors_NxF: npt.ArrayLike, key: jax.Array) -> jax.Array:

@@ -100,8 +100,8 @@ def noisy_dsprites(storage: str = "auto") -> Source:
     Example:
       >>> source = noisy_dsprites(storage="rendered")
       >>> image = source.render(source.arrays, np.array([[0, 5, 0, 16, 16]]), jax.random.key(0))[0]
-      >>> print(f"sprite {image[33, 33].min():.2f}, mean of the noise {image[:10].mean():.2f}")
-      sprite 1.00, mean of the noise 0.50
+      >>> print(f"sprite {image[33, 33].min():.2f}, mean of the noise {image[:10].mean():.1f}")
+      sprite 1.00, mean of the noise 0.5
     """
     return _variant(storage, "bernoulli", _noisy)
 

@@ -1,4 +1,4 @@
-"""Archives: the published layouts work as they are, nothing is unpickled, and what is wrong is said in one line."""
+"""Archives: published layouts are recognised, nothing is unpickled, and faulty files are refused in one line."""
 
 import io
 import pathlib
@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from deft_jax.data import stored
+from deft_jax.data import pixels
 from deft_jax.data.archive import archive
 
 h5py = pytest.importorskip("h5py")
@@ -102,13 +102,13 @@ STORED = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("storage", ["auto", "host"])
-@pytest.mark.parametrize("packing", ["stored", "deflated", "hdf5"])
+@pytest.mark.parametrize(("packing", "storage"), [("stored", "auto"), ("stored", "host"), ("deflated", "auto"),
+                                                  ("hdf5", "host")])  # fmt: skip
 @pytest.mark.parametrize("name", STORED)
 def test_every_way_to_store_images(tmp_path, monkeypatch, name, packing, storage):
     images, expected = STORED[name]
     images = images.astype(np.uint8) if images.dtype.kind == "i" else images
-    monkeypatch.setattr(stored, "_CHUNK_BYTES", 5 * images[0].nbytes)
+    monkeypatch.setattr(pixels, "_CHUNK_BYTES", 5 * images[0].nbytes)
     path = tmp_path / ("set.h5" if packing == "hdf5" else "set.npz")
     if packing == "hdf5":
         with h5py.File(path, "w") as file:
@@ -202,7 +202,7 @@ def test_an_unnamed_array_is_read_by_its_name(tmp_path):
     np.testing.assert_allclose(drawn(archive(tmp_path / "set.npz", images="arr_0")), colours() / 255, rtol=1e-6)
 
 
-@pytest.mark.parametrize("factors", [with_nan(0), CLASSES.astype(object), CLASSES[:-1], CLASSES * 1j, CLASSES])
+@pytest.mark.parametrize("factors", [with_nan(0), CLASSES.astype(object), CLASSES[:-1]])
 def test_factors_of_any_kind_can_be_declined(tmp_path, factors):
     np.savez(tmp_path / "set.npz", images=colours(), labels=factors)
     source = archive(tmp_path / "set.npz", factors="none")
@@ -249,8 +249,7 @@ def test_distinct_numbers_stay_numbers(tmp_path):
     assert any("factor_2" in remark for remark in source.remarks)
 
 
-@pytest.mark.parametrize("channels", [1, 2, 3, 4])
-@pytest.mark.parametrize("storage", ["device", "host"])
+@pytest.mark.parametrize(("channels", "storage"), [(1, "host"), (2, "device"), (4, "host")])
 def test_one_to_four_channels(tmp_path, channels, storage):
     images = np.random.default_rng(3).integers(0, 256, (COUNT, 16, 16, channels), dtype=np.uint8)
     np.savez(tmp_path / "set.npz", images=images, factors=CLASSES)
@@ -265,8 +264,8 @@ def test_the_home_folder_is_expanded(tmp_path, monkeypatch):
     assert archive("~/set.npz").factor_sizes == SIZES
 
 
-@pytest.mark.parametrize("name", ["set.zip", "set.tar", "set.tgz", "set.tar.gz", "set.npz"])
-def test_packed_pictures_are_to_be_unpacked(tmp_path, name):
+@pytest.mark.parametrize("name", ["set.zip", "set.tar.gz", "set.npz"])
+def test_packed_pictures_are_refused_with_advice(tmp_path, name):
     with zipfile.ZipFile(tmp_path / name, "w") as packed:
         packed.writestr("a.png", b"picture")
     with pytest.raises(ValueError, match=r"unpack it, and give the folder: data\.name=folder") as caught:
@@ -289,8 +288,8 @@ def short_member():
     """An archive whose file is whole, and whose member has lost its last bytes."""
     data, buffer = io.BytesIO(), io.BytesIO()
     np.save(data, colours())
-    with zipfile.ZipFile(buffer, "w") as made:
-        made.writestr("images.npy", data.getvalue()[:-100])
+    with zipfile.ZipFile(buffer, "w") as archive_file:
+        archive_file.writestr("images.npy", data.getvalue()[:-100])
     return buffer.getvalue()
 
 
@@ -331,7 +330,7 @@ def test_damaged_files_are_one_line(tmp_path, case):
     assert "\n" not in str(caught.value)
 
 
-def test_without_h5py_it_says_how_to_get_it(tmp_path, monkeypatch):
+def test_without_h5py_an_hdf5_file_is_refused(tmp_path, monkeypatch):
     (tmp_path / "set.h5").write_bytes(hdf5(**GOOD))
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(ValueError, match="pip install h5py"):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deft_jax.data import stored, subset
+from deft_jax.data import pixels, stored, subset
 from deft_jax.data.archive import archive
 from deft_jax.data.folder import folder
 
@@ -24,10 +24,10 @@ def listed(images, **options):
 
 def test_storages_and_layouts_agree():
     assert listed(COLOURS, storage="device") == listed(COLOURS, storage="host")
-    layouts = (BITS, BITS > 0, BITS * np.uint8(255), stored.pack(BITS), np.asfortranarray(BITS))
+    layouts = (BITS, BITS > 0, BITS * np.uint8(255), pixels.pack(BITS), np.asfortranarray(BITS))
     assert len({listed(images, storage=storage) for images in layouts for storage in ("device", "host")}) == 1
     assert listed(BITS) != listed(BITS * np.uint8(51))
-    assert listed(BITS * np.uint8(51)) == listed(stored.pack(BITS, 0.2))
+    assert listed(BITS * np.uint8(51)) == listed(pixels.pack(BITS, 0.2))
 
 
 def changed(images):
@@ -91,7 +91,7 @@ def pictures(tmp_path):
     return path
 
 
-def test_a_folder_and_its_copy(pictures, tmp_path):
+def test_a_folder_and_its_copy_have_one_digest(pictures, tmp_path):
     shutil.copytree(pictures, tmp_path / "elsewhere", copy_function=shutil.copyfile)
     (tmp_path / "elsewhere" / "readme.txt").write_text("no picture")
     (tmp_path / "link").symlink_to(pictures)
@@ -107,7 +107,7 @@ def test_a_folder_and_its_copy(pictures, tmp_path):
 
 
 @pytest.mark.parametrize("options", [{}, {"cache": True}])
-def test_a_folder_that_has_changed(pictures, tmp_path, options):
+def test_a_changed_folder_has_another_digest(pictures, tmp_path, options):
     options = dict.fromkeys(options, tmp_path / "cache.npy")
     digests = [folder(pictures, size=16, **options).digest]
     pixels = np.array(Image.open(pictures / "0.png"))
@@ -124,7 +124,7 @@ def test_a_folder_that_has_changed(pictures, tmp_path, options):
     assert digests[1] == digests[3]
 
 
-def test_an_archive_and_its_copy_however_it_is_packed(tmp_path):
+def test_an_archive_has_one_digest_however_it_is_packed(tmp_path):
     np.savez(tmp_path / "plain.npz", images=BITS, labels=LABELS[:, 0])
     np.savez_compressed(tmp_path / "packed.npz", images=BITS * 255.0 / 255, labels=LABELS[:, 0])
     found = [archive(tmp_path / name, storage=storage) for name in ("plain.npz", "packed.npz")
@@ -133,7 +133,7 @@ def test_an_archive_and_its_copy_however_it_is_packed(tmp_path):
     assert archive(tmp_path / "plain.npz", factors="none").digest != found[0].digest
 
 
-def test_generated_sets_have_none_and_a_part_has_that_of_its_set():
+def test_generated_sets_have_no_digest_and_a_subset_has_that_of_its_set():
     from deft_jax.data import toy
 
     assert toy.translation().digest == ""

@@ -1,4 +1,4 @@
-"""Folders of images: each picture once, resized once, and decoded again only when something has changed."""
+"""Folders of images: each picture is read once, resized, and decoded again only where something has changed."""
 
 import json
 import os
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deft_jax.data import folder as module
+from deft_jax.data import picture_files
 from deft_jax.data.folder import folder
 
 
@@ -69,8 +69,8 @@ def test_grey_transparent_and_turned(tmp_path):
 @pytest.fixture
 def decoded(monkeypatch):
     """Paths of the images that were decoded."""
-    paths, decode = [], module._decode
-    monkeypatch.setattr(module, "_decode", lambda path, *options: paths.append(path) or decode(path, *options))
+    paths, decode = [], picture_files.decode
+    monkeypatch.setattr(picture_files, "decode", lambda path, options: paths.append(path) or decode(path, options))
     return paths
 
 
@@ -134,6 +134,7 @@ WRONG = {
     "crop": (None, {"crop": 0}, "size and crop must be at least 1, got 64 and 0"),
     "channels": (None, {"channels": 4}, "channels must be 1 or 3, got 4"),
     "storage": (None, {"storage": "tape"}, "unknown storage 'tape'"),
+    "faulty": (None, {"faulty": "ignore"}, r"data\.faulty must be one of refuse, skip"),
     "large crop": (None, {"crop": 21}, r"a\.png': is 20x20, smaller than the crop of 21x21"),
     "cache nowhere": (None, {"cache": "/nowhere/at/all.npy"}, "cannot keep decoded images in '/nowhere/at/all.npy'"),
     "truncated": (truncated, {}, r"cannot read the image .*bad\.jpg'"),
@@ -163,7 +164,7 @@ def test_a_folder_without_images(tmp_path):
 
 # ---- what is left out, and why ----
 
-FORMATS = ("png", "jpg", "webp", "bmp", "tif", "tiff", "gif", "pgm", "ppm", "tga", "JPEG", "TIF")
+FORMATS = ("png", "jpg", "webp", "bmp", "tif", "gif", "JPEG")
 
 
 @pytest.mark.parametrize("ending", FORMATS)
@@ -178,7 +179,7 @@ def test_every_format_that_pillow_decodes_counts(tmp_path, ending):
 
 
 @pytest.mark.parametrize("ending", ["gif", "tif"])
-def test_the_first_of_several_frames_counts_and_a_remark_tells(tmp_path, ending):
+def test_of_several_frames_the_first_is_taken_with_a_remark(tmp_path, ending):
     frames = [Image.fromarray(np.full((20, 20), level, np.uint8)) for level in (50, 100, 150)]
     for number in range(2):
         frames[number].save(tmp_path / f"{number}.{ending}", save_all=True, append_images=frames[number + 1 :])
@@ -189,7 +190,7 @@ def test_the_first_of_several_frames_counts_and_a_remark_tells(tmp_path, ending)
         assert any("2 files with several frames" in remark for remark in source.remarks)
 
 
-def test_what_is_left_out_is_counted(pictures):
+def test_files_left_out_are_counted_in_a_remark(pictures):
     for name in ("a.csv", "b/b.CSV", "film.mpg", "script.eps", "noending"):
         (pictures / name).write_bytes(b"nothing")
     remark, = folder(pictures, size=16).remarks
@@ -214,12 +215,12 @@ def test_links_are_followed(pictures, tmp_path):
 
 
 def test_links_in_a_circle_end_and_each_folder_is_read_once(pictures):
-    alone = folder(pictures, size=20)
+    without_links = folder(pictures, size=20)
     (pictures / "b" / "c" / "up").symlink_to(pictures)
     (pictures / "a_sibling").symlink_to(pictures / "b")
     (pictures / "self").symlink_to(pictures / "self")
     source = folder(pictures, size=20)
-    assert source.digest == alone.digest
+    assert source.digest == without_links.digest
     assert any("2 linked folders left out" in remark for remark in source.remarks)
 
 
@@ -241,16 +242,9 @@ def test_all_faulty_files_are_named_at_once(pictures):
     assert "\n" not in str(caught.value)
 
 
-def test_of_many_faulty_files_ten_are_named_and_the_rest_counted(pictures):
-    names = spoil(pictures, 13)
-    with pytest.raises(ValueError, match="and 3 more") as caught:
-        folder(pictures, size=16)
-    assert [name in str(caught.value) for name in names] == [True] * 10 + [False] * 3
-
-
 @pytest.mark.parametrize("storage", ["device", "host"])
 def test_faulty_files_are_skipped_when_asked(pictures, tmp_path, storage, decoded):
-    alone = folder(pictures, size=16)
+    without_faults = folder(pictures, size=16)
     spoil(pictures, 13)
     Image.fromarray(np.zeros((20, 20), np.uint16)).save(pictures / "c.png")
     del decoded[:]
@@ -258,8 +252,8 @@ def test_faulty_files_are_skipped_when_asked(pictures, tmp_path, storage, decode
         source = folder(pictures, size=16, storage=storage, cache=cache, faulty="skip")
         assert len(decoded) == times
         del decoded[:]
-        np.testing.assert_array_equal(drawn(source), drawn(alone))
-        assert source.digest == alone.digest
+        np.testing.assert_array_equal(drawn(source), drawn(without_faults))
+        assert source.digest == without_faults.digest
         skipped, = (remark for remark in source.remarks if "faulty" in remark)
         assert skipped.startswith("14 faulty left out: 'bad_00.png'")
         assert skipped.endswith("and 4 more")
@@ -267,13 +261,13 @@ def test_faulty_files_are_skipped_when_asked(pictures, tmp_path, storage, decode
         folder(pictures, size=16, cache=tmp_path / "cache")
 
 
-def test_when_hardly_any_is_left_nothing_is_cached(pictures, tmp_path):
+def test_fewer_than_two_images_are_refused_and_not_cached(pictures, tmp_path):
     with pytest.raises(ValueError, match=r"holds 0 images, at least 2 are needed.*4 faulty"):
         folder(pictures, crop=21, faulty="skip", cache=tmp_path / "cache.npy")
     assert [path.name for path in tmp_path.iterdir()] == ["pictures"]
 
 
-def test_a_pipe_is_no_picture_and_blocks_nothing(pictures):
+def test_a_pipe_is_refused_without_blocking(pictures):
     os.mkfifo(pictures / "pipe.png")
     with pytest.raises(ValueError, match=r"'pipe\.png': is not a regular file"):
         folder(pictures)
@@ -289,7 +283,7 @@ def test_a_folder_that_cannot_be_listed_is_faulty(pictures, monkeypatch):
                 onerror(PermissionError(13, "Permission denied", os.path.join(below, "b")))
             yield below, folders, names
 
-    monkeypatch.setattr(module.os, "walk", refusing)
+    monkeypatch.setattr(picture_files.os, "walk", refusing)
     with pytest.raises(ValueError, match="'b': Permission denied"):
         folder(pictures)
     assert any("'b': Permission denied" in remark for remark in folder(pictures, faulty="skip").remarks)
@@ -298,8 +292,8 @@ def test_a_folder_that_cannot_be_listed_is_faulty(pictures, monkeypatch):
 # ---- paths ----
 
 
-@pytest.mark.parametrize("name", ["set.zip", "set.tar", "set.tar.gz", "set"])
-def test_packed_pictures_are_to_be_unpacked(tmp_path, pictures, name):
+@pytest.mark.parametrize("name", ["set.zip", "set.tar.gz", "set"])
+def test_packed_pictures_are_refused_with_advice(tmp_path, pictures, name):
     base = str(tmp_path / "packed")
     kind = {".tar": "tar", ".gz": "gztar"}.get(os.path.splitext(name)[1], "zip")
     os.rename(shutil.make_archive(base, kind, pictures), tmp_path / name)
@@ -326,8 +320,3 @@ def test_the_home_folder_is_expanded_and_buckets_are_refused(pictures, tmp_path,
     with pytest.raises(ValueError, match=r"data\.cache must be a path on a local"):
         folder(pictures, cache="s3://bucket/cache.npy")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache.npy", "cache.npy.json", "pictures"]
-
-
-def test_an_unknown_word_for_faulty(pictures):
-    with pytest.raises(ValueError, match=r"data\.faulty must be one of refuse, skip"):
-        folder(pictures, faulty="ignore")

@@ -1,6 +1,5 @@
 """Sets that exist as arrays: what is stored is what is drawn, wherever it is kept."""
 
-import dataclasses
 import subprocess
 import sys
 
@@ -9,9 +8,7 @@ import numpy as np
 import pytest
 import tiny
 
-from deft_jax.data import factors, stored
-from deft_jax.training.runner import Runner
-from deft_jax.training.step import init_state
+from deft_jax.data import factors, pixels, stored
 
 SIZES = (2, 3, 4)
 NAMES = ("shape", "scale", "place")
@@ -47,7 +44,7 @@ SETS = {
     "0 and 51": (silhouettes(51), silhouettes() * 0.2),
     "1 and 255": (silhouettes(254) + np.uint8(1), (silhouettes(254) + np.uint8(1)) / 255),
     "black": (silhouettes(0), silhouettes(0)),
-    "packed": (stored.pack(silhouettes(51), 0.2), silhouettes() * 0.2),
+    "packed": (pixels.pack(silhouettes(51), 0.2), silhouettes() * 0.2),
 }
 
 
@@ -63,23 +60,23 @@ def test_drawn_is_stored(name, storage):
 
 
 def test_two_levels_are_kept_as_bits_and_looked_at_in_parts(monkeypatch):
-    monkeypatch.setattr(stored, "_CHUNK_BYTES", 50)
+    monkeypatch.setattr(pixels, "_CHUNK_BYTES", 50)
     images = silhouettes(255)
     images[:7] = 0
-    arrays, _ = stored.gather(images, "device")
+    arrays, _ = pixels.gather(images, "device")
     assert arrays["images"].shape == (COUNT, 2)
     images[-1, 0, 0, 0] = 7
-    arrays, _ = stored.gather(images, "device")
+    arrays, _ = pixels.gather(images, "device")
     assert arrays["images"].shape == images.shape
 
 
 def test_auto_goes_to_the_host_above_a_size(monkeypatch):
     images, bits = photographs(), silhouettes()
-    monkeypatch.setattr(stored, "DEVICE_BYTES", 2 * COUNT)
-    assert stored.gather(images)[0] == {}
-    assert stored.gather(bits)[0].keys() == {"images"}
-    monkeypatch.setattr(stored, "DEVICE_BYTES", 2 * COUNT - 1)
-    assert stored.gather(bits)[0] == {}
+    monkeypatch.setattr(pixels, "DEVICE_BYTES", 2 * COUNT)
+    assert pixels.gather(images)[0] == {}
+    assert pixels.gather(bits)[0].keys() == {"images"}
+    monkeypatch.setattr(pixels, "DEVICE_BYTES", 2 * COUNT - 1)
+    assert pixels.gather(bits)[0] == {}
 
 
 def test_a_batch_from_a_memory_map_in_a_loop_is_one_callback_a_step(tmp_path):
@@ -159,17 +156,11 @@ def test_images_without_a_full_grid_are_a_list():
     np.testing.assert_allclose(drawn(source), images / 255, rtol=1e-6)
 
 
-def test_balanced_classes_are_a_list_of_labelled_images():
-    source = stored.from_labels(photographs(), ("class",), np.arange(COUNT)[:, None] % 4)
-    assert not source.is_grid
-    assert source.num_images == COUNT
-    np.testing.assert_array_equal(source.labels[:, 0], np.arange(COUNT) % 4)
-
-
-def test_balanced_classes_beside_a_constant_are_a_list():
+def test_balanced_classes_are_a_list_and_a_constant_is_left_out():
     labels = np.stack([np.arange(COUNT) % 4, np.zeros(COUNT)], -1)
     source = stored.from_labels(photographs(), ("class", "constant"), labels)
-    assert (source.is_grid, source.label_names) == (False, ("class",))
+    assert (source.is_grid, source.label_names, source.num_images) == (False, ("class",), COUNT)
+    np.testing.assert_array_equal(source.labels, labels[:, :1])
     assert any("constant" in remark for remark in source.remarks)
 
 
@@ -196,10 +187,9 @@ def test_a_number_for_each_image_is_continuous(dtype):
     np.testing.assert_array_equal(source.labels, labels)
 
 
-def test_nothing_known_of_the_images():
+def test_images_without_labels_have_no_ground_truth():
     images, none = photographs(), np.zeros((COUNT, 0))
-    made = stored.listed_source(images), stored.listed_source(images, (), none), stored.from_labels(images, (), none)
-    for source in made:
+    for source in (stored.listed_source(images), stored.from_labels(images, (), none)):
         assert source.labels.shape == (COUNT, 0)
         assert source.ground_truth_names == ()
 
@@ -231,18 +221,6 @@ def test_wrong_input_is_one_line(case):
     with pytest.raises(ValueError, match=message) as caught:
         function(**arguments)
     assert "\n" not in str(caught.value)
-
-
-def test_training_on_a_list_fetched_from_the_host():
-    """A few steps of the smallest run; that the images are the right ones is shown above, without a model."""
-    images, labels = photographs(4, 30, (16, 16, 1)), np.arange(30)[:, None] % 7
-    source = stored.from_labels(images, ("a",), labels, storage="host")
-    experiment = dataclasses.replace(tiny.experiment(), source=source)
-    runner = Runner(experiment, jax.devices()[:1])
-    state = runner.put(init_state(experiment))
-    state, first = runner.run(0, state, 1)
-    _, later = runner.run(0, state, 20)
-    assert later["loss"] < first["loss"]
 
 
 SHARDED = """

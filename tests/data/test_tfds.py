@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deft_jax.data import factors, tfds
+from deft_jax.data import stored, tfds, tfds_read
 
 SIZES = {
     "dsprites": (2, 3, 1, 2, 2),
@@ -82,10 +82,10 @@ def publish(name, folder, monkeypatch):
 @pytest.fixture(scope="module")
 def prepare(tmp_path_factory):
     """prepare(name) -> (data_dir of the prepared set, images, labels); each set is prepared once."""
-    made = {}
+    prepared = {}
 
     def get(name):
-        if name not in made:
+        if name not in prepared:
             needs(name)
             root = tmp_path_factory.mktemp(name)
             source = root / "source"
@@ -95,8 +95,8 @@ def prepare(tmp_path_factory):
                 patch.setitem(tfds.GRIDS, name, dataclasses.replace(tfds.GRIDS[name], sizes=SIZES[name]))
                 publish(name, source, patch)
                 FUNCTIONS[name](data_dir=root / "data", source=source)
-            made[name] = root / "data", images, labels
-        return made[name]
+            prepared[name] = root / "data", images, labels
+        return prepared[name]
 
     return get
 
@@ -111,12 +111,12 @@ def drawn(source, factors_NxF, seed=0):
 
 def resized(images):
     """As disentanglement_lib resizes: Pillow's thumbnail with its best filter."""
-    made = []
+    small_images = []
     for pixels in images:
         image = Image.fromarray(pixels.squeeze())
         image.thumbnail((64, 64), Image.Resampling.LANCZOS)
-        made.append(np.asarray(image).reshape(64, 64, -1))
-    return np.stack(made)
+        small_images.append(np.asarray(image).reshape(64, 64, -1))
+    return np.stack(small_images)
 
 
 @pytest.mark.parametrize(("name", "factor_names", "channels"), [
@@ -124,14 +124,12 @@ def resized(images):
     ("shapes3d", ("floor_hue", "wall_hue", "object_hue", "scale", "shape", "orientation"), 3),
     ("cars3d", ("elevation", "azimuth", "object"), 3),
 ])
-@pytest.mark.parametrize("storage", ["device", "host"])
-def test_every_image_is_at_the_combination_of_its_labels(name, factor_names, channels, storage, prepare):
+def test_every_image_is_at_the_combination_of_its_labels(name, factor_names, channels, prepare):
     data_dir, images, labels = prepare(name)
-    source = FUNCTIONS[name](data_dir=data_dir, storage=storage, download=False)
+    source = FUNCTIONS[name](data_dir=data_dir, download=False)
     assert source.factor_names == factor_names
     assert source.factor_sizes == SIZES[name]
     assert source.image_shape == (64, 64, channels)
-    assert source.likelihood == "bernoulli"
     assert source.is_grid
     expected = images * 255 if name == "dsprites" else resized(images)
     np.testing.assert_array_equal(drawn(source, labels), expected)
@@ -168,16 +166,9 @@ def test_instances_of_a_combination_are_its_repeats():
     names = (*grid.labels, grid.instance)
     examples = [{"image": images[i], **dict(zip(names, labels[i], strict=True))} for i in rng.permutation(len(labels))]
     rows = np.zeros((len(labels), 64, 64, 1), np.uint8)
-    tfds._fill(rows, grid, examples)
+    tfds_read.fill(rows, grid, examples)
     np.testing.assert_array_equal(rows, resized(images))
-    check_instances(tfds.stored.grid_source(rows, grid.names, grid.sizes, repeats=10), rows, labels)
-
-
-def test_sizes_of_the_published_sets():
-    sizes = {"dsprites": 737_280, "smallnorb": 48_600, "shapes3d": 480_000, "cars3d": 17_568}
-    code = ("import math\nfrom deft_jax.data import tfds\n"
-            "print({name: math.prod(grid.sizes) * grid.repeats for name, grid in tfds.GRIDS.items()})")
-    assert run(code) == str(sizes)
+    check_instances(stored.grid_source(rows, grid.names, grid.sizes, repeats=10), rows, labels)
 
 
 def run(code, **environment):
@@ -190,14 +181,17 @@ def run(code, **environment):
     return done.stdout.strip()
 
 
-def test_import_loads_neither_tensorflow_nor_tfds():
-    assert run("import sys, deft_jax.data.tfds\n"
-               "print({'tensorflow', 'tensorflow_datasets', 'h5py', 'PIL'} & set(sys.modules))") == "set()"
+def test_grids_have_the_published_sizes_and_their_import_loads_no_reader():
+    sizes = {"dsprites": 737_280, "smallnorb": 48_600, "shapes3d": 480_000, "cars3d": 17_568}
+    code = ("import math, sys\nfrom deft_jax.data import tfds\n"
+            "print({name: math.prod(grid.sizes) * grid.repeats for name, grid in tfds.GRIDS.items()},"
+            " {'tensorflow', 'tensorflow_datasets', 'h5py', 'PIL'} & set(sys.modules))")
+    assert run(code) == f"{sizes} set()"
 
 
 def test_preparing_and_reading_load_no_tensorflow(prepare, tmp_path):
     data_dir, _, _ = prepare("shapes3d")
-    (data_dir / "shapes3d" / "2.0.0" / tfds.FILE).unlink(missing_ok=True)
+    (data_dir / "shapes3d" / "2.0.0" / tfds_read.FILE).unlink(missing_ok=True)
     code = f"""
 import dataclasses, pathlib, sys
 import test_tfds, pytest
@@ -216,13 +210,13 @@ print("tensorflow" in sys.modules)
 
 def test_images_in_order_are_kept_and_made_again_if_damaged(prepare, monkeypatch):
     data_dir, images, labels = prepare("shapes3d")
-    kept = data_dir / "shapes3d" / "2.0.0" / tfds.FILE
+    kept = data_dir / "shapes3d" / "2.0.0" / tfds_read.FILE
     tfds.shapes3d(data_dir=data_dir)
     assert np.load(kept, mmap_mode="r").shape == images.shape
-    assert [path.name for path in kept.parent.glob(f"{tfds.FILE}*")] == [tfds.FILE]
+    assert [path.name for path in kept.parent.glob(f"{tfds_read.FILE}*")] == [tfds_read.FILE]
 
     with monkeypatch.context() as patch:
-        patch.setattr(tfds, "_examples", None)
+        patch.setattr(tfds_read, "_examples", None)
         tfds.shapes3d(data_dir=data_dir)  # reads no example
 
     with kept.open("r+b") as file:
@@ -233,9 +227,9 @@ def test_images_in_order_are_kept_and_made_again_if_damaged(prepare, monkeypatch
 
 def test_without_room_images_stay_in_memory(prepare, monkeypatch):
     data_dir, images, labels = prepare("shapes3d")
-    kept = data_dir / "shapes3d" / "2.0.0" / tfds.FILE
+    kept = data_dir / "shapes3d" / "2.0.0" / tfds_read.FILE
     kept.unlink(missing_ok=True)
-    monkeypatch.setattr(tfds.os, "access", lambda *_: False)
+    monkeypatch.setattr(tfds_read.os, "access", lambda *_: False)
     source = tfds.shapes3d(data_dir=data_dir)
     np.testing.assert_array_equal(drawn(source, labels), images)
     assert not kept.exists()
@@ -243,13 +237,13 @@ def test_without_room_images_stay_in_memory(prepare, monkeypatch):
 
 def test_reading_that_fails_leaves_nothing(prepare, monkeypatch):
     data_dir, _, _ = prepare("shapes3d")
-    kept = data_dir / "shapes3d" / "2.0.0" / tfds.FILE
+    kept = data_dir / "shapes3d" / "2.0.0" / tfds_read.FILE
     kept.unlink(missing_ok=True)
     wider = dataclasses.replace(tfds.GRIDS["shapes3d"], sizes=(2, 2, 3, 2, 2, 2))
     monkeypatch.setitem(tfds.GRIDS, "shapes3d", wider)
-    told = line("shapes3d", data_dir=data_dir)
-    assert told == "shapes3d has images of 48 combinations of its labels; they must be all 96"
-    assert not list(kept.parent.glob(f"{tfds.FILE}*"))
+    message = refusal("shapes3d", data_dir=data_dir)
+    assert message == "shapes3d has images of 48 combinations of its labels; they must be all 96"
+    assert not list(kept.parent.glob(f"{tfds_read.FILE}*"))
 
 
 def test_labels_that_do_not_fit_are_named():
@@ -260,19 +254,19 @@ def test_labels_that_do_not_fit_are_named():
         return {"image": rows[0], "label_elevation": 0, "label_azimuth": 0, "label_object": number}
 
     with pytest.raises(ValueError, match=r"^cars3d has an image of .*label_object 2, but the sizes are \(1, 1, 2\)$"):
-        tfds._fill(rows, grid, [example(2)])
+        tfds_read.fill(rows, grid, [example(2)])
     with pytest.raises(ValueError, match=r"^cars3d has two images of .*label_object 1$"):
-        tfds._fill(rows, grid, [example(1), example(1)])
+        tfds_read.fill(rows, grid, [example(1), example(1)])
 
 
 def test_binary_images_are_kept_as_bits(prepare):
     data_dir, images, _ = prepare("dsprites")
     tfds.tfds_dsprites(data_dir=data_dir)
-    kept = np.load(data_dir / "dsprites" / "2.0.0" / tfds.FILE, mmap_mode="r")
+    kept = np.load(data_dir / "dsprites" / "2.0.0" / tfds_read.FILE, mmap_mode="r")
     assert kept.shape == (len(images), 512)
 
 
-def line(name, **kw):
+def refusal(name, **kw):
     """The message of the ValueError that a set ends in; it has one line."""
     with pytest.raises(ValueError) as raised:  # noqa: PT011, the message is the value
         FUNCTIONS[name](**kw)
@@ -280,47 +274,46 @@ def line(name, **kw):
     return str(raised.value)
 
 
-def test_missing_sets_are_told(tmp_path):
+def test_a_missing_set_is_refused_and_nothing_is_written(tmp_path):
     gone = tmp_path / "gone"
-    told = line("shapes3d", data_dir=gone, download=False)
-    assert told == f"data_dir {gone} is not a folder; with download=True, shapes3d is prepared there"
-    told = line("shapes3d", data_dir=tmp_path, download=False)
-    assert told == f"shapes3d is not prepared in {tmp_path}/shapes3d/2.0.0; with download=True, it is"
+    message = refusal("shapes3d", data_dir=gone, download=False)
+    assert message == f"data_dir {gone} is not a folder; with download=True, shapes3d is prepared there"
+    message = refusal("shapes3d", data_dir=tmp_path, download=False)
+    assert message == f"shapes3d is not prepared in {tmp_path}/shapes3d/2.0.0; with download=True, it is"
     assert not list(tmp_path.iterdir())
 
 
-def test_wrong_arguments_are_told_before_anything_is_downloaded(tmp_path):
-    told = line("cars3d", data_dir="gs://bucket/sets")
-    assert told.startswith("data.data_dir must be a path on a local or mounted file system, got 'gs://bucket/sets'")
-    assert line("cars3d", data_dir=tmp_path, source="s3://b/x").startswith("data.source must be a path on a local")
-    assert line("cars3d", data_dir=tmp_path, storage="disk").startswith("unknown storage 'disk'; known: ")
-    assert line("cars3d", data_dir=tmp_path, likelihood="poisson").startswith("unknown likelihood 'poisson'; known: ")
+def test_wrong_arguments_are_refused_before_a_download(tmp_path):
+    message = refusal("cars3d", data_dir="gs://bucket/sets")
+    assert message.startswith("data.data_dir must be a path on a local or mounted file system, got 'gs://bucket/sets'")
+    assert refusal("cars3d", data_dir=tmp_path, source="s3://b/x").startswith("data.source must be a path on a local")
+    assert refusal("cars3d", data_dir=tmp_path, storage="disk").startswith("unknown storage 'disk'; known: ")
+    assert refusal("cars3d", data_dir=tmp_path, likelihood="poisson").startswith("unknown likelihood 'poisson'")
 
 
 @pytest.mark.parametrize(("name", "module", "extra"), [
-    ("smallnorb", "tensorflow", "tensorflow"), ("shapes3d", "h5py", "data"), ("dsprites", "h5py", "data"),
-    ("cars3d", "importlib_resources", "data"),
+    ("smallnorb", "tensorflow", "tensorflow"), ("shapes3d", "h5py", "data"), ("cars3d", "importlib_resources", "data"),
 ])
-def test_missing_modules_are_told_with_the_extra_that_installs_them(name, module, extra, tmp_path, monkeypatch):
+def test_a_missing_module_is_named_with_the_extra_that_installs_it(name, module, extra, tmp_path, monkeypatch):
     if module != "importlib_resources":
         pytest.importorskip("importlib_resources")
     remove(module, monkeypatch)
-    assert line(name, data_dir=tmp_path) == (
+    assert refusal(name, data_dir=tmp_path) == (
         f"preparing {name} needs {module}: pip install 'deft_jax[{extra}]', or prepare it on a machine that has it and "
         "point data_dir to a copy of its data_dir")
 
 
-def test_missing_source_files_are_told(tmp_path):
+def test_a_missing_source_file_is_named_with_its_address(tmp_path):
     needs("shapes3d")
-    told = line("shapes3d", data_dir=tmp_path, source=tmp_path)
-    assert told == f"source={tmp_path} lacks 3dshapes.h5 (from https://storage.googleapis.com/3d-shapes)"
+    message = refusal("shapes3d", data_dir=tmp_path, source=tmp_path)
+    assert message == f"source={tmp_path} lacks 3dshapes.h5 (from https://storage.googleapis.com/3d-shapes)"
 
 
 @pytest.mark.parametrize(("name", "origin"), [
     ("shapes3d", "3dshapes.h5 (from https://storage.googleapis.com/3d-shapes)"),
     ("cars3d", "nips2015-analogy-data.tar.gz (from http://www.scottreed.info/files)"),
 ])
-def test_failing_download_tells_what_to_put_where(name, origin, tmp_path, monkeypatch):
+def test_a_failed_download_names_the_file_and_its_folder(name, origin, tmp_path, monkeypatch):
     needs(name)
     from tensorflow_datasets.core.download import downloader
 
@@ -329,9 +322,10 @@ def test_failing_download_tells_what_to_put_where(name, origin, tmp_path, monkey
         monkeypatch.setenv(variable, "http://127.0.0.1:9")  # nothing listens there
     for variable in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(variable, raising=False)
-    told = line(name, data_dir=tmp_path)
-    assert told.startswith(f"cannot download {name} (")
-    assert told.endswith(f"): put {origin} into {tmp_path}/downloads/manual, or into any folder named by source=FOLDER")
+    message = refusal(name, data_dir=tmp_path)
+    assert message.startswith(f"cannot download {name} (")
+    assert message.endswith(f"): put {origin} into {tmp_path}/downloads/manual, or into any folder named by source="
+                            "FOLDER")
 
 
 @pytest.mark.parametrize("name", ["shapes3d", "cars3d"])
@@ -348,9 +342,9 @@ def test_files_in_the_manual_folder_are_used(name, tmp_path, monkeypatch):
 def test_file_with_a_wrong_checksum_is_refused(tmp_path):
     needs("shapes3d")
     WRITERS["shapes3d"](tmp_path, np.random.default_rng(4))
-    told = line("shapes3d", data_dir=tmp_path / "data", source=tmp_path)
-    assert told.startswith("a file of shapes3d is not the published one, or is damaged; remove it and get it again: ")
-    assert f"{tmp_path}/3dshapes.h5" in told
+    message = refusal("shapes3d", data_dir=tmp_path / "data", source=tmp_path)
+    assert message.startswith("a file of shapes3d is not the published one, or is damaged")
+    assert f"{tmp_path}/3dshapes.h5" in message
     assert not (tmp_path / "data" / "shapes3d" / "2.0.0").exists()
 
 
@@ -360,19 +354,19 @@ def test_file_with_a_wrong_checksum_is_refused(tmp_path):
     ({"cut": 20_000}, "is damaged, download it again"),
     ({"cut": 0}, "is damaged, download it again"),
 ])
-def test_damaged_archive_of_cars_is_told(fault, message, tmp_path):
+def test_a_damaged_archive_of_cars_is_refused(fault, message, tmp_path):
     needs("cars3d")
     cut = fault.pop("cut", None)
     genuine.write_cars3d(tmp_path, 2, np.random.default_rng(5), **fault)
     archive = tmp_path / genuine.CARS3D
     if cut is not None:
         archive.write_bytes(archive.read_bytes()[:cut])
-    told = line("cars3d", data_dir=tmp_path / "data", source=tmp_path)
-    assert told.startswith(f"{archive} {message}")
+    line = refusal("cars3d", data_dir=tmp_path / "data", source=tmp_path)
+    assert line.startswith(f"{archive} {message}")
     assert not (tmp_path / "data" / "cars3d" / "1.0.0").exists()
 
 
-def test_set_prepared_for_tensorflow_is_told(prepare, tmp_path, monkeypatch):
+def test_a_set_prepared_for_tensorflow_is_refused(prepare, tmp_path, monkeypatch):
     from deft_jax.data import cars3d_builder
 
     data_dir, _, _ = prepare("cars3d")
@@ -382,8 +376,8 @@ def test_set_prepared_for_tensorflow_is_told(prepare, tmp_path, monkeypatch):
     config = tensorflow_datasets.download.DownloadConfig(manual_dir=str(data_dir.parent / "source"))
     pytest.importorskip("tensorflow", reason="only TensorFlow writes such files")
     builder.download_and_prepare(download_config=config, file_format="tfrecord")
-    told = line("cars3d", data_dir=tmp_path)
-    assert told == (f"{tmp_path}/cars3d/1.0.0 holds tfrecord files, which only TensorFlow reads; give another "
+    message = refusal("cars3d", data_dir=tmp_path)
+    assert message == (f"{tmp_path}/cars3d/1.0.0 holds tfrecord files, which only TensorFlow reads; give another "
                     "data_dir, to prepare the set there once more")
 
 
@@ -399,7 +393,3 @@ def test_the_digest_is_that_of_the_images(name, prepare, monkeypatch):
     assert len(digests.pop()) == 16
 
 
-def test_factors_are_drawn_from_the_source(prepare):
-    data_dir, _, _ = prepare("cars3d")
-    source = tfds.cars3d(data_dir=data_dir)
-    assert drawn(source, factors.draw(0, 7, source.factor_sizes)).shape == (7, 64, 64, 3)

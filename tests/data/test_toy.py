@@ -1,4 +1,4 @@
-"""The toy sets against their geometry: where the figures stand, how they are turned, and what they look like."""
+"""The toy sets against their geometry: positions, orientations and shapes of the figures."""
 
 import jax
 import numpy as np
@@ -38,7 +38,7 @@ def all_discs(grid):
     return drawn, centroids(drawn).reshape(22, 22, 2)
 
 
-def turned(angle):
+def wrapped(angle):
     """An angle in radians as the equal one in -pi .. pi."""
     return (angle + np.pi) % (2 * np.pi) - np.pi
 
@@ -136,7 +136,7 @@ def test_deviation_turns_the_triangle_counter_clockwise_in_bins_of_equal_probabi
     # Far out to the right the direction is that of posX, so the angle in the image is the deviation itself.
     latents = np.stack([np.arange(32), np.full(32, 31), np.full(32, 16)], -1)
     back = 16.5 + latents[:, 1:] - centroids(images(source, latents))
-    angle = turned(np.arctan2(-back[:, 1], back[:, 0]) - np.arctan2(-0.5, 15.5))
+    angle = wrapped(np.arctan2(-back[:, 1], back[:, 0]) - np.arctan2(-0.5, 15.5))
     quantiles = np.pi / 4 * np.asarray(jax.scipy.special.ndtri((np.arange(32) + 0.5) / 32))
     np.testing.assert_allclose(angle, quantiles, atol=0.35)  # a centroid of 33 pixels tells some 15 degrees
     assert np.abs(angle - quantiles).mean() < 0.12
@@ -153,7 +153,7 @@ def test_orientation_is_direction_plus_deviation_in_32_bins():
     assert bins.max() == 31
     dx, dy = (latents[:, 1:] - 15.5).T
     direction = np.arctan2(-dy, dx)
-    deviation = turned(bins * (2 * np.pi / 32) - direction)
+    deviation = wrapped(bins * (2 * np.pi / 32) - direction)
     assert deviation.mean() == pytest.approx(0, abs=0.01)
     # The spread of the deviation, less its binning by medians, more that of an orientation within its bin.
     assert np.degrees(deviation.std()) == pytest.approx(np.hypot(44.1, 11.25 / np.sqrt(12)), abs=0.3)
@@ -175,12 +175,12 @@ def test_orientation_goes_with_the_position_and_is_uniform_over_the_set():
     assert np.sin(angle[below]).mean() < -0.65
 
 
-def test_orientation_tells_how_the_image_is_turned():
+def test_orientation_agrees_with_the_image():
     # Seen in the image: the middle of the 11x11 pixels lies ahead of the centroid. A bin is 0.2 radians wide.
     source, latents = triangles(), np.asarray(factors.from_index(np.arange(5, 32**3, 37), (32, 32, 32)))
     back = 16.5 + latents[:, 1:] - centroids(images(source, latents))
     seen = np.arctan2(-back[:, 1], back[:, 0])
-    error = turned(seen - toy.orientation(latents) * 2 * np.pi / 32)
+    error = wrapped(seen - toy.orientation(latents) * 2 * np.pi / 32)
     assert np.abs(error).max() < 0.6
     assert np.abs(error).mean() < 0.15
 
@@ -229,7 +229,7 @@ def test_polar_positions_lie_at_their_distance_and_angle():
     radius, angle = np.hypot(x, up), np.arctan2(up, x)
     np.testing.assert_allclose(radius, np.broadcast_to(np.arange(1, 23)[:, None], (22, 22)), atol=0.15)
     wanted = np.broadcast_to(2 * np.pi * np.arange(22) / 22, (22, 22))
-    np.testing.assert_allclose(radius * turned(angle - wanted), 0, atol=0.15)
+    np.testing.assert_allclose(radius * wrapped(angle - wanted), 0, atol=0.15)
 
 
 def test_unknown_options_are_refused():
@@ -252,8 +252,8 @@ def drawn_squares(source, factors_NxF):
     return np.asarray(jax.jit(source.render)(source.arrays, np.asarray(factors_NxF, np.int32), jax.random.key(0)))
 
 
-@pytest.mark.parametrize("spacing", [2, 4, 7, 8])
-def test_squares_stand_where_their_factors_say_each_in_its_colour(spacing):
+@pytest.mark.parametrize("spacing", [2, 8])
+def test_squares_are_at_their_factors_each_in_its_colour(spacing):
     source = data.get("xy_squares", spacing=spacing)
     assert source.factor_names == ("x_red", "y_red", "x_green", "y_green", "x_blue", "y_blue")
     assert source.factor_sizes == (56 // spacing + 1,) * 6
@@ -276,9 +276,8 @@ def test_at_the_default_spacing_all_wrong_positions_are_equally_far():
 
 @pytest.mark.parametrize(
     ("spacing", "allowed"),
-    [(0, "one of 2, 4, 7, 8"), (1, "one of 2, 4, 7, 8"), (3, "one of 2, 4, 7, 8"), (9, "one of 2, 4, 7, 8"),
-     ("8", "a whole number")],
-)  # fmt: skip
+    [(0, "one of 2, 4, 7, 8"), (3, "one of 2, 4, 7, 8"), ("8", "a whole number")],
+)
 def test_other_spacings_are_refused(spacing, allowed):
     with pytest.raises(ValueError, match=f"spacing must be {allowed}, got {spacing!r}"):
         data.get("xy_squares", spacing=spacing)
