@@ -122,17 +122,17 @@ def correlated() -> Source:
 
 def _centres(grid: str) -> npt.NDArray[np.float64]:
     """Centres (x, y) of the disc by image number: float64 [484, 2]."""
-    first, second = np.indices(TRANSLATION_SIZES)
+    first, second = np.indices(TRANSLATION_SIZES, np.float64)
     if grid == "polar":
         radius, angle = 1 + first, 2 * np.pi * second / TRANSLATION_SIZES[1]
-        offsets = np.stack([radius * np.cos(angle), -radius * np.sin(angle)], -1)
+        offsets: npt.NDArray[np.float64] = np.stack([radius * np.cos(angle), -radius * np.sin(angle)], -1)
     else:
         middle = (np.array(TRANSLATION_SIZES) - 1) / 2
         offsets = STEP * (np.stack([first, second], -1) - middle)
         if grid == "honeycomb":
             offsets[..., 0] += STEP * (second % 2 - 0.5) / 2
             offsets[..., 1] *= np.sqrt(3) / 2
-    return (CENTRE + offsets).reshape(-1, 2)
+    return np.asarray(CENTRE + offsets, np.float64).reshape(-1, 2)
 
 
 def draw_disc(arrays: Any, factors_NxF: npt.ArrayLike, key: jax.Array) -> jax.Array:

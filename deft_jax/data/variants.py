@@ -53,7 +53,7 @@ def _variant(storage: str, likelihood: str, dress: Dress, painting: jax.Array | 
     base = sprites.dsprites(storage)
     draw = base.render
 
-    def render(arrays: Any, factors_NxF: npt.ArrayLike, key: jax.Array) -> jax.Array:
+    def render(arrays: Any, factors_NxF: jax.Array, key: jax.Array) -> jax.Array:
         sprites_N = draw(arrays["sprites"], factors_NxF, key)
         keys_N = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(len(sprites_N)))
         return jax.vmap(dress, (0, 0, None))(keys_N, sprites_N, arrays["painting"])

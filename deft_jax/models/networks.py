@@ -1,35 +1,38 @@
 """Encoders and decoders of DEFT (linen: `init` and `apply` are pure functions).
 
-Layer sizes are those of the original work: four 4x4 stride-2 convolutions and a dense layer down, the mirror
+Layers are those of Wu et al. 2022 (arXiv 2102.03986): four 4x4 stride-2 convolutions and a dense layer down, the mirror
 image up. Inside a model activations are channel-major and batch-minor, (C, H, W, B), the layout in which
 convolutions.py is fast; images stay [B, H, W, C] and codes [B, D] outside.
 """
 
 import dataclasses
 import math
-import numbers
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
 from deft_jax.models.convolutions import conv_down, conv_up, dense
 from deft_jax.models.posterior import Posterior
 
 _DOWNSAMPLING = 16  # four layers of stride 2
-_MOST_LATENTS = 10_000
+_MAX_LATENTS = 10_000
 _DTYPES = ("float32", "bfloat16")
 
+Params = Any  # pytree of parameters {'encoder': ..., 'decoder': ...}
+
 _he = nn.initializers.variance_scaling(2.0, "fan_in", "truncated_normal")
-# A stride-2 transposed convolution reaches each output pixel with a quarter of its taps: (4, 4, out, in) kernels.
+# A stride-2 transposed convolution reaches each output pixel with a quarter of its taps. Kernels are (4, 4, out, in).
 _he_up = nn.initializers.variance_scaling(8.0, "fan_in", "truncated_normal", in_axis=-1, out_axis=-2)
 _lecun = nn.initializers.lecun_normal()
 _zeros = nn.initializers.zeros_init()
 
 
-# Layers compute in the type of what they are given. Their parameters are float32, and so is the sum with a bias: the
-# gradient of a bias is a sum over many positions, which would not fit into fewer bits.
+# Layers compute in the dtype of their input. Their parameters are float32, and so is the sum with a bias: the gradient
+# of a bias is a sum over many positions, for which bfloat16 has too few bits.
 
 
 class ConvDown(nn.Module):
@@ -38,34 +41,34 @@ class ConvDown(nn.Module):
     features: int
 
     @nn.compact
-    def __call__(self, x_CxHxWxB):
+    def __call__(self, x_CxHxWxB: jax.Array) -> jax.Array:
         kernel = self.param("kernel", _he, (4, 4, x_CxHxWxB.shape[0], self.features))
         bias = self.param("bias", _zeros, (self.features,))
         return conv_down(x_CxHxWxB, kernel.astype(x_CxHxWxB.dtype), bias, relu=True)
 
 
 class ConvUp(nn.Module):
-    """4x4 transposed convolution of stride 2: (C, H, W, B) -> (features, 2H, 2W, B), with ReLU unless told."""
+    """4x4 transposed convolution of stride 2: (C, H, W, B) -> (features, 2H, 2W, B), with ReLU by default."""
 
     features: int
     relu: bool = True
 
     @nn.compact
-    def __call__(self, x_CxHxWxB):
+    def __call__(self, x_CxHxWxB: jax.Array) -> jax.Array:
         kernel = self.param("kernel", _he_up, (4, 4, self.features, x_CxHxWxB.shape[0]))
         bias = self.param("bias", _zeros, (self.features,))
         return conv_up(x_CxHxWxB, kernel.astype(x_CxHxWxB.dtype), bias, relu=self.relu)
 
 
 class Dense(nn.Module):
-    """Dense layer on (inputs, B) -> (features, B), with ReLU unless told."""
+    """Dense layer on (inputs, B) -> (features, B), with ReLU by default."""
 
     features: int
     relu: bool = True
     kernel_init: nn.initializers.Initializer = _he
 
     @nn.compact
-    def __call__(self, x_IxB):
+    def __call__(self, x_IxB: jax.Array) -> jax.Array:
         kernel = self.param("kernel", self.kernel_init, (x_IxB.shape[0], self.features))
         bias = self.param("bias", _zeros, (self.features,))
         return dense(x_IxB, kernel.astype(x_IxB.dtype), bias, relu=self.relu)
@@ -74,10 +77,12 @@ class Dense(nn.Module):
 class Encoder(nn.Module):
     """Convolutional encoder: images [B, H, W, C] -> Posterior of [B, latents].
 
-    width: channels of the first two convolutions, half those of the last two.
-    hidden: units of the dense layer.
-    head_init_scale: initial variance of mean and logvar, relative to that of the dense layer.
-    dtype: what all layers but the last compute in.
+    Attributes:
+      latents: number of latents.
+      width: channels of the first two convolutions; the last two have twice as many.
+      hidden: units of the dense layer.
+      head_init_scale: initial variance of mean and logvar, relative to that of the dense layer.
+      dtype: in which all layers but the last compute.
     """
 
     latents: int
@@ -87,7 +92,7 @@ class Encoder(nn.Module):
     dtype: str = "float32"
 
     @nn.compact
-    def __call__(self, images) -> Posterior:
+    def __call__(self, images: jax.Array) -> Posterior:
         x = images.transpose(3, 1, 2, 0).astype(self.dtype)
         for features in (self.width, self.width, 2 * self.width, 2 * self.width):
             x = ConvDown(features)(x)
@@ -100,11 +105,17 @@ class Encoder(nn.Module):
 class GroupedEncoder(nn.Module):
     """One encoder for each group of latents (Wu et al. 2022, section 4): images -> Posterior of [B, sum(sizes)].
 
-    sizes, widths, hidden: latents, convolution width and dense units of each group, each of length G.
+    Groups after `stage` are not computed and have mean = logvar = 0: their z is pure noise, which the decoder learns to
+    ignore.
 
-    Groups after `stage` are not computed and give mean = logvar = 0: their z is pure noise, which the decoder
-    learns to ignore. With `freeze`, groups before `stage` have no backward pass; with `calibrate` besides,
-    each of their latents has a learned scale on its mean and a learned shift on its logvar.
+    Attributes:
+      sizes: latents of each of G groups.
+      widths: convolution width of each group, as in `Encoder`.
+      hidden: dense units of each group.
+      freeze: whether groups before `stage` have no backward pass.
+      calibrate: whether each latent of a frozen group has a learned scale of its mean and shift of its logvar.
+      head_init_scale: as in `Encoder`.
+      dtype: as in `Encoder`.
     """
 
     sizes: Sequence[int]
@@ -116,7 +127,7 @@ class GroupedEncoder(nn.Module):
     dtype: str = "float32"
 
     @nn.compact
-    def __call__(self, images, stage: int) -> Posterior:
+    def __call__(self, images: jax.Array, stage: int) -> Posterior:
         means, logvars = [], []
         for group, (size, width, hidden) in enumerate(zip(self.sizes, self.widths, self.hidden, strict=True)):
             if group > stage and not self.is_initializing():
@@ -139,8 +150,11 @@ class GroupedEncoder(nn.Module):
 class Decoder(nn.Module):
     """Decoder: z [B, D] -> [B, H, W, C], logits of a Bernoulli or means of a Gaussian likelihood.
 
-    width: channels of the last hidden layers, half those of the first ones; hidden: units of the dense layer.
-    dtype: what the layers compute in; the output is float32.
+    Attributes:
+      image_shape: (H, W, C), H and W multiples of 16.
+      width: channels of the last hidden layers; the first ones have twice as many.
+      hidden: units of the dense layer.
+      dtype: in which the layers compute; the output is float32.
     """
 
     image_shape: Sequence[int]
@@ -149,7 +163,7 @@ class Decoder(nn.Module):
     dtype: str = "float32"
 
     @nn.compact
-    def __call__(self, z):
+    def __call__(self, z: jax.Array) -> jax.Array:
         height, width, channels = self.image_shape
         rows, columns = height // _DOWNSAMPLING, width // _DOWNSAMPLING
         x = Dense(self.hidden)(z.T.astype(self.dtype))
@@ -161,16 +175,20 @@ class Decoder(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """FactorVAE's critic of codes (Kim and Mnih 2018, appendix A): z [B, D] -> logits [B] of 'from the joint'.
+    """FactorVAE's discriminator of codes (Kim and Mnih 2018, appendix A): z [B, D] -> logits [B] of 'from q(z)'.
 
-    depth hidden layers of `width` units with leaky ReLU 0.2. One logit, which is the difference of the paper's two.
+    Its one logit is the difference of the paper's two.
+
+    Attributes:
+      width: units of each hidden layer, with leaky ReLU 0.2.
+      depth: number of hidden layers.
     """
 
     width: int = 1000
     depth: int = 6
 
     @nn.compact
-    def __call__(self, z_BxD):
+    def __call__(self, z_BxD: jax.Array) -> jax.Array:
         for _ in range(self.depth):
             z_BxD = nn.leaky_relu(nn.Dense(self.width, kernel_init=_he)(z_BxD), 0.2)
         return nn.Dense(1, kernel_init=_lecun)(z_BxD)[:, 0]
@@ -178,7 +196,17 @@ class Discriminator(nn.Module):
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """A grouped encoder and a decoder over one parameter pytree {'encoder': ..., 'decoder': ...}."""
+    """A grouped encoder and a decoder over one parameter pytree {'encoder': ..., 'decoder': ...}.
+
+    Example:
+      >>> model = build((16, 16, 1), latents=3, groups=(1, 2), width=2, hidden=4, decoder_width=2, decoder_hidden=4)
+      >>> params = model.init(jax.random.key(0))
+      >>> posterior = model.encode(params, jnp.ones((5, 16, 16, 1)), stage=0)
+      >>> posterior.mean.shape, bool(jnp.any(posterior.mean[:, 1:])), model.group_of_latent
+      ((5, 3), False, (0, 1, 1))
+      >>> model.decode(params, posterior.mean).shape
+      (5, 16, 16, 1)
+    """
 
     encoder: GroupedEncoder
     decoder: Decoder
@@ -198,8 +226,8 @@ class Model:
         """Group index of each latent, length D."""
         return tuple(group for group, size in enumerate(self.encoder.sizes) for _ in range(size))
 
-    def init(self, key):
-        """Parameters of all groups and of the decoder from one key."""
+    def init(self, key: jax.Array) -> Params:
+        """Initial parameters of all groups and of the decoder from one key."""
         key_encoder, key_decoder = jax.random.split(key)
         images = jnp.zeros((1, *self.decoder.image_shape))
         return {
@@ -207,41 +235,53 @@ class Model:
             "decoder": self.decoder.init(key_decoder, jnp.zeros((1, self.num_latents)))["params"],
         }
 
-    def encode(self, params, images, stage: int) -> Posterior:
-        """Posterior of images [B, H, W, C] with the groups up to `stage` open."""
-        return self.encoder.apply({"params": params["encoder"]}, images, stage)
+    def encode(self, params: Params, images: jax.Array, stage: int) -> Posterior:
+        """Posterior, [B, D], of images [B, H, W, C] with the groups up to `stage` open."""
+        posterior = self.encoder.apply({"params": params["encoder"]}, images, stage)
+        assert isinstance(posterior, Posterior)
+        return posterior
 
-    def decode(self, params, z):
+    def decode(self, params: Params, z: jax.Array) -> jax.Array:
         """Logits or means [B, H, W, C] of codes z [B, D]."""
-        return self.decoder.apply({"params": params["decoder"]}, z)
+        outputs = self.decoder.apply({"params": params["decoder"]}, z)
+        assert isinstance(outputs, jax.Array)
+        return outputs
 
-    def rotate_latents(self, tree, group: int, rotation):
-        """The parameters, or a tree of their form, with the latents of a group turned: z becomes rotation @ z.
+    def rotate_latents(self, tree: Params, group: int, rotation: jax.Array) -> Params:
+        """Rotates the latents of a group: z becomes rotation @ z.
 
-        rotation: [d, d], orthogonal, d the latents of the group. Means and decoder turn exactly. A posterior stays
-        diagonal, so its shape is kept only where its variances are equal: each new logvar is the mean of the old ones,
-        weighed by the squared rotation. What a masked tree lacks is left out.
+        The means and the decoder are rotated exactly. The posterior remains diagonal, which is exact only where its
+        variances are equal: each new logvar is the mean of the old ones, weighted by the squared rotation.
+
+        Args:
+          tree: parameters, or a tree of their form such as moments of an optimizer; entries may be missing.
+          group: index of the group, with d latents.
+          rotation: [d, d], orthogonal.
+
+        Returns:
+          A tree of the same form.
         """
         first = sum(self.sizes[:group])
         latents = slice(first, first + self.sizes[group])
         # In the head of an encoder the means come first, then the logvars.
         head = jax.scipy.linalg.block_diag(rotation, rotation**2)
-        whole = jnp.eye(self.num_latents).at[latents, latents].set(rotation)
-        turns = {
+        all_latents = jnp.eye(self.num_latents).at[latents, latents].set(rotation)
+        rotate = {
             ("encoder", f"group_{group}", "Dense_1", "kernel"): lambda kernel: kernel @ head.T,
             ("encoder", f"group_{group}", "Dense_1", "bias"): lambda bias: head @ bias,
-            ("decoder", "Dense_0", "kernel"): lambda kernel: whole @ kernel,
+            ("decoder", "Dense_0", "kernel"): lambda kernel: all_latents @ kernel,
         }
 
-        def of(path, leaf):
-            turn = turns.get(tuple(getattr(entry, "key", None) for entry in path))
-            return leaf if turn is None else turn(leaf)
+        def rotate_leaf(path: tuple[Any, ...], leaf: Any) -> Any:
+            rotate_this = rotate.get(tuple(str(getattr(entry, "key", "")) for entry in path))
+            return leaf if rotate_this is None else rotate_this(leaf)
 
-        return jax.tree_util.tree_map_with_path(of, tree)
+        return jax.tree_util.tree_map_with_path(rotate_leaf, tree)
 
 
-def _one_each(value, groups: int, name: str) -> tuple[int, ...]:
-    values = (value,) * groups if isinstance(value, numbers.Integral) else tuple(value)
+def _per_group(value: int | Sequence[int], groups: int, name: str) -> tuple[int, ...]:
+    """One number per group, from one number for all or a sequence."""
+    values = (int(value),) * groups if isinstance(value, (int, np.integer)) else tuple(value)
     if len(values) != groups:
         raise ValueError(f"{name} has {len(values)} entries for {groups} groups; give one each, or one for all")
     if any(v < 1 for v in values):
@@ -250,13 +290,28 @@ def _one_each(value, groups: int, name: str) -> tuple[int, ...]:
 
 
 def group_sizes(latents: int, groups: int | Sequence[int]) -> tuple[int, ...]:
-    """Latents of each group: `groups` equal groups, or the sizes themselves, which must add up to `latents`."""
-    if not 1 <= latents <= _MOST_LATENTS:
-        raise ValueError(f"latents must be from 1 to {_MOST_LATENTS}, got {latents}")
-    if isinstance(groups, numbers.Integral):
+    """Number of latents of each group.
+
+    Args:
+      latents: of all groups together, D.
+      groups: number of equal groups, or the size of each.
+
+    Returns:
+      Positive integers that add up to `latents`.
+
+    Raises:
+      ValueError: the latents do not divide into equal groups, or sizes do not add up.
+
+    Example:
+      >>> group_sizes(10, 5), group_sizes(10, (4, 6))
+      ((2, 2, 2, 2, 2), (4, 6))
+    """
+    if not 1 <= latents <= _MAX_LATENTS:
+        raise ValueError(f"latents must be from 1 to {_MAX_LATENTS}, got {latents}")
+    if isinstance(groups, (int, np.integer)):
         if groups < 1 or latents % groups:
             raise ValueError(f"{latents} latents do not divide into {groups} equal groups; give the size of each")
-        return (latents // groups,) * groups
+        return (latents // int(groups),) * int(groups)
     sizes = tuple(groups)
     if any(size < 1 for size in sizes) or sum(sizes) != latents:
         raise ValueError(f"groups of {sizes} latents must be at least 1 each and add up to {latents}")
@@ -277,17 +332,30 @@ def build(
     head_init_scale: float = 0.01,
     dtype: str = "float32",
 ) -> Model:
-    """The model of these sizes.
+    """Builds a model.
 
-    latents: D. groups: number of equal groups, or the latents of each. width, hidden: convolution width and
-    dense units of the group encoders, one number for all or one a group. freeze, calibrate: see GroupedEncoder.
-    head_init_scale: initial variance of the posteriors' means and logvars, relative to that of the layer below. At 0.01
-      they start near the prior, so that a group which opens late does not disturb what the decoder has learned. The
-      presets take 1, between the plain layers of PyTorch (1/3) and TensorFlow 1 (nearly 2); quantised latents need it
-      near 1, or all codes start on one value and stay there.
-    dtype: 'float32', or 'bfloat16' to compute the layers in half the bits; parameters, posteriors, outputs, losses and
-      the optimiser are float32 with either.
-    Raises ValueError where sizes do not fit each other, or where an image side does not divide by 16.
+    Args:
+      image_shape: (H, W, C), H and W multiples of 16.
+      latents: number of latents of all groups together, D.
+      groups: number of equal groups, or the latents of each.
+      width: convolution width of the group encoders, one number for all or one per group.
+      hidden: dense units of the group encoders, one number for all or one per group.
+      decoder_width: convolution width of the decoder.
+      decoder_hidden: dense units of the decoder.
+      freeze: see GroupedEncoder.
+      calibrate: see GroupedEncoder; requires `freeze`.
+      head_init_scale: initial variance of the posteriors' means and logvars, relative to that of the layer below. At
+        0.01 they start near the prior, so that a group which opens late does not disturb what the decoder has learned.
+        The presets take 1, between the default layers of PyTorch (1/3) and TensorFlow 1 (nearly 2); quantised latents
+        need it near 1, otherwise all codes start at one value and remain there.
+      dtype: 'float32', or 'bfloat16' to compute the layers in half the bits; parameters, posteriors, outputs, losses
+        and the optimiser are float32 with either.
+
+    Returns:
+      A Model; its parameters come from `Model.init`.
+
+    Raises:
+      ValueError: sizes do not fit each other, or an image side is not a multiple of 16.
     """
     sizes = group_sizes(latents, groups)
     if any(side < _DOWNSAMPLING or side % _DOWNSAMPLING for side in image_shape[:2]):
@@ -298,12 +366,12 @@ def build(
         raise ValueError(f"head_init_scale must be above 0, got {head_init_scale}")
     if dtype not in _DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(_DTYPES)}, got {dtype!r}")
-    _one_each(decoder_width, 1, "decoder_width")
-    _one_each(decoder_hidden, 1, "decoder_hidden")
+    _per_group(decoder_width, 1, "decoder_width")
+    _per_group(decoder_hidden, 1, "decoder_hidden")
     encoder = GroupedEncoder(
         sizes,
-        _one_each(width, len(sizes), "width"),
-        _one_each(hidden, len(sizes), "hidden"),
+        _per_group(width, len(sizes), "width"),
+        _per_group(hidden, len(sizes), "hidden"),
         freeze=freeze,
         calibrate=calibrate,
         head_init_scale=head_init_scale,

@@ -57,7 +57,7 @@ def assert_obeys_law(direction, args, relu, method=None):
 
 @pytest.mark.parametrize(
     ("big", "small", "relu"),
-    [(1, 8, True), (1, 8, False), (3, 16, True), (3, 2, True), (8, 8, True), (8, 8, False), (16, 24, True)],
+    [(1, 8, True), (1, 8, False), (3, 2, True), (8, 8, False), (16, 24, True)],
 )
 @pytest.mark.parametrize("direction", ["down", "up"])
 def test_matmul_equals_lax_in_value_and_gradients(direction, big, small, relu):
@@ -77,8 +77,8 @@ def test_other_methods(direction, method):
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize(("big", "small"), [(1, 8), (4, 4), (16, 16)])
-def test_adjoint(big, small, method):
+@pytest.mark.parametrize(("big", "small"), [(1, 8), (4, 4)])
+def test_conv_up_is_the_adjoint_of_conv_down(big, small, method):
     x, kernel, _ = arguments("down", big, small)
     y, _, _ = arguments("up", big, small)
     down, up = jax.jit(
@@ -92,7 +92,7 @@ def test_adjoint(big, small, method):
 
 @pytest.mark.parametrize(
     ("big", "small", "method"),
-    [(1, 8, "matmul"), (4, 4, "matmul"), (16, 16, "matmul"), (4, 4, "lax")],
+    [(1, 8, "matmul"), (4, 4, "matmul"), (4, 4, "lax")],
 )
 @pytest.mark.parametrize("direction", ["down", "up"])
 def test_vmap_equals_one_at_a_time(direction, big, small, method):
