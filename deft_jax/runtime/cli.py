@@ -1,7 +1,7 @@
-"""What the commands share: --config and --workdir, values read from files, and how a command ends.
+"""Command lines: --config and --workdir, values read from files, errors and exit statuses.
 
-Bad input ends in one line and status 2, a run that failed while it was running in one line and status 1, a signal in a
-saved state and status 143.
+Invalid input ends a command in one line per fault and status 2, a failure while it runs in one line and status 1, a
+signal in a saved state and status 143.
 """
 
 import argparse
@@ -13,7 +13,8 @@ import pathlib
 import re
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NoReturn
 
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
@@ -22,31 +23,32 @@ from deft_jax.runtime.signals import Interrupted
 from deft_jax.runtime.validation import ConfigErrors
 
 BAD_INPUT, FAILED = 2, 1
-TERMINATED = 143  # as a process that SIGTERM ended, so that a job scheduler does not take it for done
+TERMINATED = 143  # as of a process that SIGTERM ended: a job scheduler then restarts the command
 
 
 def keep_programs() -> None:
-    """Keeps compiled programs on disk, so that a run which starts again, or one much like it, need not wait for them.
+    """Turns on JAX's compilation cache, so that a run that starts again does not compile again.
 
-    In the user's cache folder, unless JAX_COMPILATION_CACHE_DIR names another; JAX_ENABLE_COMPILATION_CACHE=false turns
+    The cache is in the user's cache folder, or in JAX_COMPILATION_CACHE_DIR; JAX_ENABLE_COMPILATION_CACHE=false turns
     it off. To be called before anything is compiled.
     """
     import jax
 
-    if jax.config.jax_compilation_cache_dir is None:
+    option = "jax_compilation_cache_dir"
+    if getattr(jax.config, option) is None:
         folder = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "deft_jax"
-        jax.config.update("jax_compilation_cache_dir", str(folder))
+        jax.config.update(option, str(folder))
 
 
-def exit_with_error(name: str, told, status: int = BAD_INPUT):
-    """Ends the command with one line on stderr."""
-    print(f"{name}: {' '.join(str(told).split())}", file=sys.stderr)
+def exit_with_error(name: str, message: object, status: int = BAD_INPUT) -> NoReturn:
+    """Ends the command `name` with one line on stderr."""
+    print(f"{name}: {' '.join(str(message).split())}", file=sys.stderr)
     sys.exit(status)
 
 
 @contextlib.contextmanager
-def cli_errors(name: str):
-    """Within it, what a command may end in becomes one line and its status; any other exception is a fault of ours."""
+def cli_errors(name: str) -> Iterator[None]:
+    """Turns the expected exceptions of the command `name` into lines and a status; others propagate."""
     try:
         yield
     except ConfigErrors as error:
@@ -70,70 +72,71 @@ class Parser(argparse.ArgumentParser):
             prog=f"python -m {name}", description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
         )
 
-    def error(self, message):
+    def error(self, message: str) -> NoReturn:
         known = ", ".join(action.option_strings[-1] for action in self._actions if action.option_strings)
         exit_with_error(self._name, f"{message}; known: {known}" if message.startswith("unrecognized") else message)
 
 
-def run_command(name: str, load: Callable[[], Callable]) -> None:
+def run_command(name: str, load: Callable[[], Callable[[ConfigDict, str], Any]]) -> None:
     """Runs a command: parses the flags, then calls load()(config, workdir).
 
-    load: imports what the command needs and returns its function; called after the flags are read, so that --help and
-    a wrong flag answer at once.
+    Args:
+      name: of the module, as in `python -m NAME`.
+      load: imports what the command needs and returns its function; called after the flags are parsed, so that --help
+        and an invalid flag answer at once.
     """
     config = config_flags.DEFINE_config_file("config", None, "The experiment: a file in configs/.", lock_config=True)
     workdir = flags.DEFINE_string("workdir", None, "Where the run writes; the same command again resumes from there.")
     flags.FLAGS["config"].parser = _ConfigFile()
 
-    def main(argv):
+    def main(argv: Sequence[str]) -> None:
         del argv
         with cli_errors(name):  # importing JAX raises ValueError where a JAX_... variable has a value it does not know
             function = load()
             keep_programs()
             logging.set_verbosity(logging.WARNING)
-            function(config.value, workdir.value)
+            function(config.value, str(workdir.value))
 
     app.run(main, flags_parser=lambda argv: _parse(name, argv))
 
 
-class _Refused(Exception):
-    """A fault of the command line, told in full; not a ValueError, to which absl would add its own words."""
+class _InvalidFlag(Exception):
+    """A fault of the command line with its whole message; not a ValueError, whose message absl would extend."""
 
 
-def _parse(name, argv):
-    """absl's parser, with all that can be wrong told in one line."""
+def _parse(name: str, argv: Sequence[str]) -> list[str]:
+    """The positional arguments that absl's parser leaves; ends the command at the first fault."""
     try:
         rest = flags.FLAGS([_read_value_from_file(argument) for argument in argv])
         if len(rest) > 1:
-            raise _Refused(f"unexpected argument {rest[1]!r}; known: {_known()}, --config.FIELD=VALUE")
+            raise _InvalidFlag(f"unexpected argument {rest[1]!r}; known: {_known()}, --config.FIELD=VALUE")
         for flag in ("config", "workdir"):
             if flags.FLAGS[flag].value in (None, ""):
-                raise _Refused(f"give --{flag}, {flags.FLAGS[flag].help[0].lower()}{flags.FLAGS[flag].help[1:]}")
+                raise _InvalidFlag(f"give --{flag}, {flags.FLAGS[flag].help[0].lower()}{flags.FLAGS[flag].help[1:]}")
         return rest
-    except _Refused as error:
+    except _InvalidFlag as error:
         exit_with_error(name, error)
     except flags.UnrecognizedFlagError as error:
         exit_with_error(name, f"{error}; known: {_known()}, --config.FIELD=VALUE")
     except flags.Error as error:
-        told = str(error)
-        flag = re.match(r"flag --([\w.]+)=", told)
-        if flag and flag[1] in flags.FLAGS and flags.FLAGS[flag[1]].parser.syntactic_help:
-            told += f"; it takes {flags.FLAGS[flag[1]].parser.syntactic_help}"
-        exit_with_error(name, told)
+        message = str(error)
+        match = re.match(r"flag --([\w.]+)=", message)
+        if match and match[1] in flags.FLAGS and flags.FLAGS[match[1]].parser.syntactic_help:
+            message += f"; it takes {flags.FLAGS[match[1]].parser.syntactic_help}"
+        exit_with_error(name, message)
     except (AttributeError, KeyError) as error:
         # "'fild'\nDid you mean ...", at times quoted once more
-        told = str(error.args[0]).replace("\\'", "'").replace("\\n", "\n").strip("'\"")
-        field, _, advice = told.replace("'", "", 1).partition("\n")
-        known = f"has no field {field!r}" if field.isidentifier() else f"cannot be set so: {told}"
-        exit_with_error(name, f"the config {known}{'; ' * bool(advice)}{advice}")
+        message = str(error.args[0]).replace("\\'", "'").replace("\\n", "\n").strip("'\"")
+        field, _, advice = message.replace("'", "", 1).partition("\n")
+        fault = f"has no field {field!r}" if field.isidentifier() else f"cannot be set: {message}"
+        exit_with_error(name, f"the config {fault}{'; ' * bool(advice)}{advice}")
     except (TypeError, ValueError) as error:
         exit_with_error(name, error)
 
 
 def _known() -> str:
-    """The flags of the command itself: those that this package defines."""
-    own = [flag for flag in ("config", "workdir", "jobs") if flag in flags.FLAGS]
-    return ", ".join(f"--{flag}" for flag in own)
+    """The flags that the command defines."""
+    return ", ".join(f"--{flag}" for flag in ("config", "workdir", "jobs") if flag in flags.FLAGS)
 
 
 class _ConfigFile(flags.ArgumentParser):
@@ -142,27 +145,28 @@ class _ConfigFile(flags.ArgumentParser):
     def parse(self, argument: str) -> ConfigDict:
         path, colon, word = argument.partition(":")
         if not path:
-            raise _Refused("--config is empty; give a file in configs/ or one of yours")
+            raise _InvalidFlag("--config is empty; give a file in configs/ or one of yours")
         get_config = _execute(path).get("get_config")
         if not callable(get_config):
-            raise _Refused(f"the config {path} has no function get_config(); see the files in configs/")
+            raise _InvalidFlag(f"the config {path} has no function get_config(); see the files in configs/")
         words = (word,) if colon else ()
         try:
             inspect.signature(get_config).bind(*words)
         except TypeError:
-            told = f"takes no word after the colon, got {word!r}" if colon else f"needs a word: --config={path}:WORD"
-            raise _Refused(f"the config {path} {told}") from None
+            fault = f"takes no word after the colon, got {word!r}" if colon else f"needs a word: --config={path}:WORD"
+            raise _InvalidFlag(f"the config {path} {fault}") from None
         with _config_errors(path):
-            made = get_config(*words)
-        if isinstance(made, dict):
-            made = ConfigDict(made)
-        if not isinstance(made, ConfigDict):
-            raise _Refused(f"get_config() of the config {path} must return a ConfigDict, got {type(made).__name__}")
-        return made.lock()
+            config = get_config(*words)
+        if isinstance(config, dict):
+            config = ConfigDict(config)
+        if not isinstance(config, ConfigDict):
+            kind = type(config).__name__
+            raise _InvalidFlag(f"get_config() of the config {path} must return a ConfigDict, got {kind}")
+        return config.lock()
 
 
 def _config_path(path: str) -> pathlib.Path:
-    """The file of this path; for a path configs/... that is none, the file of this name that came with the package."""
+    """The file of this path; the file that the package installed if configs/... is not in the current folder."""
     package = pathlib.Path(__file__).parents[1]
     if pathlib.PurePath(path).parts[:1] == ("configs",) and not pathlib.Path(path).exists():
         # A wheel holds them inside the package, a checkout beside it.
@@ -172,15 +176,15 @@ def _config_path(path: str) -> pathlib.Path:
     return pathlib.Path(path)
 
 
-def _execute(path: str) -> dict:
-    """What a Python file defines."""
+def _execute(path: str) -> dict[str, Any]:
+    """The names that a Python file defines."""
     try:
-        place = _config_path(path)
-        text = place.read_bytes()
+        file = _config_path(path)
+        text = file.read_bytes()
     except (OSError, ValueError) as error:
-        raise _Refused(f"cannot read the config {path}: {getattr(error, 'strerror', None) or error}") from None
+        raise _InvalidFlag(f"cannot read the config {path}: {getattr(error, 'strerror', None) or error}") from None
     module = types.ModuleType("deft_jax_config")
-    module.__file__ = str(place)
+    module.__file__ = str(file)
     sys.modules[module.__name__] = module  # where a dataclass in the file looks for its own module
     with _config_errors(path):
         exec(compile(text, path, "exec"), module.__dict__)
@@ -188,8 +192,8 @@ def _execute(path: str) -> dict:
 
 
 @contextlib.contextmanager
-def _config_errors(path: str):
-    """Whatever a config raises, told with its name, and with the line where that is known."""
+def _config_errors(path: str) -> Iterator[None]:
+    """Turns any exception of a config file into an _InvalidFlag with the file's name and the line."""
     try:
         yield
     except Exception as error:
@@ -200,12 +204,12 @@ def _config_errors(path: str):
             trace = trace.tb_next
         line = next((f", line {line}" for line in reversed(lines) if line), "")
         kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
-        told = error.msg if isinstance(error, SyntaxError) else error
-        raise _Refused(f"the config {path}{line}: {kind}{told}") from error
+        message = error.msg if isinstance(error, SyntaxError) else error
+        raise _InvalidFlag(f"the config {path}{line}: {kind}{message}") from error
 
 
 def _read_value_from_file(argument: str) -> str:
-    """--config.a.b=@FILE becomes --config.a.b=VALUE with the value that the JSON file holds under the name b."""
+    """Replaces --config.a.b=@FILE by --config.a.b=VALUE, the value of b in the JSON file."""
     match = re.fullmatch(r"(--?config\.(?:\w+\.)*(\w+)=)@(.*)", argument, re.DOTALL)
     if not match:
         return argument
@@ -213,11 +217,11 @@ def _read_value_from_file(argument: str) -> str:
     try:
         values = json.loads(pathlib.Path(path).read_text())
     except OSError as error:
-        raise _Refused(f"cannot read {path or repr(path)} for {flag[:-1]}: {error.strerror}") from None
+        raise _InvalidFlag(f"cannot read {path or repr(path)} for {flag[:-1]}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
-        raise _Refused(f"cannot read {path} for {flag[:-1]}, it is not JSON: {error}") from None
+        raise _InvalidFlag(f"cannot read {path} for {flag[:-1]}, it is not JSON: {error}") from None
     if not isinstance(values, dict) or field not in values:
-        held = f"; it has {', '.join(values) or 'none'}" if isinstance(values, dict) else ", it holds no JSON object"
-        raise _Refused(f"{path} has no entry {field!r} for {flag[:-1]}{held}")
+        known = f"; it has {', '.join(values) or 'none'}" if isinstance(values, dict) else ", it holds no JSON object"
+        raise _InvalidFlag(f"{path} has no entry {field!r} for {flag[:-1]}{known}")
     value = values[field]
     return flag + (value if isinstance(value, str) else repr(tuple(value) if isinstance(value, list) else value))

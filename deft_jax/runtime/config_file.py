@@ -2,43 +2,60 @@
 
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from deft_jax.runtime.errors import CannotWrite
-from deft_jax.runtime.files import read_object, to_jsonable, write_atomically
+from deft_jax.runtime.files import read_object, to_jsonable, write_json
 from deft_jax.runtime.messages import short_repr
 
 
-def save_or_check_config(workdir: pathlib.Path, config, free: Sequence[str] = ()) -> None:
-    """Writes config.json, or checks that the one there is of the same run; fields in `free` may differ.
+def save_or_check_config(workdir: pathlib.Path, config: Mapping[str, Any], free: Sequence[str] = ()) -> None:
+    """Writes config.json, or checks that the existing one belongs to the same run and updates the free fields.
 
-    config: a ConfigDict or a mapping. Raises ValueError that names what is different, or why the workdir cannot be
-    read or written to; CannotWrite on a full disk.
+    Args:
+      workdir: of the run.
+      config: its configuration.
+      free: paths of fields that may differ, for example 'log_every' or 'data.path'.
+
+    Raises:
+      ValueError: config.json differs in other fields or cannot be read, or the workdir is read-only.
+      CannotWrite: the disk is full.
     """
-    wanted = check_config(workdir, config, free)
+    values = check_config(workdir, config, free)
     try:
-        write_atomically(workdir / "config.json", json.dumps(wanted, indent=2) + "\n")
+        write_json(workdir / "config.json", values)
     except CannotWrite as error:
         if error.is_full:
             raise
         raise ValueError(f"cannot write into the workdir {workdir}: {error.strerror}") from None
 
 
-def check_config(workdir: pathlib.Path, config, free: Sequence[str] = ()) -> dict:
-    """What `claim` would write; raises ValueError as it does, and changes nothing."""
-    wanted = json.loads(json.dumps(to_jsonable(config.to_dict() if hasattr(config, "to_dict") else config)))
-    held = read_object(workdir / "config.json")
-    if held is not None:
-        different = sorted(_differences(held, wanted, free))
+def check_config(workdir: pathlib.Path, config: Mapping[str, Any], free: Sequence[str] = ()) -> dict[str, Any]:
+    """Checks as `save_or_check_config` does, without writing.
+
+    Returns:
+      What `save_or_check_config` would write.
+
+    Raises:
+      ValueError: config.json differs in other fields than those in `free`, or cannot be read.
+    """
+    values = json.loads(json.dumps(to_jsonable(config.to_dict() if hasattr(config, "to_dict") else config)))
+    saved = read_object(workdir / "config.json")
+    if saved is not None:
+        different = sorted(_differences(saved, values, free))
         if different:
             raise ValueError(
                 f"{workdir} holds a run of another configuration ({'; '.join(different)}); "
                 "choose another workdir, or the configuration in its config.json"
             )
-    return wanted
+    return values
 
 
-def _differences(old, new, free, prefix=""):
+def _differences(
+    old: Mapping[str, Any], new: Mapping[str, Any], free: Sequence[str], prefix: str = ""
+) -> Iterator[str]:
+    """One text per field that differs."""
     for name in sorted(set(old) | set(new)):
         if prefix + name in free:
             continue

@@ -3,32 +3,27 @@
 import contextlib
 import errno
 import os
+from collections.abc import Iterator
 
-try:
-    import fcntl
-except ImportError:  # not a POSIX system
-    fcntl = None
-
-
-# A device without space, a quota, a limit on files: nothing is wrong with the command, which can be given again.
+# The device, a quota or a limit on file sizes is exhausted: the same command works again once there is space.
 FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 class CannotWrite(OSError):
-    """What could not be written and why, in one line: filename, strerror and errno are set."""
+    """A file could not be written; filename, strerror and errno are set, and the message is one line."""
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"cannot write {self.filename}: {self.strerror}"
 
     @property
     def is_full(self) -> bool:
-        """Whether it is for want of space."""
+        """Whether space is exhausted."""
         return self.errno in FULL_ERRNOS
 
 
 @contextlib.contextmanager
-def reraise_as_cannot_write(path: str | os.PathLike):
-    """Within it, an OSError becomes a CannotWrite that names `path`."""
+def reraise_as_cannot_write(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turns an OSError raised within it into a CannotWrite that names `path`."""
     try:
         yield
     except CannotWrite:

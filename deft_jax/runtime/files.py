@@ -1,10 +1,11 @@
-"""Files that are never half-written, JSON objects read with clear errors, values in types that JSON knows."""
+"""Atomic writes, JSON files, and values in types that JSON knows."""
 
 import contextlib
 import json
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -12,26 +13,54 @@ from deft_jax.runtime.errors import reraise_as_cannot_write
 
 
 def write_atomically(path: pathlib.Path, content: str | bytes) -> None:
-    """Writes a file so that a reader sees the old one or the new one, never a part, also after a power failure.
+    """Writes a file such that readers see the old content or the new one, also after a power failure.
 
-    Raises CannotWrite, an OSError that names the file; the old one is there then, and nothing beside it.
+    Args:
+      path: the file; missing folders are created.
+      content: all of it.
+
+    Raises:
+      CannotWrite: the file could not be written; its old content is kept and no other file is left behind.
     """
-    temporary = path.with_name(path.name + ".tmp")
     with reraise_as_cannot_write(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("wb") as file:
-                file.write(content.encode() if isinstance(content, str) else content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise
+        with replacing(path) as temporary:
+            temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
-def to_jsonable(value):
+def write_json(path: pathlib.Path, value: Any) -> None:
+    """Writes a value as indented JSON, atomically.
+
+    Raises:
+      CannotWrite: as `write_atomically`.
+    """
+    write_atomically(path, json.dumps(to_jsonable(value), indent=2) + "\n")
+
+
+@contextlib.contextmanager
+def replacing(path: pathlib.Path, *, several_writers: bool = False) -> Iterator[pathlib.Path]:
+    """Yields a temporary path beside `path`; what was written there replaces `path` at the end.
+
+    If the block fails, the temporary file is removed and `path` is unchanged.
+
+    Args:
+      path: the file, in an existing folder.
+      several_writers: whether several processes may write it at once. The temporary file then has the process id in its
+        name, and stays if the process is killed; otherwise the next write reuses it.
+    """
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp" if several_writers else f"{path.name}.tmp")
+    try:
+        yield temporary
+        with temporary.open("r+b") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+def to_jsonable(value: Any) -> Any:
     """The same value in types that JSON knows: arrays become lists, numpy scalars numbers."""
     if isinstance(value, Mapping):
         return {key: to_jsonable(entry) for key, entry in value.items()}
@@ -42,16 +71,23 @@ def to_jsonable(value):
     return value
 
 
-def read_object(path: pathlib.Path) -> dict | None:
-    """The object in a JSON file, None where there is no file; raises ValueError in one line where it is damaged."""
+def read_object(path: pathlib.Path) -> dict[str, Any] | None:
+    """The object in a JSON file.
+
+    Returns:
+      The object; None if there is no such file.
+
+    Raises:
+      ValueError: the file cannot be read, is not JSON, or holds something else than an object.
+    """
     try:
-        held = json.loads(path.read_text())
+        value = json.loads(path.read_text())
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror or error}") from None
     except (ValueError, RecursionError) as error:
         raise ValueError(f"cannot read {path}: {error}") from None
-    if not isinstance(held, dict):
+    if not isinstance(value, dict):
         raise ValueError(f"cannot read {path}: it holds no JSON object")
-    return held
+    return value

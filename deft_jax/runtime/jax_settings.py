@@ -1,18 +1,18 @@
-"""The settings of JAX and NumPy that numbers depend on are those of this package, whatever the caller has set.
+"""Settings of JAX and NumPy that results depend on, fixed while a function of this package runs.
 
-A session or an environment may ask JAX for 64-bit floats, another random generator or programs that are not compiled.
-A checkpoint does not say so: trained under one setting and read under another, it looks damaged, or gives other images
-and scores. `pinned` therefore sets, for as long as one of the public functions runs, everything that changes types,
-random numbers, promotion or what is compiled. It holds in the calling thread alone: a function that hands work to
-threads pins it in each of them. What the caller had set is in force again afterwards.
+The caller may have set JAX to 64-bit floats, another random generator or programs that are not compiled. A checkpoint
+does not record these settings: trained under one and read under another, it looks damaged, or gives other images and
+scores. `pinned` therefore fixes everything that changes types, random numbers, promotion or compilation, and restores
+the caller's settings afterwards. It affects the calling thread only: a function that starts threads pins them too.
 """
 
 import contextlib
 import os
 from collections.abc import Iterator
+from typing import Any
 
-# Values that every run is computed with: JAX's own defaults, by the name of the context manager in `jax`.
-PINNED = {
+# JAX's own defaults, by the name of the context manager in `jax`.
+PINNED: dict[str, Any] = {
     "enable_x64": False,
     "default_prng_impl": "threefry2x32",
     "threefry_partitionable": True,
@@ -28,13 +28,13 @@ PINNED = {
     "no_tracing": False,
     "no_execution": False,
 }
-# Options without a context manager: with another value than this, nothing is computed.
-REQUIRED = {"jax_random_seed_offset": 0}
+# Options without a context manager: any other value is refused.
+REQUIRED: dict[str, Any] = {"jax_random_seed_offset": 0}
 
 
 @contextlib.contextmanager
 def pinned() -> Iterator[None]:
-    """Computes what runs within it with the settings of this package; also a decorator, `@pinned()`.
+    """Fixes the settings above within a `with` block; also a decorator, `@pinned()`.
 
     Raises:
       ValueError: JAX has no device of the platform that JAX_PLATFORMS names, or an option that cannot be pinned has
@@ -55,7 +55,7 @@ def pinned() -> Iterator[None]:
         try:
             jax.default_backend()
         except RuntimeError as error:
-            platforms = os.environ.get("JAX_PLATFORMS") or jax.config.jax_platforms
+            platforms = os.environ.get("JAX_PLATFORMS") or getattr(jax.config, "jax_platforms")  # noqa: B009 -- options are attributes only at run time
             raise ValueError(
                 f"JAX_PLATFORMS = {platforms!r} names no platform that JAX can use here: {' '.join(str(error).split())}"
             ) from None

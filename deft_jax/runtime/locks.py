@@ -6,85 +6,72 @@ import json
 import os
 import pathlib
 import socket
+from types import TracebackType
+
+import filelock
 
 from deft_jax.runtime.errors import CannotWrite, reraise_as_cannot_write
 from deft_jax.runtime.progress import warn
 
-try:
-    import fcntl
-except ImportError:  # not a POSIX system
-    fcntl = None
-
-
 _LOCK = ".lock"
-
-
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+_UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
 
 class WorkdirLock:
-    """The right of this process to write to a workdir, until it is released or the process ends, however it ends.
+    """An exclusive lock on a workdir, held until it is released or the process ends, however it ends.
 
-    A lock of the operating system on the file .lock, which tells others who holds it. Where the file system has no
-    locks, a warning is all.
+    It is a lock of the operating system on the file .lock, which names the process that holds it. Soft locks, which
+    are files that only exist, are not used: they would stay after a process was killed.
     """
 
     def __init__(self, workdir: pathlib.Path):
-        """Makes the folder if need be. Raises ValueError in one line where another run holds it; CannotWrite."""
-        self._path, self._file = workdir / _LOCK, None
+        """Creates the folder if necessary and locks it; only warns if the file system has no locks.
+
+        Raises:
+          ValueError: another run has the lock.
+          CannotWrite: the folder or the file cannot be created.
+        """
+        self._path = workdir / _LOCK
+        self._lock = filelock.FileLock(self._path, timeout=0, fallback_to_soft=False, thread_local=False)
         with reraise_as_cannot_write(workdir):
             workdir.mkdir(parents=True, exist_ok=True)
-            while self._file is None:
-                file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
-                try:
-                    if not self._locked(file, workdir):
-                        return
-                    # Whoever held it before may have deleted the file between our opening and our locking it.
-                    if _same(file, self._path):
-                        self._file, file = file, None
-                finally:
-                    if file is not None:
-                        os.close(file)
-        told = json.dumps({"host": socket.gethostname(), "process": os.getpid()})
-        with contextlib.suppress(OSError):  # on a full disk others are not told who it is
-            os.ftruncate(self._file, 0)
-            os.write(self._file, told.encode())
+            try:
+                self._lock.acquire()
+            except filelock.Timeout:
+                message = f"{workdir} is in use by {_holder(self._path)}; wait for it, or choose another workdir"
+                raise ValueError(message) from None
+            except OSError as error:
+                if error.errno not in _UNSUPPORTED:
+                    raise
+                warn(f"{workdir} cannot be locked ({error.strerror}); let no other run write there")
+                return
+        with contextlib.suppress(OSError):  # on a full disk, the message to others does not name this process
+            self._path.write_text(json.dumps({"host": socket.gethostname(), "process": os.getpid()}))
 
-    def _locked(self, file: int, workdir: pathlib.Path) -> bool:
-        """Whether `file` is locked now; False, with a warning, where that cannot be."""
-        try:
-            if fcntl is None:
-                raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            told = f"{workdir} is in use by {_holder(file)}; wait for it, or choose another workdir"
-            raise ValueError(told) from None
-        except OSError as error:
-            if error.errno not in _NO_LOCKS:
-                raise
-            warn(f"{workdir} cannot be locked ({error.strerror}); let no other run write there")
-            return False
-        return True
-
-    def __enter__(self):
+    def __enter__(self) -> "WorkdirLock":
         return self
 
-    def __exit__(self, *_):
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         self.release()
 
     def release(self) -> None:
-        """Gives the workdir back."""
-        if self._file is None:
-            return
-        # Deleted while it is held: nobody else can have locked the file that goes.
-        with contextlib.suppress(OSError):
-            self._path.unlink()
-        os.close(self._file)
-        self._file = None
+        """Removes the file and releases the lock."""
+        if self._lock.is_locked:
+            # While it is still locked: whoever has opened the removed file and locks it now notices, and tries again.
+            with contextlib.suppress(OSError):
+                self._path.unlink()
+            self._lock.release()
 
 
 def lock_workdir(workdir: pathlib.Path) -> WorkdirLock:
-    """A workdir's lock. Raises ValueError in one line where it is in use or read-only, CannotWrite on a full disk."""
+    """The lock of a workdir.
+
+    Raises:
+      ValueError: another run has it, or the folder is read-only.
+      CannotWrite: the disk is full.
+    """
     try:
         return WorkdirLock(workdir)
     except CannotWrite as error:
@@ -93,18 +80,10 @@ def lock_workdir(workdir: pathlib.Path) -> WorkdirLock:
         raise ValueError(f"cannot write into the workdir {workdir}: {error.strerror}") from None
 
 
-def _same(file: int, path: pathlib.Path) -> bool:
-    """Whether an open file is the one that stands under this path."""
+def _holder(path: pathlib.Path) -> str:
+    """The process named in a lock file."""
     try:
-        return os.path.samestat(os.fstat(file), os.stat(path))
-    except FileNotFoundError:
-        return False
-
-
-def _holder(file: int) -> str:
-    """Who has written into the lock file, in words."""
-    try:
-        held = json.loads(os.pread(file, 1000, 0))
-        return f"process {held['process']} on {held['host']}"
+        holder = json.loads(path.read_text())
+        return f"process {holder['process']} on {holder['host']}"
     except (OSError, ValueError, TypeError, KeyError):
         return "another process"

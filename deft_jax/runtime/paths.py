@@ -5,7 +5,7 @@ import pathlib
 import re
 
 
-def local_path(path: str | os.PathLike, field: str) -> pathlib.Path:
+def local_path(path: str | os.PathLike[str], field: str) -> pathlib.Path:
     """A path as the user means it, with a leading ~ expanded.
 
     Args:

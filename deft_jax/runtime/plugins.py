@@ -42,9 +42,9 @@ def load_function(name: Any, what: str) -> Callable[..., Any] | None:
         return None
     module, _, function = name.partition(":")
     try:
-        found = getattr(importlib.import_module(module), function)
+        value = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise ValueError(f"cannot find the {what} {name!r}, a function of a module of yours: {error}") from None
-    if not callable(found):
-        raise ValueError(f"the {what} {name!r} is no function but {short_repr(found)}")
-    return found
+    if not callable(value):
+        raise ValueError(f"the {what} {name!r} is no function but {short_repr(value)}")
+    return value

@@ -1,35 +1,42 @@
-"""Signals: a run that is told to stop saves its state and says so."""
+"""Signals: a run that receives SIGTERM or SIGINT saves its state before it ends."""
 
 import signal
+from types import FrameType, TracebackType
+from typing import Any
 
 
 class Interrupted(Exception):
-    """A run was told to stop and has saved its state; the message says where it stands."""
+    """A run has received a signal and saved its state; the message names the step."""
 
 
 class Signals:
-    """Remembers SIGTERM and SIGINT instead of dying of them; a second SIGINT acts at once.
+    """Records SIGTERM and SIGINT within a `with` block instead of ending the process; a second SIGINT acts at once.
 
-    received: the number of the signal, None while there was none.
+    Attributes:
+      received: number of the signal, None if there was none.
     """
 
-    def __enter__(self):
+    received: int | None
+
+    def __enter__(self) -> "Signals":
         self.received = None
-        self._old = {}
+        self._handlers: dict[int, Any] = {}
         try:
             for number in (signal.SIGTERM, signal.SIGINT):
-                self._old[number] = signal.signal(number, self._receive)
-        except ValueError:  # not the main thread, as in some notebooks: signals stay as they are
+                self._handlers[number] = signal.signal(number, self._receive)
+        except ValueError:  # not the main thread, as in some notebooks: handlers stay as they are
             pass
         return self
 
-    def _receive(self, number, frame):
+    def _receive(self, number: int, frame: FrameType | None) -> None:
         if self.received is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.received = number
 
-    def __exit__(self, *_):
-        for number, handler in self._old.items():
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for number, handler in self._handlers.items():
             signal.signal(number, handler)
 
     def interrupted(self, step: int, total: int) -> Interrupted:
