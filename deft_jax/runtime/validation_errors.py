@@ -20,7 +20,7 @@ _KINDS = {
 _BOUNDS = {
     "greater_than": "above {gt}", "greater_than_equal": "at least {ge}",
     "less_than": "below {lt}", "less_than_equal": "at most {le}", "multiple_of": "a multiple of {multiple_of}",
-    "literal_error": "one of {expected}", "too_short": "at least {min_length} entries long",
+    "literal_error": "one of {expected}", "too_short": "a list with at least {min_length} entries",
 }  # fmt: skip
 
 
@@ -39,8 +39,9 @@ def lines_of(errors: Sequence[ErrorDetails], kind: Any, path: str) -> list[str]:
     lines = []
     for where, faults in by_path.items():
         of_type = [error["type"] in _KINDS for error, _ in faults]
-        if all(of_type) and any(other.startswith((f"{where}[", f"{where}.")) for other in by_path):
-            continue  # another member of the union has the right type and a fault inside
+        inner_only = all(of_type) or all(error["type"] == "too_short" for error, _ in faults)
+        if inner_only and any(other.startswith((f"{where}[", f"{where}.")) for other in by_path):
+            continue  # another member of the union has the right type, or entries are missing because they are faulty
         if not all(of_type):  # so does this one: its fault says more than that other members have another type
             faults = [fault for fault, wrong_type in zip(faults, of_type, strict=True) if not wrong_type]
         lines.append(_line(where, [error for error, _ in faults], faults[0][1]))
@@ -73,7 +74,7 @@ def unknown_field(path: str, name: str, known: Iterable[str]) -> str:
 
 def missing_field(path: str, name: str, known: Iterable[str]) -> str:
     """The line for a field that its section must have."""
-    return f"{path or 'the configuration'} lacks the field {name!r}; it has {', '.join(known)}"
+    return f"{path or 'the configuration'} lacks the field {name!r}; known: {', '.join(known)}"
 
 
 def _allowed(error: ErrorDetails) -> str:

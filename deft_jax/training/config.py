@@ -297,14 +297,14 @@ def _option_faults(values: Mapping[str, Any]) -> list[str]:
         if not isinstance(part, Mapping):
             continue  # reported with the types
         try:
-            if metrics.kind(name, "metric in periodic_metrics") == "runs":
-                raise ValueError(f"periodic_metrics.{name} compares several runs: score them with deft_jax.evaluate")
+            if metrics.kind(name) == "runs":
+                raise ValueError("compares several runs: score them with deft_jax.evaluate")
             options = {field: value for field, value in part.items() if field != "every"}
             validation.options_of(metrics.get(name), options, f"periodic_metrics.{name}", metrics.GIVEN)
         except ConfigErrors as error:
             lines.extend(error.lines)
         except ValueError as error:
-            lines.append(str(error))
+            lines.append(f"periodic_metrics.{name}: {error}")
     return lines
 
 

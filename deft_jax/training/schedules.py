@@ -145,7 +145,7 @@ def exponential_stages(
     for threshold in thresholds:
         last = start * math.exp(-rate) + end
         if threshold <= last:
-            raise ValueError(f"beta ends at {last:g} and never passes the threshold {threshold:g}")
+            raise ValueError(f"stages.thresholds must lie above the last beta, {last:g}, got {threshold:g}")
         above = start / (threshold - end)
         if not math.isfinite(above):
             raise ValueError(f"the threshold {threshold:g} lies too close to stages.end = {end:g}")

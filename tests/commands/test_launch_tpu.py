@@ -1,0 +1,177 @@
+"""The launch scripts of TPU VMs, against a stand-in for gcloud with two workers and a bucket."""
+
+import shutil
+import subprocess
+import tarfile
+import time
+
+import pytest
+from launch_stand_ins import BUCKET, HANG, SOON, TRAINING, VM, Stage, remote, wait_for
+
+
+@pytest.fixture
+def stage(tmp_path):
+    return Stage(tmp_path)
+
+
+# ---- TPU VMs ----
+
+
+def test_creation_takes_the_runtime_of_the_type(stage):
+    runtimes = {"v4-32": "tpu-ubuntu2204-base", "v5litepod-8": "v2-alpha-tpuv5-lite", "v6e-8": "v2-alpha-tpuv6e"}
+    for kind, runtime in runtimes.items():
+        stage.run("tpu_vm.sh", "create", *VM, "--type", kind)
+        (words,) = stage.arguments()
+        assert words[:5] == ["compute", "tpus", "tpu-vm", "create", "deft-0"]
+        assert words[words.index("--version") + 1] == runtime
+        assert "--spot" not in words
+
+
+def test_queued_creation_waits_until_there_is_capacity(stage):
+    states = [[0, state] for state in ("WAITING_FOR_RESOURCES", "PROVISIONING", "ACTIVE")]
+    stage.rules(["describe", states])
+    assert stage.run("tpu_vm.sh", "create", *VM, "--type", "v4-32", "--spot", "--queued", "--poll", 0).returncode == 0
+    create, *looks = stage.arguments()
+    assert create[2:5] == ["queued-resources", "create", "deft-0"]
+    assert {"--spot", "--node-id", "--runtime-version"} <= set(create)
+    assert len(looks) == 3
+
+    stage.rules(["describe", []], ["describe", [[0, "FAILED"]]])
+    done = stage.run("tpu_vm.sh", "create", *VM, "--type", "v4-32", "--queued", "--poll", 0)
+    assert done.returncode == 1
+    assert "FAILED" in done.stderr
+
+
+def test_install_and_run_reach_all_workers_with_the_words_whole(stage):
+    stage.run("tpu_vm.sh", "install", *VM)
+    scp, ssh = stage.arguments("gcloud")
+    assert "--worker=all" in scp
+    assert "tpu_worker.sh install" in remote(ssh)[-1]
+    stage.run("tpu_vm.sh", "run", *VM, "--bucket", BUCKET + "/", "--", *TRAINING)
+    (ssh,) = stage.arguments()
+    assert remote(ssh)[-len(TRAINING) - 2 :] == ["train", BUCKET, *TRAINING]
+
+
+def test_a_job_goes_on_after_a_preemption(stage):
+    """Two workers lose their spot VM in the first run; on a new one, the second finds the checkpoint of the first."""
+    stage.rules(["deft_jax.train", [[255, "", "PREEMPTED"], [255]]])
+    to = stage.folder / "fetched"
+    words = ["--type", "v4-16", "--spot", "--poll", 0, "--bucket", BUCKET, "--to", to, "--", *TRAINING]
+    done = stage.run("tpu_vm.sh", "job", *VM, *words, CARRY_OUT="1")
+    assert done.returncode == 0, done.stderr
+    calls = stage.calls("gcloud", "python")
+    here = [call["arguments"] for call in calls if "worker" not in call]
+    verbs = [words[3] for words in here if words[2] == "tpu-vm"]
+    once = ["create", "scp", "ssh", "ssh"]
+    assert verbs == ["describe", *once, "describe", "describe", "delete", *once, "delete"]
+    assert all("--spot" in words for words in here if "create" in words)
+
+    trainings = [call for call in calls if call["program"] == "python"]
+    assert [sorted(call["worker"] for call in two) for two in (trainings[:2], trainings[2:])] == [["0", "1"]] * 2
+    for call in trainings:
+        workdir = str(stage.folder / f"worker_{call['worker']}" / "runs/bucket/runs/x")
+        assert call["arguments"] == ["-m", "deft_jax.train", "--workdir", workdir, *TRAINING]
+        assert call["environment"] == {"DEFT_JAX_DISTRIBUTED": "auto"}
+    copies = [call for call in calls if call["arguments"][:2] == ["storage", "cp"]]
+    uploads = [call["worker"] for call in copies if call["arguments"][-1] == BUCKET + "/run.tar"]
+    assert uploads == ["0", "0"]
+    assert sorted(path.name for path in (to / "checkpoints").iterdir()) == ["100", "200"]
+
+
+def test_a_job_whose_training_is_at_fault_ends_with_its_status_and_deletes_the_vm(stage):
+    stage.rules(["tpu_worker.sh run", [[3]]])
+    done = stage.run("tpu_vm.sh", "job", *VM, "--type", "v4-8", "--poll", 0, "--bucket", BUCKET, "--", *TRAINING)
+    assert done.returncode == 3
+    verbs = [words[3] for words in stage.arguments("gcloud")]
+    assert verbs.count("create") == 1
+    assert verbs[-1] == "delete"
+    assert not (stage.folder / "vm").exists()
+
+
+def test_a_job_restarts_no_more_often_than_told(stage):
+    stage.rules(["tpu_worker.sh run", [[255]] * 9])
+    words = ["--restarts", 2, "--keep", "--poll", 0, "--bucket", BUCKET, "--", *TRAINING]
+    assert stage.run("tpu_vm.sh", "job", *VM, "--type", "v4-8", *words).returncode == 255
+    calls = stage.arguments("gcloud")
+    assert sum("tpu_worker.sh run" in words[-1] for words in calls) == 3
+    assert sum("create" in words for words in calls) == 1  # the connection was lost, not the VM
+    assert (stage.folder / "vm").exists()
+
+
+@pytest.fixture
+def worker(stage):
+    """One worker with deft_jax installed, a long training, and a run in the bucket."""
+    python = stage.checkout / ".venv/bin/python"
+    python.parent.mkdir(parents=True)
+    shutil.copy(stage.folder / "bin/python", python)
+    path = stage.folder / "bucket/bucket/runs/x/run.tar"
+    path.parent.mkdir(parents=True)
+    with tarfile.open(path, "w") as archive:
+        archive.addfile(tarfile.TarInfo("config.json"))
+    stage.environment |= {"WORKER": "0", "WAITS": "1"}
+    script = str(stage.checkout / "launch/tpu_worker.sh")
+    stage.words = ["bash", script, "run", "--every", "1", "train", BUCKET, *TRAINING]
+    stage.kept = path
+    return stage
+
+
+def kept(stage):
+    with tarfile.open(stage.kept) as archive:
+        return {name.removeprefix("./") for name in archive.getnames()} - {"."}
+
+
+def test_a_worker_copies_to_the_bucket_and_ends_when_told(worker):
+    first = subprocess.Popen(worker.words, env=worker.environment, stdout=subprocess.DEVNULL)
+    wait_for(worker.folder / "training_0")
+    while "checkpoints/100" not in kept(worker):  # an earlier copy may be of a run that has none yet
+        time.sleep(0.1)
+        assert first.poll() is None
+    assert kept(worker) == {"config.json", "checkpoints", "checkpoints/100"}  # and nothing half written
+    assert "running" in worker.run("tpu_worker.sh", "status").stdout
+
+    # As after a lost connection: the first is still at it.
+    (worker.folder / "training_0").unlink()
+    second = subprocess.Popen(worker.words, env=worker.environment, stdout=subprocess.DEVNULL)
+    assert first.wait(SOON) == 143
+    wait_for(worker.folder / "training_0")
+    assert {"saved", "checkpoints/100"} <= kept(worker)
+    assert worker.run("tpu_worker.sh", "stop").returncode == 0
+    assert second.wait(SOON) == 143
+    assert {"checkpoints/100", "checkpoints/200"} <= kept(worker)
+    assert "idle" in worker.run("tpu_worker.sh", "status").stdout
+
+
+def test_a_dry_run_of_a_worker_prints_the_very_calls(worker):
+    del worker.environment["WAITS"]
+    worker.words[worker.words.index("--every") + 1] = str(HANG)  # no copy while it trains, however long that takes
+    done = worker.run("tpu_worker.sh", "--dry-run", *worker.words[2:])
+    assert done.returncode == 0, done.stderr
+    assert not worker.calls()
+    subprocess.run(worker.words, env=worker.environment, check=True, timeout=SOON)
+    called = worker.calls("gcloud", "python")
+    worker.shell(done.stdout)
+    assert [call["arguments"] for call in called] == worker.arguments()
+    assert len(called) == 4
+
+
+def test_a_job_that_is_told_to_end_saves_and_deletes_the_vm(stage):
+    words = ["--type", "v4-16", "--poll", "0", "--bucket", BUCKET, "--", *TRAINING]
+    process = subprocess.Popen(
+        ["bash", str(stage.checkout / "launch/tpu_vm.sh"), "job", *VM, *words],
+        env=stage.environment | {"CARRY_OUT": "1", "WAITS": "1"},
+        stdout=subprocess.DEVNULL,
+    )
+    wait_for(stage.folder / "training_0", stage.folder / "training_1")
+    process.terminate()
+    assert process.wait(SOON) == 143
+    with tarfile.open(stage.folder / "bucket/bucket/runs/x/run.tar") as archive:
+        assert "./saved" in archive.getnames()
+    assert not (stage.folder / "vm").exists()
+
+
+def test_a_worker_does_not_begin_anew_where_the_bucket_cannot_be_read(stage):
+    stage.rules(["storage ls", [[1, "ERROR: 403 forbidden\n"]]])
+    done = stage.run("tpu_worker.sh", "run", "train", BUCKET, *TRAINING, WORKER="0")
+    assert done.returncode != 0
+    assert "403" in done.stderr
+    assert not stage.calls("python")
