@@ -144,7 +144,7 @@ def options_of(
         else:
             lines.append(unknown_field(path, name, parameters))
     missing = [name for name, parameter in parameters.items() if parameter.required and name not in options]
-    lines += [missing_field(path, name, parameters) for name in missing]
+    lines += [missing_field(path, name) for name in missing]
     if lines:
         raise ConfigErrors(lines)
     return valid

@@ -55,7 +55,7 @@ def _line(where: str, errors: Sequence[ErrorDetails], parent: Any) -> str:
     if kind in ("unexpected_keyword_argument", "extra_forbidden"):
         return unknown_field(section_path, name, _fields(parent))
     if kind in ("missing", "missing_argument", "missing_keyword_only_argument"):
-        return missing_field(section_path, name, _fields(parent))
+        return missing_field(section_path, name)
     if kind == "union_tag_not_found":
         return f"{where} lacks the field {context['discriminator']}, which chooses the others"
     if kind == "union_tag_invalid":
@@ -72,9 +72,9 @@ def unknown_field(path: str, name: str, known: Iterable[str]) -> str:
     return f"{path or 'the configuration'} has no field {name!r}; known: {', '.join(known)}"
 
 
-def missing_field(path: str, name: str, known: Iterable[str]) -> str:
+def missing_field(path: str, name: str) -> str:
     """The line for a field that its section must have."""
-    return f"{path or 'the configuration'} lacks the field {name!r}; known: {', '.join(known)}"
+    return f"{path or 'the configuration'} lacks the field {name!r}, which has no default"
 
 
 def _allowed(error: ErrorDetails) -> str:

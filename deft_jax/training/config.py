@@ -257,7 +257,7 @@ def parse_training(config: Any) -> TrainingConfig:
     if isinstance(values, Mapping):
         lines += _option_faults(values)
     if parsed is not None:
-        lines += _combination_faults(parsed)
+        lines += _combination_faults(parsed, lines)
     if lines or parsed is None:
         raise ConfigErrors(list(dict.fromkeys(lines)))
     return parsed
@@ -308,8 +308,8 @@ def _option_faults(values: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _combination_faults(config: TrainingConfig) -> list[str]:
-    """Faults of numbers that do not fit each other."""
+def _combination_faults(config: TrainingConfig, faults: Sequence[str]) -> list[str]:
+    """Faults of numbers that do not fit each other; faults: of names and options, whose metrics are left out."""
     lines, stages, sizes = [], None, None
     try:
         stages = config.stages.stages(config.total_steps)
@@ -329,6 +329,8 @@ def _combination_faults(config: TrainingConfig) -> list[str]:
     if config.model.calibrate and config.optimizer.gamma > 0:
         lines.append("model.calibrate belongs to frozen groups: set optimizer.gamma = 0, or calibrate = False")
     for name, periodic in (config.periodic_metrics or {}).items():
+        if any(line.startswith(f"periodic_metrics.{name}") for line in faults):
+            continue
         for option in ("num_train", "num_neighbors"):
             count = periodic.options.get(option)
             if scores.takes_samples(name) and isinstance(count, int) and count >= config.evaluation.num_samples:
