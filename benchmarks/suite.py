@@ -1,7 +1,7 @@
 """The frame of the benchmarks: what is timed and in which order, the table, the command line.
 
 A row has up to three columns that do the same work: ours, what it is compared with, and that compiled. All columns of
-all rows of a group take turns, one timing each, `repeats` times over, so that a busy machine disturbs them alike.
+all rows of a group are timed in turn, `repeats` times over, so that a busy machine disturbs them alike.
 A timing is one call that does the work as many times over as takes about `seconds` (at least once); medians are shown.
 """
 
@@ -108,7 +108,7 @@ class Row:
 _BEGIN = time.perf_counter()
 
 
-def say(text: str) -> None:
+def report(text: str) -> None:
     """Tells on the terminal how far things are; not part of the table."""
     print(f"[{time.perf_counter() - _BEGIN:4.0f} s] {text}", file=sys.stderr, flush=True)
 
@@ -190,7 +190,7 @@ def measure(rows: list[Row], options: Options) -> dict[str, float]:
     for timed, seconds in shares.items():
         timed.prepare(seconds)
     for repeat in range(options.repeats):
-        say(f"timings {repeat + 1} of {options.repeats}")
+        report(f"timings {repeat + 1} of {options.repeats}")
         for timed in shares:
             timed.repeat()
     return {name: 2 * _SIDE**3 / statistics.median(timed.seconds) for name, timed in peaks.items()}
@@ -213,25 +213,26 @@ def _number(value: float | None) -> str:
 
 def line(group: str, row: Row, peak: float | None, footnotes: list[str]) -> str:
     """A row of the table. Reasons why a column is empty are added to `footnotes`."""
-    cells = {}
+    columns = {}
     for column in COLUMNS:
         value, seconds = getattr(row, column), row.seconds(column)
-        cells[column] = _number(None if seconds is None else 1e3 * seconds)
+        columns[column] = _number(None if seconds is None else 1e3 * seconds)
         if isinstance(value, str) and value:
             if value not in footnotes:
                 footnotes.append(value)
-            cells[column] = f"— [{1 + footnotes.index(value)}]"
+            columns[column] = f"— [{1 + footnotes.index(value)}]"
     ours, floor = row.seconds("ours"), row.flops / peak if row.flops and peak else None
 
     def ratio(above, below):
         return "" if above is None or below is None else _number(above / below)
 
-    found = [
-        group, row.name, row.unit, cells["ours"], row.against,
-        cells["beside"], ratio(row.seconds("beside"), ours), cells["compiled"], ratio(row.seconds("compiled"), ours),
+    values = [
+        group, row.name, row.unit, columns["ours"], row.against,
+        columns["beside"], ratio(row.seconds("beside"), ours),
+        columns["compiled"], ratio(row.seconds("compiled"), ours),
         _number(None if floor is None else 1e3 * floor), ratio(ours, floor),
     ]  # fmt: skip
-    return f"| {' | '.join(found)} |"
+    return f"| {' | '.join(values)} |"
 
 
 def record(group: str, row: Row, peak: float | None) -> dict:
@@ -240,13 +241,13 @@ def record(group: str, row: Row, peak: float | None) -> dict:
     for column in COLUMNS:
         parts = row.parts(column)
         if parts:
-            told = [{"weight": part.weight, "times": part.count or 1, "seconds": part.seconds} for part in parts]
-            columns[column] = {"median": row.seconds(column), "parts": told}
+            timings = [{"weight": part.weight, "times": part.count or 1, "seconds": part.seconds} for part in parts]
+            columns[column] = {"median": row.seconds(column), "parts": timings}
         elif getattr(row, column):
             columns[column] = {"reason": getattr(row, column)}
     floor = row.flops / peak if row.flops and peak else None
-    told = {"group": group, "case": row.name, "unit": row.unit, "against": row.against, "flops": row.flops}
-    return told | {"floor": floor, **columns}
+    fields = {"group": group, "case": row.name, "unit": row.unit, "against": row.against, "flops": row.flops}
+    return fields | {"floor": floor, **columns}
 
 
 def run(groups: dict[str, Callable], options: Options, out: pathlib.Path | None = None) -> None:
@@ -257,15 +258,16 @@ def run(groups: dict[str, Callable], options: Options, out: pathlib.Path | None 
     from benchmarks import machine
 
     torch_or_reason()
-    told = {"machine": machine.describe(), "options": dataclasses.asdict(options), "peaks": {}, "rows": [], "notes": []}
+    results = {"machine": machine.describe(), "options": dataclasses.asdict(options)}
+    results |= {"peaks": {}, "rows": [], "notes": []}
     how = f"medians of {options.repeats} timings of about {options.seconds:g} s each"
-    print(f"{told['machine']}\n{how}\n\n{HEADER}", flush=True)
+    print(f"{results['machine']}\n{how}\n\n{HEADER}", flush=True)
     footnotes = []
     for name, rows_of in groups.items():
-        say(f"{name}: compiling")
+        report(f"{name}: compiling")
         notes = []
         rows = rows_of(options, notes)
-        say(f"{name}: timing")
+        report(f"{name}: timing")
         peaks = measure(rows, options)
         peak = max(peaks.values(), default=None)
         for row in rows:
@@ -276,15 +278,15 @@ def run(groups: dict[str, Callable], options: Options, out: pathlib.Path | None 
                 f"the floor is the operations of the layers (flops.py) at the best measured GFLOP/s of a float32 "
                 f"product of {_SIDE} x {_SIDE} matrices: {each}"
             )
-        told["peaks"][name] = peaks
-        told["rows"] += [record(name, row, peak) for row in rows]
-        told["notes"] += [f"{name}: {note}" for note in notes]
+        results["peaks"][name] = peaks
+        results["rows"] += [record(name, row, peak) for row in rows]
+        results["notes"] += [f"{name}: {note}" for note in notes]
         if out is not None:  # after each group, for what is measured to outlive what fails after it
-            out.write_text(json.dumps(told, indent=1) + "\n")
-    say("done")
+            out.write_text(json.dumps(results, indent=1) + "\n")
+    report("done")
     for number, reason in enumerate(footnotes, 1):
         print(f"\n[{number}] {reason}", end="")
-    print("\n" + "".join(f"\n- {note}" for note in told["notes"]))
+    print("\n" + "".join(f"\n- {note}" for note in results["notes"]))
 
 
 def main(only: str | None = None, rows_of: Callable | None = None) -> None:
@@ -298,8 +300,8 @@ def main(only: str | None = None, rows_of: Callable | None = None) -> None:
         formatter_class=raw,
     )
     if only is None:
-        told = "groups; all unless given"
-        parser.add_argument("--only", default=",".join(GROUPS), metavar="GROUP[,GROUP]", help=told)
+        text = "groups; default: all"
+        parser.add_argument("--only", default=",".join(GROUPS), metavar="GROUP[,GROUP]", help=text)
     parser.add_argument("--repeats", type=int, help=f"timings of everything ({Options.repeats}; quick: 2)")
     parser.add_argument("--seconds", type=float, help=f"length of a timing ({Options.seconds}; quick: 0.3)")
     parser.add_argument("--quick", action="store_true", help="fewer and smaller cases, in a few minutes")

@@ -4,11 +4,11 @@
 #   launch/local.sh [options] N --config configs/X.py --workdir DIR [--config.field=value ...]
 #
 # Process 0 writes to this terminal as it is; the lines of the others begin with their number. SIGTERM, SIGINT and
-# SIGHUP are passed on as SIGTERM, at which the training saves. When one process fails, the others are told to stop;
+# SIGHUP are passed on as SIGTERM, at which the training saves. When one process fails, the others are ended by SIGTERM;
 # what has not ended GRACE seconds later is killed. The status is that of the process that failed first, 0 if none did.
 #
-#   --gpus-each G   process i sees GPUs i*G to i*G+G-1 only (unless told, all processes see all devices)
-#   --port PORT     of process 0, where the others meet (a free one unless told)
+#   --gpus-each G   process i sees GPUs i*G to i*G+G-1 only (default: all processes see all devices)
+#   --port PORT     of process 0, where the others meet (default: a free one)
 #   --grace SECONDS from the order to stop until the rest is killed (120)
 #   --python PATH   the interpreter (.venv/bin/python of the checkout if there is one, else python)
 #   --dry-run       print the commands and run none

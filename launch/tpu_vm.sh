@@ -2,7 +2,7 @@
 # Train on a Cloud TPU VM (v2 to v6e), one host or a slice of several; the run lives in a bucket and outlasts the VM.
 #
 #   launch/tpu_vm.sh job NAME --zone Z --type T --bucket gs://B/RUN [options] -- --config configs/X.py [...]
-#       all of it: create, install, run, fetch (with --to) and delete; made anew and gone on with after a preemption
+#       create, install, run, fetch (with --to) and delete; after a preemption the VM is created again and the run resumed
 #   launch/tpu_vm.sh create  NAME --zone Z --type T [--spot] [--queued]
 #   launch/tpu_vm.sh install NAME --zone Z
 #       copies this checkout, as it stands, to every worker and installs it there
@@ -16,7 +16,7 @@
 #   --zone Z, --type T   such as us-central2-b and v4-32
 #   --spot           a spot VM, cheaper, which may be taken away at any time
 #   --queued         ask through queued resources, which wait until there is capacity (--hours 24 at most)
-#   --version V      runtime (unless told, the one that belongs to the type)
+#   --version V      runtime (default: the one of the type)
 #   --create-flag F  one more flag for the creation, such as --create-flag --network=NET; may be repeated
 #   --bucket URL     where the run is kept, as one object URL/run.tar, which is never half of one run
 #   --command C      train (the default), sweep or annealing; the latter two on slices of one host
@@ -109,8 +109,8 @@ fi
 vm=(gcloud compute tpus tpu-vm)
 queue=(gcloud compute tpus queued-resources)
 
-# Sets state: READY; NONE, if there is no such VM or request; UNKNOWN, if that could not be found out; or what the
-# service says, such as PREEMPTED. A dry run takes $1 for the answer.
+# Sets state: READY; NONE, if there is no such VM or request; UNKNOWN, if that is not known; or the state that the
+# service reports, such as PREEMPTED. A dry run takes $1 for the answer.
 look() {
   local command
   if $queued; then
@@ -235,7 +235,7 @@ job() {
     result=0
     if ! make_ready; then
       result=1
-      # What cannot be made at first is asked for wrongly. Later, capacity is merely lacking for a while.
+      # A first creation that fails is a wrong request. Later failures are a temporary lack of capacity.
       if $running; then continue; else break; fi
     fi
     running=true
@@ -245,13 +245,13 @@ job() {
       run_watched || result=$?
     fi
     [ "$result" -ne 0 ] || break
-    # A preempted VM takes the connection with it before the service says PREEMPTED.
+    # A preempted VM takes the connection with it before the service reports PREEMPTED.
     for _ in 1 2 3; do
       look READY
       [ "$state" = READY ] || break
       sleep "$poll"
     done
-    # On a VM that is well: 255 is a lost connection, 143 a training that was told to stop. Anything else is its own fault.
+    # On a VM that is well: 255 is a lost connection, 143 a training that was stopped by a signal. Anything else is a fault of the training.
     [ "$state" != READY ] || [ "$result" -eq 143 ] || [ "$result" -eq 255 ] || break
   done
   if [ "$result" -eq 0 ] && [ -n "$to" ]; then fetch || result=$?; fi

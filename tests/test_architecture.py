@@ -19,7 +19,7 @@ ROOMS = ("runtime", "data", "models", "objectives", "metrics", "evaluation", "tr
 
 def imports_of(path):
     """Every module of this package that a file imports, wherever in the file, as parts below deft_jax."""
-    found = set()
+    imports = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -28,11 +28,11 @@ def imports_of(path):
             names = [f"{node.module}.{alias.name}" for alias in node.names]
         else:
             continue
-        found |= {tuple(name.split(".")[1:]) for name in names if name.split(".")[0] == "deft_jax"}
-    return found
+        imports |= {tuple(name.split(".")[1:]) for name in names if name.split(".")[0] == "deft_jax"}
+    return imports
 
 
-def test_every_folder_is_a_room_that_says_what_it_is_for():
+def test_every_room_has_a_docstring_and_public_names():
     assert {path.parent.name for path in PACKAGE.glob("*/__init__.py")} == set(ROOMS)
     for room in ROOMS:
         tree = ast.parse((PACKAGE / room / "__init__.py").read_text())
@@ -59,7 +59,7 @@ def loaded_by(statement):
     return set(done.stdout.split())
 
 
-def test_the_package_alone_loads_nothing():
+def test_import_of_the_package_loads_no_framework():
     heavy = {"jax", "flax", "optax", "orbax", "tensorflow", "tensorflow_datasets", "matplotlib", "numpy"}
     assert not heavy & loaded_by("import deft_jax; deft_jax.__version__")
 

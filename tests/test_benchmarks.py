@@ -1,4 +1,4 @@
-"""The benchmarks compare equals, in turn, and their table says what was measured."""
+"""The benchmarks compare equals, in turn, and their table states what was measured."""
 
 import json
 import os
@@ -69,7 +69,7 @@ def critic_params():
 
 
 @pytest.fixture(scope="module")
-def found(ours, critic_params):
+def expected(ours, critic_params):
     """What deft_jax computes: posteriors of both stages, outputs, the losses by kind. One program, for time's sake."""
     model, params, images, noise = ours
 
@@ -90,22 +90,22 @@ def found(ours, critic_params):
     return jax.tree.map(np.asarray, jax.jit(compute)(params, images, noise))
 
 
-def test_the_torch_model_is_ours(torch, ours, found):
+def test_the_torch_model_is_ours(torch, ours, expected):
     _, params, images, _ = ours
-    posteriors, z, outputs, _ = found
+    posteriors, z, outputs, _ = expected
     vae = theirs(params)
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == sum(p.numel() for p in vae.parameters())
     with torch.no_grad():
         for stage, posterior in enumerate(posteriors):
-            told = vae.encode(torch.tensor(channels_first(images)), stage)
-            for mine, other in zip(posterior, told, strict=True):
+            posterior_torch = vae.encode(torch.tensor(channels_first(images)), stage)
+            for mine, other in zip(posterior, posterior_torch, strict=True):
                 np.testing.assert_allclose(mine, other.numpy(), atol=1e-4)
         decoded = vae.decoder(torch.tensor(z)).numpy()
     np.testing.assert_allclose(outputs, decoded.transpose(0, 2, 3, 1), atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_torch_losses_are_ours(torch, ours, critic_params, found, kind):
+def test_the_torch_losses_are_ours(torch, ours, critic_params, expected, kind):
     from benchmarks.models import torch_models
 
     _, params, images, noise = ours
@@ -116,14 +116,14 @@ def test_the_torch_losses_are_ours(torch, ours, critic_params, found, kind):
     order = torch.arange(BATCH)[:, None].expand(-1, sum(SIZES))  # leaves the codes as they are
     total = training.loss_of(torch.tensor(channels_first(images)), torch.tensor(noise), order)
     if critic is not None:
-        told = critic(torch.tensor(found[1]))
+        logits = critic(torch.tensor(expected[1]))
         softplus = torch.nn.functional.softplus
-        own = (softplus(-told) + softplus(told)).mean() / 2
+        own = (softplus(-logits) + softplus(logits)).mean() / 2
         weights = list(critic.parameters())
         pairs = zip(torch.autograd.grad(total, weights), torch.autograd.grad(own, weights), strict=True)
         assert all(torch.allclose(one, other, atol=1e-5) for one, other in pairs), "the model's loss trains the critic"
         total = total - own
-    np.testing.assert_allclose(total.item(), found[3][kind], rtol=1e-5)
+    np.testing.assert_allclose(total.item(), expected[3][kind], rtol=1e-5)
 
 
 def test_an_update_moves_earlier_groups_at_their_own_rate_and_closed_ones_not_at_all(torch, ours):
@@ -164,7 +164,7 @@ def test_operations_are_those_that_torch_counts(torch, ours, kind):
         assert flops.train_step(model, stage, BATCH, layers) == counted
 
 
-def test_all_columns_take_turns_and_shared_ones_are_timed_once():
+def test_columns_are_timed_in_turn_and_shared_ones_once():
     calls = []
 
     def timed(name, **options):
@@ -197,10 +197,10 @@ def test_a_line_of_the_table_and_its_record():
     assert footnotes[1:] == ["no compiler"]
     alone = suite.Row("case", "step", "", done([1e-5]))
     assert suite.line("group", alone, None, []) == "| group | case | step | 0.0100 |  |  |  |  |  |  |  |"
-    told = json.loads(json.dumps(suite.record("group", row, 2e10)))
-    assert told["ours"] == {"median": 0.1, "parts": [{"weight": 1.0, "times": 3, "seconds": [0.1, 0.05, 9.0]}]}
-    assert told["compiled"] == {"reason": "no compiler"}
-    assert told["floor"] == 0.05
+    record = json.loads(json.dumps(suite.record("group", row, 2e10)))
+    assert record["ours"] == {"median": 0.1, "parts": [{"weight": 1.0, "times": 3, "seconds": [0.1, 0.05, 9.0]}]}
+    assert record["compiled"] == {"reason": "no compiler"}
+    assert record["floor"] == 0.05
 
 
 def test_a_run_prints_one_table_and_writes_its_timings(tmp_path, capsys):
@@ -227,7 +227,7 @@ def test_what_does_not_compile_leaves_a_reason():
     assert suite.compiled_or_reason(fails, 0) == "torch.compile was not tried"
 
 
-def test_without_torch_the_column_says_so(monkeypatch):
+def test_without_torch_the_column_has_a_reason(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     assert suite.torch_or_reason() == (None, "PyTorch is not installed")
 
@@ -239,9 +239,9 @@ def test_the_command_line():
         command = [sys.executable, "-m", "benchmarks", *words]
         return subprocess.run(command, env=environment, capture_output=True, text=True)
 
-    told = run("--help")
-    assert told.returncode == 0, told.stderr
-    assert all(name in told.stdout for name in suite.GROUPS)
+    done = run("--help")
+    assert done.returncode == 0, done.stderr
+    assert all(name in done.stdout for name in suite.GROUPS)
     refused = run("--only", "training.step,nothing")
     assert refused.returncode == 2
     assert "unknown group nothing; known: training.step" in refused.stderr

@@ -36,8 +36,8 @@ CASES = dict(_registered()) | {
 def test_example_runs(name):
     function = inspect.unwrap(CASES[name])
     module = importlib.import_module(function.__module__)
-    found = doctest.DocTestFinder(recurse=False).find(function, name, module=module, globs=vars(module).copy())
-    examples = [test for test in found if test.examples]
+    tests = doctest.DocTestFinder(recurse=False).find(function, name, module=module, globs=vars(module).copy())
+    examples = [test for test in tests if test.examples]
     assert examples, f"{name} has no example in its docstring"
     runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
     for test in examples:

@@ -214,7 +214,7 @@ def damaged(good, strange, rng):
         return whole[: rng.integers(len(whole))]
     if kind == 1:
         return flipped(packed(parts, deflated), rng)
-    if kind == 2:  # the ends of a zip say where everything is
+    if kind == 2:  # the ends of a zip hold its table of contents
         whole = packed(parts, deflated)
         return whole[:-200] + flipped(whole[-200:], rng)
     if kind == 3:

@@ -53,7 +53,7 @@ def run_installed(installed, folder, *arguments):
 
 
 def test_a_command_finds_the_configs_of_the_wheel(installed, tmp_path):
-    # Refused by the config's own fields, before anything is trained: so it was found and read.
+    # Refused by the config's own fields, before anything is trained: so the config was read.
     done = run_installed(installed, tmp_path, "--config=configs/quickstart.py", "--config.fild=1", "--workdir=run")
     assert done.returncode == cli.BAD_INPUT
     assert "has no field 'fild'" in done.stderr

@@ -49,12 +49,12 @@ _QUICKLY = "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level
 
 def _compiles(flags: str) -> bool:
     """Whether this version of XLA knows the flags; with one that it does not, it ends the process."""
-    told = [sys.executable, "-c", "import jax; jax.jit(lambda x: x + 1)(1)"]
-    return not subprocess.run(told, env=PLAIN | {"XLA_FLAGS": flags}, capture_output=True).returncode
+    command = [sys.executable, "-c", "import jax; jax.jit(lambda x: x + 1)(1)"]
+    return not subprocess.run(command, env=PLAIN | {"XLA_FLAGS": flags}, capture_output=True).returncode
 
 
 _flags = os.environ.get("XLA_FLAGS", "")
-if _QUICKLY in _flags:  # this process was started by one that found out
+if _QUICKLY in _flags:  # the parent process has checked it
     PLAIN["XLA_FLAGS"] = _flags.replace(_QUICKLY, "").strip()
 elif _compiles(f"{_flags} {_QUICKLY}"):
     _flags = os.environ["XLA_FLAGS"] = f"{_flags} {_QUICKLY}".strip()  # before anything is compiled in this one
@@ -133,13 +133,13 @@ def config(**changes):
 
     'stages' is replaced whole, because its two rules have different fields.
     """
-    made = copy.deepcopy(_CONFIG)
+    values = copy.deepcopy(_CONFIG)
     for name, value in changes.items():
-        if isinstance(value, dict) and name in made and name != "stages":
-            made[name].update(value)
+        if isinstance(value, dict) and name in values and name != "stages":
+            values[name].update(value)
         else:
-            made[name] = value
-    return made
+            values[name] = value
+    return values
 
 
 def experiment(**changes):

@@ -6,7 +6,7 @@ The trials are those of configs/ifp_dsprites.py. Methods:
   JAX, all trials in one program    what the annealing test runs,
   JAX, one trial after another      the same program on one trial, the first of each bucket,
   PyTorch                           that trial as a plain training loop, on its own pixels without padding,
-  PyTorch with torch.compile        its batch, loss and gradient compiled, Adam not; left out, with a line that says
+  PyTorch with torch.compile        its batch, loss and gradient compiled, Adam not; left out, with a line that states
                                     so, where it does not compile within --compile_limit seconds (0: not tried).
 PyTorch gets one thread or one a core, whichever is faster in a short test: its operations here are small.
 Methods that take one trial at a time are timed on one trial of each bucket; their mean weighs a bucket by its trials.
@@ -195,21 +195,21 @@ def disagreement(settings, source, bucket, torch_trial):
     return max(float(np.abs(ours[name] - theirs[name]).max() / np.abs(ours[name]).max()) for name in ours)
 
 
-def choose_threads(torch, made):
-    """Sets PyTorch's threads to one or one a core, whichever is faster; -> a line that says what each took."""
+def choose_threads(torch, trials):
+    """Sets PyTorch's threads to one or one a core, whichever is faster; returns a line with the time of each."""
     took = {}
     for threads in sorted({torch.get_num_threads(), 1}, reverse=True):
         torch.set_num_threads(threads)
-        for trial in made:
+        for trial in trials:
             trial.run(5)
-        took[threads] = sum(trial.run(20) / 20 for trial in made) / len(made)
+        took[threads] = sum(trial.run(20) / 20 for trial in trials) / len(trials)
     torch.set_num_threads(min(took, key=took.get))
-    told = ", ".join(f"{1e3 * seconds:.2f} ms a step with {threads}" for threads, seconds in took.items())
-    return f"PyTorch threads: {torch.get_num_threads()} ({told})"
+    times = ", ".join(f"{1e3 * seconds:.2f} ms a step with {threads}" for threads, seconds in took.items())
+    return f"PyTorch threads: {torch.get_num_threads()} ({times})"
 
 
 def prepare(num_trials, compile_limit, torch, notes):
-    """(settings, counts of trials, columns) of the comparison; adds to `notes` how the methods were made alike.
+    """(settings, counts of trials, columns) of the comparison; adds to `notes` how methods were made comparable.
 
     columns: name -> (cases, weight of each in a sum of trial-steps, seconds to compile all), or why there are none.
     Raises ValueError where the gradients of JAX and PyTorch differ.
@@ -234,9 +234,9 @@ def prepare(num_trials, compile_limit, torch, notes):
 
         eager, compiled = make_torch(), make_torch()
         pairs = zip(singles, eager, strict=True)
-        apart = max(disagreement(settings, source, bucket, trial) for bucket, trial in pairs)
-        notes.append(f"gradients of JAX and PyTorch agree to {apart:.1e}")
-        if not apart <= TOLERANCE:
+        difference = max(disagreement(settings, source, bucket, trial) for bucket, trial in pairs)
+        notes.append(f"gradients of JAX and PyTorch agree to {difference:.1e}")
+        if not difference <= TOLERANCE:
             raise ValueError(f"{notes[-1]}, not to {TOLERANCE:g}: they would not be the same computation")
         notes.append(choose_threads(torch, eager))
         columns[EAGER] = eager, counts, 0.0
@@ -244,9 +244,9 @@ def prepare(num_trials, compile_limit, torch, notes):
         failed = suite.compiled_or_reason(lambda: [trial.compile() for trial in compiled], compile_limit)
         columns[COMPILED] = failed or (compiled, counts, time.perf_counter() - begin)
     together = JaxTrials(settings, source, buckets)
-    alone = [JaxTrials(settings, source, (bucket,)) for bucket in singles]
+    single_cases = [JaxTrials(settings, source, (bucket,)) for bucket in singles]
     columns[TOGETHER] = [together], [1], together.compile_seconds
-    columns[ALONE] = alone, counts, sum(case.compile_seconds for case in alone)
+    columns[ALONE] = single_cases, counts, sum(case.compile_seconds for case in single_cases)
     return settings, singles, counts, columns
 
 

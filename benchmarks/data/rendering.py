@@ -4,7 +4,7 @@
 
 Ours is timed inside a jitted fori_loop that draws its factors from a key, as a training loop does. 'Neither' is that
 loop with blank images: what a row takes beyond it is the storage itself. The array beside it holds one shape alone, a
-third of the set (1.0 GB of uint8), from which random rows are taken, turned to float32 and handed to PyTorch.
+third of the set (1.0 GB of uint8), from which random rows are taken, converted to float32 and handed to PyTorch.
 """
 
 import time
@@ -55,8 +55,8 @@ def part_of_the_set(num_images):
     for start in range(0, num_images, _CHUNK):
         index = np.arange(start, start + _CHUNK) % source.num_images
         drawn = np.stack(np.unravel_index(index, sprites.SIZES), axis=1)
-        found = np.asarray(render(source.arrays, drawn))
-        images[start : start + _CHUNK] = found[: num_images - start]
+        rendered = np.asarray(render(source.arrays, drawn))
+        images[start : start + _CHUNK] = rendered[: num_images - start]
     return images
 
 
@@ -91,15 +91,15 @@ def rows(options, notes):
         images = part_of_the_set(737_280 // share)
         megabytes = images.nbytes / 1e6
         notes.append(f"the array beside holds {len(images):,} images, {megabytes:,.0f} MB, in place of 737,280")
-    found = []
+    rows = []
     for batch in (64, 256):
         beside = reason if torch is None else _looked_up(torch, images, batch)
         cases = {f"dSprites, {name}": (source.render, source.arrays) for name, source in sources.items()}
         cases["the loop alone"] = _blank, None
         for name, case in cases.items():
             compared = ("array and from_numpy", beside) if case[1] is not None else ("",)
-            found.append(suite.Row(f"{name}, batch {batch}", "batch", compared[0], _loop(*case, batch), *compared[1:]))
-    return found
+            rows.append(suite.Row(f"{name}, batch {batch}", "batch", compared[0], _loop(*case, batch), *compared[1:]))
+    return rows
 
 
 if __name__ == "__main__":

@@ -45,8 +45,8 @@ def plain_mig(codes, drawn, num_bins=20):
     binned = [np.digitize(column, np.histogram(column, num_bins)[1][:-1]) for column in codes.T]
     gaps = []
     for factor in drawn.T:
-        told = sorted(mutual_info_score(factor, latent) for latent in binned)
-        gaps.append((told[-1] - told[-2]) / mutual_info_score(factor, factor))
+        information = sorted(mutual_info_score(factor, latent) for latent in binned)
+        gaps.append((information[-1] - information[-2]) / mutual_info_score(factor, factor))
     return float(np.mean(gaps))
 
 
@@ -116,29 +116,29 @@ def rows(options, notes):
     samples = 2_000 if options.quick else SAMPLES
     encode, drawn = mixture(), factors.draw(0, samples, SIZES)
     codes = encode(drawn)
-    apart = abs(plain_mig(codes, drawn) - metrics.compute("mig", codes, drawn)["mig"])
-    notes.append(f"{samples:,} samples of {LATENTS} latents; the two MIGs differ by {apart:.1e}")
+    difference = abs(plain_mig(codes, drawn) - metrics.compute("mig", codes, drawn)["mig"])
+    notes.append(f"{samples:,} samples of {LATENTS} latents; the two MIGs differ by {difference:.1e}")
 
     def timed(name, once=False, **chosen):
         return suite.Timed(times(lambda: metrics.compute(name, codes, drawn, **chosen)), once=once)
 
     plain = suite.Timed(times(lambda: plain_mig(codes, drawn)))
-    found = [suite.Row("MIG", "score", "scikit-learn, pair by pair", timed("mig"), plain)]
-    spread = np.full_like(codes, -3.0)
-    found.append(suite.Row("mig_posterior", "score", "", timed("mig_posterior", logvar=spread)))
+    rows = [suite.Row("MIG", "score", "scikit-learn, pair by pair", timed("mig"), plain)]
+    logvar = np.full_like(codes, -3.0)
+    rows.append(suite.Row("mig_posterior", "score", "", timed("mig_posterior", logvar=logvar)))
     for name, kind in metrics.REGISTRY.items():
         slow = name in SLOW
         if kind in ("samples", "codes") and name not in ("mig", "dci") and not (slow and options.quick):
-            found.append(suite.Row(name, "score", "", timed(name, once=slow)))
+            rows.append(suite.Row(name, "score", "", timed(name, once=slow)))
     for name in ("factor_vae", "beta_vae"):
         case = suite.Timed(times(lambda name=name: metrics.get(name)(encode, SIZES)))
-        found.append(suite.Row(f"{name}, codes looked up", "score", "", case))
-    found.append(suite.Row("DCI, linear", "score", "", timed("dci", once=True, model="linear")))
+        rows.append(suite.Row(f"{name}, codes looked up", "score", "", case))
+    rows.append(suite.Row("DCI, linear", "score", "", timed("dci", once=True, model="linear")))
     if options.slow:
-        found.append(suite.Row("DCI, trees", "score", "", timed("dci", once=True)))
+        rows.append(suite.Row("DCI, trees", "score", "", timed("dci", once=True)))
     notes.append("metrics of seconds (SAP, modularity, InfoMEC, DCI) are timed once")
-    found.append(_factor_vae_of_a_model(options, notes))
-    return found
+    rows.append(_factor_vae_of_a_model(options, notes))
+    return rows
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
 Two steps, each with Adam inside lax.fori_loop, on 64x64 images and batch 64:
   beta-VAE   one encoder of width 32 with 10 latents,
   DEFT-like  four encoders of width 8 with 2 latents each, before one decoder of width 32.
-`matmul` and `lax` are the two methods of deft_jax.models.convolutions. They take turns, so that other load on the
+`matmul` and `lax` are the two methods of deft_jax.models.convolutions. They are timed in turn: other load on the
 machine meets both alike.
 """
 
@@ -102,16 +102,16 @@ def _timed(method, params, images, optimiser):
 
 
 def rows(options, notes):
-    """A row for each of STEPS; of the second alone in the quick form."""
+    """A row for each of STEPS; only of the second in the quick form."""
     random = np.random.default_rng(1)
     images = jnp.asarray(random.random((1, SIZE, SIZE, 512)) < 0.1, jnp.float32)
     optimiser = optax.adam(1e-4)
-    found = []
+    rows = []
     for name in ("DEFT-like",) if options.quick else STEPS:
         params = init(*STEPS[name])
         matmul, lax_s = (_timed(method, params, images, optimiser) for method in METHODS)
-        found.append(suite.Row(f"{name}, batch {BATCH}, matmul", "step", "lax", matmul, lax_s))
-    return found
+        rows.append(suite.Row(f"{name}, batch {BATCH}, matmul", "step", "lax", matmul, lax_s))
+    return rows
 
 
 if __name__ == "__main__":

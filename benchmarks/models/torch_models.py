@@ -142,11 +142,11 @@ class Training:
         if self.kind == "beta_tcvae":
             return loss + kl + (self.beta - 1) * total_correlation(z, mean, logvar, self.num_images).mean()
         constant = {name: value.detach() for name, value in self.critic.named_parameters()}
-        told = torch.func.functional_call(self.critic, constant, z)
+        density_ratio = torch.func.functional_call(self.critic, constant, z)
         fixed = z.detach()
         permuted = torch.gather(fixed, 0, order)
         critic_loss = functional.softplus(-self.critic(fixed)) + functional.softplus(self.critic(permuted))
-        return loss + self.beta * kl + self.gamma * told.mean() + critic_loss.mean() / 2
+        return loss + self.beta * kl + self.gamma * density_ratio.mean() + critic_loss.mean() / 2
 
     def step(self, x):
         """One update on images x."""

@@ -12,7 +12,7 @@ from deft_jax.training.runner import Runner
 def rows(options, notes):
     """Rows of DEFT's last stage and of the beta-VAE."""
     batch_size = 64 if options.quick else 256
-    found = []
+    rows = []
     for name in ("dsprites_deft", "beta_vae"):
         columns = {}
         for dtype in ("bfloat16", "float32"):
@@ -20,8 +20,8 @@ def rows(options, notes):
             stage = len(built.stages) - 1
             columns[dtype] = step.ours(Runner(built), stage, step.start(built))
         title = f"{name}, last stage, batch {batch_size}, bfloat16"
-        found.append(suite.Row(title, "step", "float32", columns["bfloat16"], columns["float32"]))
-    return found
+        rows.append(suite.Row(title, "step", "float32", columns["bfloat16"], columns["float32"]))
+    return rows
 
 
 if __name__ == "__main__":

@@ -25,21 +25,21 @@ NARROW = {
 
 def rows(options, notes):
     """Rows of 1, 2, 4 and 8 seeds of the quickstart and of a narrow DEFT, in their last stages."""
-    found = []
+    rows = []
     for name, changes in (("quickstart", {}), ("dsprites_deft", NARROW)):
         built = build.build(step.load(name, **changes))
         stage = len(built.stages) - 1
         state = step.start(built)
         # Parameters that are equal at first cost the same as others.
         states = [state.replace(key=state.key + np.uint32(seed)) for seed in range(8)]
-        alone = step.ours(Runner(built), stage, states[0])
-        told = "narrow DEFT" if changes else name
+        single = step.ours(Runner(built), stage, states[0])
+        title_of_model = "narrow DEFT" if changes else name
         for count in (1, 4) if options.quick else (1, 2, 4, 8):
-            suite.say(f"{built.batch_size} images a batch, {count} seeds")
+            suite.report(f"{built.batch_size} images a batch, {count} seeds")
             together = step.ours(Runner(built, replicas=count), stage, states[:count])
-            title = f"{told}, batch {built.batch_size}, {count} seed{'s' * (count > 1)}"
-            found.append(suite.Row(title, "model-step", "one run after another", together, alone))
-    return found
+            title = f"{title_of_model}, batch {built.batch_size}, {count} seed{'s' * (count > 1)}"
+            rows.append(suite.Row(title, "model-step", "one run after another", together, single))
+    return rows
 
 
 if __name__ == "__main__":

@@ -51,11 +51,11 @@ def start(built):
 
 def ours(runner, stage, states):
     """The steps of a Runner in `stage`; states: one, or a list of one a replica. A unit is a step of one of them."""
-    held = [runner.put(states)]
-    runner.compile(stage, held[0])
+    device_states = [runner.put(states)]
+    runner.compile(stage, device_states[0])
 
     def run(count):
-        held[0], metrics = runner.run(stage, held[0], count)
+        device_states[0], metrics = runner.run(stage, device_states[0], count)
         jax.block_until_ready(metrics)
 
     return suite.Timed(run, weight=1 / (runner.replicas or 1))
@@ -129,7 +129,7 @@ def _case(name, batch_size, stages, options):
     critic_layers = flops.critic(built.model.num_latents) if is_factor else ()
     rows = []
     for stage in range(len(built.stages)) if stages is None else stages:
-        suite.say(f"{name}, stage {stage}, batch {batch_size}")
+        suite.report(f"{name}, stage {stage}, batch {batch_size}")
         eager, compiled = _torch_columns(options, config, built, stage, state.params)
         at = f", stage {stage}" if len(built.stages) > 1 else ""
         operations = flops.train_step(built.model, stage, batch_size, critic_layers)
@@ -144,27 +144,27 @@ def _case(name, batch_size, stages, options):
 
 def _turn():
     """The row of a turn of the quickstart's first group (deft_jax/training/latent_rotation.py)."""
-    suite.say("quickstart, a turn")
+    suite.report("quickstart, a rotation")
     built = training_build.build(load("quickstart"))
     runner = Runner(built)
-    held = [runner.put(start(built))]
+    device_states = [runner.put(start(built))]
 
     def run(count):
         for _ in range(count):
-            held[0], _ = runner.rotate(0, held[0])
+            device_states[0], _ = runner.rotate(0, device_states[0])
 
     return suite.Row("quickstart, a turn of its first group", "turn", "", suite.Timed(run))
 
 
 def rows(options, notes):
-    """Rows of all configs, stages and batches; the last stage alone in the quick form, in batches of 64."""
+    """Rows of all configs, stages and batches; only the last stage in the quick form, in batches of 64."""
     notes.append("our step draws its batch; PyTorch's is given one that lies ready in memory")
-    found = [*_case("quickstart", 16, (1,) if options.quick else None, options), _turn()]
+    rows = [*_case("quickstart", 16, (1,) if options.quick else None, options), _turn()]
     for batch_size in (64,) if options.quick else (64, 256):
         for name in CONFIGS:
             stages = (3,) if options.quick and name == "dsprites_deft" else None
-            found += _case(name, batch_size, stages, options)
-    return found
+            rows += _case(name, batch_size, stages, options)
+    return rows
 
 
 if __name__ == "__main__":

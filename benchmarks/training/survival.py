@@ -74,21 +74,21 @@ class Command:
         if limit is not None:
             resource.prlimit(self.process.pid, resource.RLIMIT_FSIZE, (limit, limit))
 
-    def said(self) -> str:
-        """What it has said on stderr so far."""
+    def stderr(self) -> str:
+        """The text on stderr so far."""
         return self.err.read_text(errors="replace")
 
     def where(self) -> str:
         """What it is doing."""
         if list(self.workdir.glob("checkpoints/*orbax-checkpoint-tmp*")):
             return "saving"
-        if "compiled in" in self.said():
+        if "compiled in" in self.stderr():
             records = read_records(self.workdir / "metrics.jsonl")
             ends = records and records[-1]["step"] % (TOTAL // 3) == 0
             return "at the end of a stage" if ends else "stepping"
         with contextlib.suppress(OSError, ValueError):
-            held = read_object(self.workdir / ".lock")  # one that was killed leaves it behind
-            return "compiling" if held and held.get("process") == self.process.pid else "starting"
+            lock = read_object(self.workdir / ".lock")  # one that was killed leaves it behind
+            return "compiling" if lock and lock.get("process") == self.process.pid else "starting"
         return "starting"
 
     def end(self, timeout: float = 1800) -> int:
@@ -97,9 +97,9 @@ class Command:
 
 
 def trained(folder, workdir, *overrides, **kwargs) -> tuple[int, str]:
-    """Status and stderr of a command that is left alone."""
+    """Status and stderr of a command that nothing disturbs."""
     command = Command(folder, workdir, *overrides, **kwargs)
-    return command.end(), command.said()
+    return command.end(), command.stderr()
 
 
 class Outcome:
@@ -168,8 +168,8 @@ def killed(folder, kills: int, seed: int, whole: Outcome, startup: float):
             hit = kill(command, rng, startup) if done < kills else None
             status = command.end()
             allowed = (0,) if hit is None else {"SIGKILL": (-9, 0), "SIGTERM": (143, -15, 0)}[hit[0]]
-            if status not in allowed or "Traceback" in command.said():
-                faults.append(f"status {status} after {hit}: {command.said()[-2000:]}")
+            if status not in allowed or "Traceback" in command.stderr():
+                faults.append(f"status {status} after {hit}: {command.stderr()[-2000:]}")
             if hit is not None and status != 0:
                 counts[hit] += 1
                 done += 1
@@ -219,9 +219,9 @@ def damage(kind: str, rng: random.Random):
     return spoil
 
 
-def one_line(said: str) -> bool:
-    """Whether what was said ends in the command's own line and holds no traceback."""
-    return "Traceback" not in said and said.splitlines()[-1].startswith("deft_jax.train: ")
+def one_line(stderr: str) -> bool:
+    """Whether stderr ends in a line of the command and has no traceback."""
+    return "Traceback" not in stderr and stderr.splitlines()[-1].startswith("deft_jax.train: ")
 
 
 def after_damage(folder, half, whole, spoil) -> bool:
@@ -230,9 +230,9 @@ def after_damage(folder, half, whole, spoil) -> bool:
     try:
         last = newest(workdir).name
         spoil(workdir)
-        status, said = trained(folder, workdir)
-        told = f"checkpoints/{last} cannot be read" in said or f"resuming at step {last} " in said
-        return status == 0 and told and "Traceback" not in said and Outcome(workdir) == whole
+        status, stderr = trained(folder, workdir)
+        noticed = f"checkpoints/{last} cannot be read" in stderr or f"resuming at step {last} " in stderr
+        return status == 0 and noticed and "Traceback" not in stderr and Outcome(workdir) == whole
     finally:
         shutil.rmtree(workdir)
 
@@ -245,11 +245,11 @@ def after_full_disk(folder, whole) -> bool | None:
     if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
         return None
     try:
-        status, said = trained(folder, place / "run")
-        full = status == 1 and one_line(said) and "No space left on device" in said
-        print(said.splitlines()[-1], flush=True)
+        status, stderr = trained(folder, place / "run")
+        full = status == 1 and one_line(stderr) and "No space left on device" in stderr
+        print(stderr.splitlines()[-1], flush=True)
         subprocess.run(["mount", "-o", "remount,size=200m", str(place)], check=True)
-        status, said = trained(folder, place / "run")
+        status, stderr = trained(folder, place / "run")
         return full and status == 0 and Outcome(place / "run") == whole
     finally:
         subprocess.run(["umount", str(place)], check=True)
@@ -259,10 +259,10 @@ def after_limit(folder, half, whole) -> bool:
     """The same where no file may be larger than some."""
     workdir = shutil.copytree(half, folder / "fault")
     try:
-        status, said = trained(folder, workdir, limit=40_000)
-        print(said.splitlines()[-1], flush=True)
-        refused = status == 1 and one_line(said) and "File too large" in said
-        status, said = trained(folder, workdir)
+        status, stderr = trained(folder, workdir, limit=40_000)
+        print(stderr.splitlines()[-1], flush=True)
+        refused = status == 1 and one_line(stderr) and "File too large" in stderr
+        status, stderr = trained(folder, workdir)
         return refused and status == 0 and Outcome(workdir) == whole
     finally:
         shutil.rmtree(workdir)
@@ -276,27 +276,27 @@ def after_second_start(folder, half, whole) -> bool:
     shutil.copy(folder / "config.py", other)
     try:
         first = Command(folder, workdir)
-        while "compiled in" not in first.said():
+        while "compiled in" not in first.stderr():
             time.sleep(0.01)
         first.process.send_signal(signal.SIGSTOP)
         before = {path: path.stat().st_mtime_ns for path in workdir.rglob("*")}
-        status, said = trained(other, workdir)
+        status, stderr = trained(other, workdir)
         same = before == {path: path.stat().st_mtime_ns for path in workdir.rglob("*")}
         first.process.send_signal(signal.SIGCONT)
-        print(said.splitlines()[-1], flush=True)
-        refused = status == 2 and one_line(said) and f"process {first.process.pid}" in said
+        print(stderr.splitlines()[-1], flush=True)
+        refused = status == 2 and one_line(stderr) and f"process {first.process.pid}" in stderr
         return refused and same and first.end() == 0 and Outcome(workdir) == whole
     finally:
         shutil.rmtree(workdir)
 
 
 def after_nan(folder) -> bool:
-    """Whether a run whose loss is not finite says so, and says so again."""
+    """Whether a run whose loss is not finite reports it, and again when it is restarted."""
     workdir = folder / "nan"
     wild = ("--config.optimizer.learning_rate=1e30", "--config.optimizer.decoder_learning_rate=1e30")
     ends = [trained(folder, workdir, *wild) for _ in range(2)]
     print(ends[0][1].splitlines()[-1], flush=True)
-    return all(status == 1 and one_line(said) and "not finite" in said for status, said in ends)
+    return all(status == 1 and one_line(stderr) and "not finite" in stderr for status, stderr in ends)
 
 
 def main():
@@ -304,7 +304,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workdir", type=pathlib.Path, help="of all runs; a temporary one, deleted, unless told")
+    parser.add_argument("--workdir", type=pathlib.Path, help="of all runs; default: a temporary one")
     args = parser.parse_args()
     begin = time.monotonic()
     with contextlib.ExitStack() as stack:
@@ -312,18 +312,18 @@ def main():
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.py").write_text(CONFIG)
         start = time.monotonic()
-        status, said = trained(folder, folder / "whole")
+        status, stderr = trained(folder, folder / "whole")
         if status != 0:
-            sys.exit(said)
+            sys.exit(stderr)
         seconds = time.monotonic() - start
         whole = Outcome(folder / "whole")
         print(f"{machine.describe()}\n\n{TOTAL} steps in one go take {seconds:.0f} s", flush=True)
 
         half = folder / "half"
         command, startup = Command(folder, half), None
-        while "step 150/" not in command.said() and command.process.poll() is None:
+        while "step 150/" not in command.stderr() and command.process.poll() is None:
             time.sleep(0.01)
-            if startup is None and "step " in command.said():
+            if startup is None and "step " in command.stderr():
                 startup = time.monotonic() - command.begin
         command.process.send_signal(signal.SIGTERM)
         command.end()
@@ -342,8 +342,8 @@ def main():
     for name in ("SIGKILL", "SIGTERM"):
         row = [counts[name, place] for place in places]
         print(f"| {name} | {' | '.join(map(str, row))} | {sum(row)} |")
-    told = f"{sum(counts.values())} kills, {restarts} restarts, {trainings} trainings"
-    print(f"\n{told}, {same} of which ended like the whole one")
+    counts_line = f"{sum(counts.values())} kills, {restarts} restarts, {trainings} trainings"
+    print(f"\n{counts_line}, {same} of which ended like the whole one")
     print("\n| fault | survived |\n|---|---|")
     for fault, survived in tried.items():
         print(f"| {fault} | {'not tried: no tmpfs' if survived is None else 'yes' if survived else 'NO'} |")

@@ -1,7 +1,7 @@
 """Commands with faults: arguments, and what the line on stderr must name. As a program it runs all of them.
 
 All run in one folder, one after the other in one process, because starting Python and JAX takes longer than finding a
-fault. After each the folder must hold what it held before: names, contents and times.
+fault. After each the folder must be as before: names, contents and times.
 """
 
 import contextlib

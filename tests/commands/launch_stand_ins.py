@@ -18,7 +18,7 @@ HARD = ["--config.stages.betas=(70., 30.)", "--config.name=it's $HOME; `id` \"*\
 TRAINING = ["--config", "configs/x y.py", *HARD]
 BUCKET = "gs://bucket/runs/x"
 VM = ["deft-0", "--zone", "us-central2-b"]
-HANG = 1800  # seconds that a stand-in works for unless it is told to end
+HANG = 1800  # seconds that a stand-in works for unless it is stopped
 SOON = 600  # seconds within which all else ends, on a slow machine too
 
 STAND_IN = r'''
@@ -96,14 +96,14 @@ def gcloud():
 rules = json.loads((root / "rules.json").read_text())
 for number, (pattern, answers) in enumerate(rules):
     if re.search(pattern, line):
-        for turn, told in enumerate(answers):
+        for turn, answered in enumerate(answers):
             try:
                 (root / f"used_{number}_{turn}").touch(exist_ok=False)
             except FileExistsError:  # taken by an earlier call, or by the other worker
                 continue
             if name == "python":
                 train()
-            answer(*told)
+            answer(*answered)
 if name == "gcloud":
     gcloud()
 elif name == "python" and "--workdir" in words:
@@ -168,8 +168,8 @@ class Stage:
         path = self.folder / "calls.jsonl"
         lines = path.read_text().splitlines() if path.exists() else []
         path.unlink(missing_ok=True)
-        found = [json.loads(line) for line in lines]
-        return [call for call in found if not programs or call["program"] in programs]
+        calls = [json.loads(line) for line in lines]
+        return [call for call in calls if not programs or call["program"] in programs]
 
     def arguments(self, *programs):
         return [call["arguments"] for call in self.calls(*programs)]

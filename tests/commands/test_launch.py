@@ -98,7 +98,7 @@ DRY = {
 
 
 @pytest.mark.parametrize("case", DRY)
-def test_a_dry_run_prints_the_very_calls_and_makes_none(stage, case):
+def test_a_dry_run_prints_the_calls_and_makes_none(stage, case):
     script, words, environment = DRY[case]
     done = stage.run(script, "--dry-run", *words, **environment)
     assert done.returncode == 0, done.stderr
@@ -108,7 +108,7 @@ def test_a_dry_run_prints_the_very_calls_and_makes_none(stage, case):
     assert real.returncode == 0, real.stderr
     called = stage.calls()
     (stage.folder / "vm").unlink(missing_ok=True)
-    # The first look of a job finds no VM and says so with a status; the printed commands go on.
+    # The first look of a job finds no VM and ends with a status; the printed commands go on.
     stage.shell(done.stdout, **environment)
     again = stage.calls()
     order = (lambda calls: sorted(calls, key=str)) if script == "local.sh" else list
@@ -216,7 +216,7 @@ def test_container_hands_in_devices_folders_and_words(stage):
         image = called.index(f"deft_jax:{words[1]}")
         training = ["-m", "deft_jax.train", "--config", "configs/c.py", "--workdir", "/runs", *HARD]
         assert called[image + 1 :] == training
-    assert (stage.checkout / "a b").is_dir()  # not made by the engine, as root
+    assert (stage.checkout / "a b").is_dir()  # not created by the engine as root
 
 
 def test_containerfile_knows_the_same_extras_and_runs_as_no_root():

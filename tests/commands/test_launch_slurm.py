@@ -74,11 +74,11 @@ def test_only_a_saved_job_that_nobody_cancelled_is_requeued(stage):
         stage.rules(*rules, *([["scontrol show", [[0, "JobState=CANCELLED"]]]] if cancelled else []))
         done = stage.run("slurm_job.sh", "train", "c.py", "w", **environment)
         assert done.returncode == expected
-        made = [words for words in stage.arguments("scontrol") if words[0] == "requeue"]
-        assert made == ([requeued] if requeued else [])
+        requeues = [words for words in stage.arguments("scontrol") if words[0] == "requeue"]
+        assert requeues == ([requeued] if requeued else [])
 
 
-def test_a_signal_to_the_batch_script_alone_reaches_the_step(stage):
+def test_a_signal_to_the_batch_script_reaches_the_step(stage):
     path = stage.folder / "bin" / "srun"
     path.write_text("#!/bin/bash\ntrap 'exit 143' TERM\ntouch \"$STAND_INS/ready\"\nwhile :; do sleep 0.05; done\n")
     words = ["bash", str(stage.checkout / "launch/slurm_job.sh"), "train", "c.py", "w"]

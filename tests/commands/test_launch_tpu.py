@@ -88,7 +88,7 @@ def test_a_job_whose_training_is_at_fault_ends_with_its_status_and_deletes_the_v
     assert not (stage.folder / "vm").exists()
 
 
-def test_a_job_restarts_no_more_often_than_told(stage):
+def test_a_job_restarts_at_most_as_often_as_asked(stage):
     stage.rules(["tpu_worker.sh run", [[255]] * 9])
     words = ["--restarts", 2, "--keep", "--poll", 0, "--bucket", BUCKET, "--", *TRAINING]
     assert stage.run("tpu_vm.sh", "job", *VM, "--type", "v4-8", *words).returncode == 255
@@ -120,7 +120,7 @@ def kept(stage):
         return {name.removeprefix("./") for name in archive.getnames()} - {"."}
 
 
-def test_a_worker_copies_to_the_bucket_and_ends_when_told(worker):
+def test_a_worker_copies_to_the_bucket_and_ends_at_a_signal(worker):
     first = subprocess.Popen(worker.words, env=worker.environment, stdout=subprocess.DEVNULL)
     wait_for(worker.folder / "training_0")
     while "checkpoints/100" not in kept(worker):  # an earlier copy may be of a run that has none yet
@@ -141,7 +141,7 @@ def test_a_worker_copies_to_the_bucket_and_ends_when_told(worker):
     assert "idle" in worker.run("tpu_worker.sh", "status").stdout
 
 
-def test_a_dry_run_of_a_worker_prints_the_very_calls(worker):
+def test_a_dry_run_of_a_worker_prints_its_calls(worker):
     del worker.environment["WAITS"]
     worker.words[worker.words.index("--every") + 1] = str(HANG)  # no copy while it trains, however long that takes
     done = worker.run("tpu_worker.sh", "--dry-run", *worker.words[2:])
@@ -154,7 +154,7 @@ def test_a_dry_run_of_a_worker_prints_the_very_calls(worker):
     assert len(called) == 4
 
 
-def test_a_job_that_is_told_to_end_saves_and_deletes_the_vm(stage):
+def test_a_job_that_is_stopped_saves_and_deletes_the_vm(stage):
     words = ["--type", "v4-16", "--poll", "0", "--bucket", BUCKET, "--", *TRAINING]
     process = subprocess.Popen(
         ["bash", str(stage.checkout / "launch/tpu_vm.sh"), "job", *VM, *words],
