@@ -8,7 +8,8 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from deft_jax.evaluation.plots import FAINT, INK, LINE, PALETTE, SMALL, TEXT, quiet, select_latents
+from deft_jax.evaluation.latent_selection import select_latents
+from deft_jax.evaluation.plot_style import FAINT, INK, LINE, PALETTE, SMALL, TEXT, style_axes
 
 _BAND = "#F0F3F6"
 
@@ -23,7 +24,7 @@ def _time_axis(axes, steps, stage_starts, bands=True):
     axes.set_xlim(left, right)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    quiet(axes, spines=("left", "bottom") if bands else ())
+    style_axes(axes, visible_sides=("left", "bottom") if bands else ())
     return edges
 
 
@@ -172,7 +173,7 @@ def stage_ends(nmi_SxDxF, factor_names, titles, kl_D=None):
         axes.set_title(title, fontsize=TEXT, color=INK, pad=4)
         axes.set_xticks(range(num_factors), factor_names, rotation=30, ha="right", rotation_mode="anchor")
         axes.set_yticks(range(num_latents), [f"z{d}" for d in latents])
-        quiet(axes, spines=())
+        style_axes(axes, visible_sides=())
         axes.tick_params(length=0)
     return figure
 
@@ -220,7 +221,7 @@ def projections(mean_NxD, std_NxD, factors_NxF, factor_names, pairs, ellipses=60
             axes.set_xlabel(f"z{across}", fontsize=TEXT, color=INK, labelpad=1)
             axes.set_ylabel(f"z{up}", fontsize=TEXT, color=INK, labelpad=1)
             axes.set_title(f"coloured by {factor_names[factor]}", fontsize=TEXT, color=INK, pad=4)
-            quiet(axes, spines=("left", "bottom"))
+            style_axes(axes, visible_sides=("left", "bottom"))
             bar = figure.colorbar(points, ax=axes, aspect=25, pad=0.01, shrink=0.9)
             bar.solids.set_alpha(1)
             bar.set_ticks(range(levels) if few else [0, (levels - 1) // 2, levels - 1])
@@ -266,6 +267,6 @@ def violins(scores, labels):
         axes.set_title(name, fontsize=TEXT + 1, color=INK, pad=4)
         axes.set_xticks(range(len(labels)), labels)
         axes.set_xlim(-0.6, len(labels) - 0.4)
-        quiet(axes, spines=("left", "bottom"))
+        style_axes(axes, visible_sides=("left", "bottom"))
         axes.tick_params(axis="x", length=0, labelsize=TEXT)
     return figure

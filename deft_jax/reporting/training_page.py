@@ -70,7 +70,7 @@ _PARTS = {
 
 def curves_part(records: Sequence[Mapping], stages, group_of_latent: Sequence[int]) -> str:
     """Loss, reconstruction, KL, beta, KL per latent, and what the KL is made of where evaluations tell it."""
-    from deft_jax.evaluation import plots
+    from deft_jax.evaluation import latent_selection, plots
     from deft_jax.reporting import figures
 
     trained = thinned([record for record in records if record["kind"] == "train"], _POINTS)
@@ -122,9 +122,9 @@ def matrix_slider(evaluated: Sequence[Mapping], factor_names: Sequence[str], gro
 
     Of more than 20 latents, those of highest KL at the last evaluation are shown, and the caption says so.
     """
-    from deft_jax.evaluation import plots
+    from deft_jax.evaluation import latent_selection, plots
 
-    latents, selection = plots.select_latents(np.array(evaluated[-1]["nmi"]), _last_kl(evaluated))
+    latents, selection = latent_selection.select_latents(np.array(evaluated[-1]["nmi"]), _last_kl(evaluated))
     caption = f"<caption>{escape(selection)}</caption>" if selection else ""
     shown = thinned(evaluated, _FRAMES)
     labels = [f"step {record['step']:,}, stage {record['stage']}, β {record['beta']:.3g}" for record in shown]
@@ -159,7 +159,7 @@ def information_part(
     records: Sequence[Mapping], stages, factor_names: Sequence[str], group_of_latent: Sequence[int]
 ) -> str:
     """Which latent knows which factor, over training, from the evaluations."""
-    from deft_jax.evaluation import plots
+    from deft_jax.evaluation import latent_selection, plots
     from deft_jax.reporting import figures
 
     evaluated = [record for record in records if record["kind"] == "eval"]
@@ -284,7 +284,7 @@ def informative_pairs(
 
 def model_parts(anchor: str, trained) -> list[tuple[str, str]]:
     """(heading, HTML) of what the model makes of images: traversals, reconstructions, projections."""
-    from deft_jax.evaluation import plots
+    from deft_jax.evaluation import latent_selection, plots
     from deft_jax.evaluation import scores as evaluation_scores
     from deft_jax.reporting import figures
 
@@ -298,7 +298,7 @@ def model_parts(anchor: str, trained) -> list[tuple[str, str]]:
     scores = evaluated[-1] if evaluated else evaluation_scores.score(mean, classes)
     nmi = np.array(scores["nmi"]) if truth_names else np.zeros((len(kl_D), 0))
     opened = np.flatnonzero(np.asarray(model.group_of_latent) <= trained.stage)
-    traversed = opened[plots.shown_latents(kl_D[opened])].tolist()
+    traversed = opened[latent_selection.shown_latents(kl_D[opened])].tolist()
 
     values_T = VALUES * trained.traversal_range / 2
     z_LxBxTxD = np.tile(mean[None, :BASES, None], (len(traversed), 1, len(values_T), 1))
@@ -323,7 +323,7 @@ def model_parts(anchor: str, trained) -> list[tuple[str, str]]:
         anchor, images[:BASES], names, mean[:BASES], decoded.reshape(*z_LxBxTxD.shape[:3], *description.image_shape),
         traversed, labels, values_T,
     )
-    selection = plots.selection_note(len(traversed), len(opened))
+    selection = latent_selection.selection_note(len(traversed), len(opened))
     told = note(
         f"{f'{selection}. ' if selection else ''}"
         f"Each slider sets one latent of the chosen image from {values_T[0]:g} to {values_T[-1]:g}; the others stay at "

@@ -7,7 +7,7 @@ import tiny
 from matplotlib.image import imread
 
 import deft_jax
-from deft_jax.evaluation import encoder, plots
+from deft_jax.evaluation import encoder, latent_selection, plots
 from deft_jax.models.posterior import kl_per_latent
 from deft_jax.reporting import page as reporting_page
 from deft_jax.reporting import set_gallery
@@ -47,7 +47,7 @@ def test_a_run_on_an_archive_of_other_channels_ends_with_figures(channels, tmp_p
     kl_D = np.asarray(kl_per_latent(model.encode_factors(encoder.draw_factors(model.source, 64, 0)))).mean(axis=0)
     images_LxT, labels, _, note = traversals[-1]
     assert images_LxT.shape == (20, 9, 16, 16, channels)
-    assert [label.split()[0] for label in labels] == [f"z{latent}" for latent in plots.shown_latents(kl_D)]
+    assert [label.split()[0] for label in labels] == [f"z{latent}" for latent in latent_selection.shown_latents(kl_D)]
     assert "20 of 24 latents" in note
     page = reporting_page.report([tmp_path / "run"], tmp_path / "report.html").read_text()
     assert page.count("data-latent=") == 20

@@ -9,7 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from deft_jax.evaluation import plots
+from deft_jax.evaluation import latent_selection, plots
 
 RNG = np.random.default_rng(0)
 NAMES = ["shape", "scale", "posX"]
@@ -196,11 +196,11 @@ def test_short_and_broken_curves_still_draw(tmp_path):
 
 
 def test_latents_of_highest_kl_are_shown_in_their_order():
-    assert plots.shown_latents([0.5, 2, 1, np.nan, 2, 1, 1], most=4).tolist() == [1, 2, 4, 5]
-    assert plots.shown_latents([np.nan, 0.0], most=1).tolist() == [1]
-    assert plots.shown_latents(np.zeros(128)).tolist() == list(range(20))
-    assert plots.shown_latents([3, 1, 2]).tolist() == [0, 1, 2]
-    assert plots.selection_note(3, 3) == ""
+    assert latent_selection.shown_latents([0.5, 2, 1, np.nan, 2, 1, 1], most=4).tolist() == [1, 2, 4, 5]
+    assert latent_selection.shown_latents([np.nan, 0.0], most=1).tolist() == [1]
+    assert latent_selection.shown_latents(np.zeros(128)).tolist() == list(range(20))
+    assert latent_selection.shown_latents([3, 1, 2]).tolist() == [0, 1, 2]
+    assert latent_selection.selection_note(3, 3) == ""
 
 
 MANY = 128
