@@ -239,11 +239,15 @@ def _add_inner_legend(axes: Axes) -> None:
 
 
 def _log_density(logs_T: np.ndarray, grid_G: np.ndarray) -> np.ndarray:
-    """Density of freezing points in log beta at the points of a grid, [G]: Gaussian kernels of Silverman's width."""
-    spread = np.std(logs_T, ddof=1) if len(logs_T) > 1 else 0.0
-    if spread < _LEAST_WIDTH:
-        return stats.norm.pdf(grid_G, np.mean(logs_T), _LEAST_WIDTH)
-    return stats.gaussian_kde(logs_T, "silverman")(grid_G)
+    """Density of freezing points in log beta at the points of a grid, [G].
+
+    Gaussian kernels; their width is Silverman's rule of thumb (1986, eq. 3.31), but at least _LEAST_WIDTH.
+    """
+    width = max(_LEAST_WIDTH, 0.9 * min(np.std(logs_T), stats.iqr(logs_T) / 1.34) * len(logs_T) ** -0.2)
+    deviation = np.std(logs_T, ddof=1) if len(logs_T) > 1 else 0.0
+    if deviation < 1e-9:  # gaussian_kde takes its width in units of the deviation
+        return stats.norm.pdf(grid_G, np.mean(logs_T), width)
+    return stats.gaussian_kde(logs_T, width / deviation)(grid_G)
 
 
 def _median_trial(values_T: np.ndarray) -> float:

@@ -38,7 +38,7 @@ def draw_factors(source: Source, num_samples: int, seed: int) -> np.ndarray:
     """
     if source.num_images > num_samples:
         return factors.draw(seed, num_samples, source.factor_sizes)
-    # A stream of its own: a metric may split the sample by a permutation of the same length and seed.
+    # Not the stream of the bare seed: a metric may split the sample by a permutation of the same length and seed.
     index_N = np.random.default_rng((seed, source.num_images)).permutation(source.num_images)
     return np.stack(np.unravel_index(index_N, source.factor_sizes), axis=1).astype(np.int32)
 
@@ -52,7 +52,7 @@ class Encoder:
         Args:
           source: the data set.
           encode: (params, images, stage) -> Posterior.
-          seed: of the randomness that images hold beyond their factors.
+          seed: of the randomness of images beyond their factors.
         """
         self._source, self._encode_images = source, encode
         self._key = jax.random.key(seed)
@@ -91,8 +91,7 @@ class Encoder:
 class PosteriorCache:
     """Posteriors of a source's images; each image is encoded once, when its posterior is first requested.
 
-    What an image holds beyond its factors comes from its index alone, so that it does not depend on the other images
-    of a request.
+    The randomness of an image beyond its factors follows from its index only, not from the other images of a request.
     """
 
     def __init__(self, source: Source, encode: Encode, params: Params, stage: int, seed: int = 0):
@@ -103,7 +102,7 @@ class PosteriorCache:
           encode: (params, images, stage) -> Posterior.
           params: of the encoders.
           stage: the last group that is open.
-          seed: of the randomness that images hold beyond their factors.
+          seed: of the randomness of images beyond their factors.
         """
         self._source, self._params = source, params
         # One compiled loop over small chunks: on a CPU nearly three times as fast per image as a dispatch per chunk.

@@ -21,7 +21,7 @@ def freezing_order(
       evaluations: records with 'step', 'stage', 'beta' and 'nmi' [D, F], in the order of training.
       factor_names: F names.
       group_of_latent: the group of each latent.
-      threshold: NMI, the share of a factor's entropy that one latent must hold.
+      threshold: NMI, the share of a factor's entropy that one latent must have information on.
 
     Returns:
       One dict per factor: 'factor'; 'nmi', the best latent's value at the last evaluation of each stage so far; and

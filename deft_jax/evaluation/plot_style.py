@@ -31,7 +31,7 @@ LINE = 1.3
 def save(figure: Figure, path: str | os.PathLike[str]) -> Path:
     """Writes a figure as PNG at 300 dpi.
 
-    The file appears at once or not at all: it is written under another name, then renamed. Missing folders are made.
+    The file appears at once or not at all: it is written under another name, then renamed. Missing folders are created.
 
     Args:
       figure: what is drawn.

@@ -174,10 +174,12 @@ def factor_trials(
     froze = [row for row in rows if not row["censored"]]
     densities = kl = None
     if froze:
-        densities = plots.densities(*([row[name] for row in froze] for name in ("beta", "factor", "bound")))
+        betas, factors, bounds = ([row[name] for row in froze] for name in ("beta", "factor", "bound"))
+        densities = image_of(plots.densities(betas, factors, bounds))
     if curves is not None:
-        kl = plots.kl_over_beta(curves["betas"], curves["kl"], curves["factor"].tolist(), threshold)
-    return FactorTrials(table, densities and image_of(densities), kl and image_of(kl, "png"), threshold)
+        figure = plots.kl_over_beta(curves["betas"], curves["kl"], curves["factor"].tolist(), threshold)
+        kl = image_of(figure, "png")
+    return FactorTrials(table, densities, kl, threshold)
 
 
 def trials_table(factors: Mapping[str, JsonObject]) -> Table:

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -229,7 +230,8 @@ def violins(scores: Mapping[str, Sequence[Sequence[float]]], labels: Sequence[st
             values = np.asarray([score for score in scores_of_group if np.isfinite(score)], float)
             colour = PALETTE[place % len(PALETTE)]
             if len(values) > 1:
-                for body in axes.violinplot(values, [place], widths=0.7, showextrema=False)["bodies"]:
+                bodies: Any = axes.violinplot(values, [place], widths=0.7, showextrema=False)["bodies"]
+                for body in bodies:
                     body.set(facecolor=colour, edgecolor="none", alpha=0.25)
             if len(values):
                 axes.hlines(values.mean(), place - 0.22, place + 0.22, color=colour, linewidth=LINE)
@@ -279,8 +281,8 @@ def _scatter(axes: Axes, mean_Nx2: np.ndarray, factor_N: np.ndarray) -> None:
     levels = int(factor_N.max()) + 1
     few = levels <= 4  # distinct colours; more values have an order to show
     points = axes.scatter(
-        *mean_Nx2.T, c=factor_N, cmap=ListedColormap(PALETTE[:levels]) if few else "viridis", s=6, linewidths=0,
-        alpha=0.55, vmin=-0.5 if few else 0, vmax=levels - 0.5 if few else levels - 1,
+        mean_Nx2[:, 0], mean_Nx2[:, 1], c=factor_N, cmap=ListedColormap(PALETTE[:levels]) if few else "viridis", s=6,
+        linewidths=0, alpha=0.55, vmin=-0.5 if few else 0, vmax=levels - 0.5 if few else levels - 1,
     )  # fmt: skip
     ticks = range(levels) if few else [0, (levels - 1) // 2, levels - 1]
     bar = add_colorbar(points, axes, ticks, aspect=25, pad=0.01, shrink=0.9)
@@ -291,8 +293,8 @@ def _scatter(axes: Axes, mean_Nx2: np.ndarray, factor_N: np.ndarray) -> None:
 def _draw_deviations(axes: Axes, mean_Ex2: np.ndarray, std_Ex2: np.ndarray) -> None:
     """Ellipses of one standard deviation of posteriors, and the dashed circle of the prior."""
     outlines = EllipseCollection(
-        *(2 * std_Ex2.T), 0, units="xy", facecolors="none", linewidths=0.6, offsets=mean_Ex2,
-        offset_transform=axes.transData, edgecolors=INK,
+        2 * std_Ex2[:, 0], 2 * std_Ex2[:, 1], np.zeros(len(std_Ex2)), units="xy", facecolors="none", linewidths=0.6,
+        offsets=mean_Ex2, offset_transform=axes.transData, edgecolors=INK,
     )  # fmt: skip
     axes.add_collection(outlines, autolim=False)
     angles = np.linspace(0, 2 * np.pi, 200)

@@ -131,7 +131,7 @@ def model_sections(model: TrainedModel) -> list[Section]:
         evaluation_scores.in_bins(sample.ground_truth, description.ground_truth_continuous),
     )
     nmi_DxF = np.array(scores["nmi"]) if description.ground_truth_names else np.zeros((len(kl_D), 0))
-    decoded = model.decode(sample.posterior.mean[:RECONSTRUCTED])
+    decoded = model.decode(np.asarray(sample.posterior.mean)[:RECONSTRUCTED])
     return [
         traversals(model, sample, kl_D, nmi_DxF),
         Reconstructions(image_of(image_grids.reconstructions(sample.images, decoded), "png"), len(decoded)),
@@ -263,7 +263,7 @@ def informative_pairs(
 ) -> list[tuple[tuple[int, int], tuple[int, int]]]:
     """Pairs among the three open latents of highest KL, each with two factors to colour it by.
 
-    The factors are the best known of either latent; where that is the same, the second is the best known beside it.
+    The factors are those of highest NMI with either latent; where both have the same, the second is the next best.
 
     Args:
       kl_D: KL of each latent in nats.

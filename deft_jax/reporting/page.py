@@ -59,7 +59,7 @@ def _article(anchor: str, run: Run) -> Article:
             return Article(anchor, run.title, "training", training_sections(run))
         return Article(anchor, run.title, "annealing test", annealing_sections(run))
     except KeyError as error:
-        raise ValueError(f"{run.workdir} lacks the entry {error}; was it made by another version?") from error
+        raise ValueError(f"{run.workdir} lacks the entry {error}; was it written by another version?") from error
 
 
 def _check_output(out: str | pathlib.Path) -> pathlib.Path:

@@ -28,7 +28,7 @@ def read_run(workdir: str | pathlib.Path) -> Run:
     """The run of a workdir; its checkpoint is not read.
 
     Raises:
-      ValueError: the folder holds no run, or an annealing test without results.
+      ValueError: the folder is no run, or an annealing test without results.
     """
     workdir = pathlib.Path(workdir)
     if not workdir.is_dir():
@@ -49,7 +49,7 @@ def read_run(workdir: str | pathlib.Path) -> Run:
 
 
 def read_runs(workdir: str | pathlib.Path) -> list[Run]:
-    """The runs of a workdir: itself, those of its seeds where it holds several, or the finished ones of a study.
+    """The runs of a workdir: itself, those of its seeds where it has several, or the finished ones of a study.
 
     Raises:
       ValueError: there is none.

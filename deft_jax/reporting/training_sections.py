@@ -228,11 +228,10 @@ def latent_information(
     titles = [f"stage {stage}: step {record['step']:,}, β {record['beta']:.3g}" for stage, record in ends.items()]
     stage_ends = None
     if len(ends) > 1:
-        stage_ends = figures.stage_ends([record["nmi"] for record in ends.values()], factor_names, titles, kl_D)
-    return LatentInformation(
-        True, True, nmi1, nmi2, image_of(diffusion), stage_ends and image_of(stage_ends),
-        nmi_matrix(evaluations, factor_names, group_of_latent),
-    )  # fmt: skip
+        matrices = [record["nmi"] for record in ends.values()]
+        stage_ends = image_of(figures.stage_ends(matrices, factor_names, titles, kl_D))
+    matrix = nmi_matrix(evaluations, factor_names, group_of_latent)
+    return LatentInformation(True, True, nmi1, nmi2, image_of(diffusion), stage_ends, matrix)
 
 
 def nmi_matrix(
@@ -259,7 +258,7 @@ def nmi_matrix(
         for latent, group, above in zip(latents, groups, [groups[0], *groups], strict=False)
     ]
     labels = [f"step {record['step']:,}, stage {record['stage']}, β {record['beta']:.3g}" for record in shown]
-    frames = [np.round(record["nmi"], 3)[latents].tolist() for record in shown]
+    frames = [np.asarray(record["nmi"], float)[latents].round(3).tolist() for record in shown]
     return NmiMatrix(labels, frames, factor_names, rows, selection)
 
 
