@@ -44,7 +44,6 @@ def test_the_command_writes_one_figure_of_several_sets_or_of_one(tmp_path, capsy
     [
         (["mnist"], "unknown data set 'mnist'; known: "),
         (["squares", "dsprites"], "sets of different sizes do not fit one figure"),
-        (["squares", "squares2", "--options", "{}"], "unknown data set 'squares2'"),
         (["squares", "--options", "[1]"], "--options must be a JSON object"),
         (["squares", "--options", "{x"], "is not JSON"),
         (["squares", "--options", '{"side": 3}'], "data has no field 'side'"),

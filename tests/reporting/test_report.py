@@ -27,13 +27,12 @@ def runs(trained_once, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     workdirs = [folder / TITLE, folder / "second", folder / "third"]
     shutil.copytree(trained_once, workdirs[0])
-    results = json.loads((workdirs[0] / "results.json").read_text())
-    changes = ({"seed": 1}, {"stages": {"rule": "steps", "betas": (4.0, 2.0), "steps": 4}})
+    config, results = (json.loads((workdirs[0] / name).read_text()) for name in ("config.json", "results.json"))
+    changes = ({"seed": 1}, {"stages": config["stages"] | {"betas": [4.0, 2.0]}})
     for workdir, change, mig in zip(workdirs[1:], changes, (0.25, 0.5), strict=True):
         shutil.copytree(workdirs[0], workdir)
-        (workdir / "config.json").write_text(json.dumps(tiny.config(**change)))
+        (workdir / "config.json").write_text(json.dumps(config | change))
         (workdir / "results.json").write_text(json.dumps(results | {"mig": mig, "sap": {"score": mig / 2}}))
-    (workdirs[0] / "config.json").write_text(json.dumps(tiny.config()))
     return workdirs
 
 
@@ -193,19 +192,10 @@ def browser(tmp_path_factory):
         pytest.skip("no Chromium with its chromedriver on the PATH")
     options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM
-    for flag in (
-        "headless",
-        "no-sandbox",
-        "disable-gpu",
-        "no-first-run",
-        "disable-background-networking",
-        "disable-component-update",
-        "disable-sync",
-        "disable-dev-shm-usage",
-        "window-size=1280,900",
-        f"user-data-dir={tmp_path_factory.mktemp('browser')}",
-    ):
+    flags = "headless no-sandbox disable-gpu no-first-run disable-background-networking disable-component-update"
+    for flag in f"{flags} disable-sync disable-dev-shm-usage window-size=1280,900".split():
         options.add_argument(f"--{flag}")
+    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('browser')}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
     yield driver
