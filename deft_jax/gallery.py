@@ -1,24 +1,24 @@
 """python -m deft_jax.gallery SET [SET ...] [--out gallery.png] [--seed 0] [--options '{"path": "data/chairs"}']
 
-A figure of data sets. Of several: a row of random images each. Of one: random images, and a row a factor, which runs
-over its values while the others stay. SET is a name, or part of a set: 'dsprites(shape=heart)'. Without any: all sets
-that need no files. --options are those of the one set, as JSON.
+A figure of data sets. Of several: one row of random images per set. Of one: random images, and one row per factor,
+which takes its values while the others stay. SET is a name, or part of a set: 'dsprites(shape=heart)'. Default: all
+sets that need no files. --options are those of the set, where there is one, as JSON.
 """
 
 import json
 from collections.abc import Sequence
 
-from deft_jax.reporting.set_gallery import DRAWN, gallery
+from deft_jax.reporting.set_gallery import SETS_WITHOUT_FILES, gallery
 from deft_jax.runtime import cli
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command. Bad input ends in one line and status 2."""
     parser = cli.Parser("deft_jax.gallery", __doc__)
-    parser.add_argument("names", nargs="*", metavar="SET", help=f"data sets (default: {', '.join(DRAWN)})")
+    parser.add_argument("names", nargs="*", metavar="SET", help=f"data sets (default: {', '.join(SETS_WITHOUT_FILES)})")
     parser.add_argument("--out", default="gallery.png", help="PNG to write (default: gallery.png)")
-    parser.add_argument("--seed", type=int, default=0, help="of the images that are drawn (default: 0)")
-    parser.add_argument("--options", default="{}", help="of the one set, as JSON")
+    parser.add_argument("--seed", type=int, default=0, help="of the images (default: 0)")
+    parser.add_argument("--options", default="{}", help="of the set, where there is one, as JSON")
     given = parser.parse_args(arguments)
     with cli.cli_errors("deft_jax.gallery"):
         try:
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise ValueError(f"--options {given.options!r} is not JSON: {error}") from None
         if not isinstance(options, dict):
             raise ValueError(f"--options must be a JSON object, got {given.options}")
-        written = gallery(given.names or DRAWN, given.out, given.seed, options)
+        written = gallery(given.names or SETS_WITHOUT_FILES, given.out, given.seed, options)
     print(written)
 
 

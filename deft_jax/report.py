@@ -1,11 +1,11 @@
 """python -m deft_jax.report DIR [DIR ...] [--out report.html]
 
-One HTML page of one or more workdirs, of trainings (deft_jax.train) and of annealing tests (deft_jax.annealing). It
-holds everything itself, images included: it opens without a network and can be sent to somebody. A training shows its
-curves, how information moves between latents, its latents as sliders that move a decoded image, reconstructions and
-projections; an annealing test its freezing points; several trainings are compared by the scores of their results.json.
-DIR may also be the folder of a study (deft_jax.sweep) or of several seeds: all of its finished runs are compared, and
-one of each configuration is shown.
+One HTML page of one or more workdirs, of trainings (deft_jax.train) and of annealing tests (deft_jax.annealing). The
+page is one file, images included: it opens without a network and can be sent by mail. Of a training it shows curves,
+how information moves between latents, latents as sliders that change a decoded image, reconstructions and projections;
+of an annealing test the freezing points. Several trainings are compared by the scores of their results.json. DIR may
+also be the folder of a study (deft_jax.sweep) or of several seeds: all of its finished runs are compared, and one of
+each configuration is shown.
 """
 
 import pathlib

@@ -35,10 +35,11 @@ def installed(tmp_path_factory):
 
 
 def names_in(folder):
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*.py")}
+    paths = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc")
+    return {path.relative_to(folder).as_posix() for path in paths}
 
 
-def test_every_module_and_every_config_is_in_the_wheel(installed):
+def test_every_file_and_every_config_is_in_the_wheel(installed):
     assert names_in(installed / "deft_jax") == names_in(ROOT / "deft_jax") | {
         f"configs/{name}" for name in names_in(ROOT / "configs")
     }

@@ -2,7 +2,8 @@
 
 import concurrent.futures
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,17 +15,22 @@ from deft_jax.models.posterior import Posterior
 from deft_jax.runtime.jax_settings import pinned
 from deft_jax.runtime.parallel import cores
 
-_CHUNK = 200  # images encoded at a time; on a CPU, 500 are twice as slow an image, out of its cache
+Params = Mapping[str, Any]
+Encode = Callable[[Params, jax.Array, int], Posterior]
+"""(params, images [N, H, W, C], stage) -> Posterior [N, D]."""
+
+_CHUNK = 200  # images encoded at a time; on a CPU, 500 are twice as slow per image, as they exceed its cache
 
 
 def draw_factors(source: Source, num_samples: int, seed: int) -> np.ndarray:
     """Factors of a sample of images; the same for the same seed.
 
+    A set with no more than num_samples images is taken whole: each image once, in a random order. From a larger set
+    the draws are uniform and independent, so an image may occur more than once.
+
     Args:
       source: the data set.
-      num_samples: images to draw. A set with no more images is taken whole, each image once, in a random order: the
-        sample then has source.num_images rows. From a larger set the draws are uniform and independent, so an image
-        may occur more than once.
+      num_samples: images to draw.
       seed: integer >= 0.
 
     Returns:
@@ -32,27 +38,46 @@ def draw_factors(source: Source, num_samples: int, seed: int) -> np.ndarray:
     """
     if source.num_images > num_samples:
         return factors.draw(seed, num_samples, source.factor_sizes)
-    # A stream of its own: a metric may split the sample by a permutation of the same length and seed.
+    # Not the stream of the bare seed: a metric may split the sample by a permutation of the same length and seed.
     index_N = np.random.default_rng((seed, source.num_images)).permutation(source.num_images)
     return np.stack(np.unravel_index(index_N, source.factor_sizes), axis=1).astype(np.int32)
 
 
 class Encoder:
-    """Posteriors of examples given by their factors; one compiled program a stage."""
+    """Posteriors of a source's images, given by their factors; one compiled program per stage."""
 
-    def __init__(self, source: Source, encode: Callable, seed: int = 0):
-        """source: the data set. encode: (params, images, stage) -> Posterior. seed: of the randomness that images hold
-        beyond their factors, if they hold any."""
+    def __init__(self, source: Source, encode: Encode, seed: int = 0):
+        """Compiles nothing yet.
+
+        Args:
+          source: the data set.
+          encode: (params, images, stage) -> Posterior.
+          seed: of the randomness of images beyond their factors.
+        """
         self._source, self._encode_images = source, encode
         self._key = jax.random.key(seed)
         self._encode = jax.jit(self._encode_chunk, static_argnums=0)
 
-    def _encode_chunk(self, stage, params, arrays, factors_NxF, key):
+    def _encode_chunk(
+        self, stage: int, params: Params, arrays: Any, factors_NxF: jax.Array, key: jax.Array
+    ) -> Posterior:
         images = self._source.render(arrays, factors_NxF, key)
         return self._encode_images(params, images, stage)
 
-    def __call__(self, params, factors_NxF: np.ndarray, stage: int) -> Posterior:
-        """Posterior of [N, D] numpy arrays with the groups up to `stage` open; for factors see `check_factors`."""
+    def __call__(self, params: Params, factors_NxF: np.ndarray, stage: int) -> Posterior:
+        """The posterior with the groups up to a stage open.
+
+        Args:
+          params: of the encoders.
+          factors_NxF: integers [N, F]; see scores.check_factors.
+          stage: the last group that is open.
+
+        Returns:
+          A Posterior of numpy arrays [N, D].
+
+        Raises:
+          ValueError: the factors do not fit the source.
+        """
         factors_NxF = check_factors(factors_NxF, self._source)
         parts = []
         for start in range(0, len(factors_NxF), _CHUNK):
@@ -64,59 +89,76 @@ class Encoder:
 
 
 class PosteriorCache:
-    """Posteriors of a source's images, each encoded when it is first asked for and kept.
+    """Posteriors of a source's images; each image is encoded once, when its posterior is first requested.
 
-    What an image holds beyond its factors comes from its index alone, so that it has one look, with whichever others
-    it is asked for.
+    The randomness of an image beyond its factors follows from its index only, not from the other images of a request.
     """
 
-    def __init__(self, source: Source, encode: Callable, params, stage: int, seed: int = 0):
-        """source: the data set. encode: (params, images, stage) -> Posterior. seed: of the randomness that images hold
-        beyond their factors, if they hold any."""
+    def __init__(self, source: Source, encode: Encode, params: Params, stage: int, seed: int = 0):
+        """Compiles nothing yet.
+
+        Args:
+          source: the data set.
+          encode: (params, images, stage) -> Posterior.
+          params: of the encoders.
+          stage: the last group that is open.
+          seed: of the randomness of images beyond their factors.
+        """
         self._source, self._params = source, params
-        # One compiled loop over small chunks: on a CPU nearly three times as fast an image as a dispatch a chunk. The
-        # operations of so small a chunk do not fill the cores, so each core has a thread that runs the loop.
+        # One compiled loop over small chunks: on a CPU nearly three times as fast per image as a dispatch per chunk.
+        # The operations of so small a chunk do not fill the cores, so each core has a thread that runs the loop.
         on_cpu = jax.default_backend() == "cpu"
         self._chunk, self._threads = (32, len(cores())) if on_cpu else (1024, 1)
         self._chunks = min(128, -(-self._source.num_images // self._chunk))  # in one dispatch
-        self._index, self._held = np.zeros(0, np.int64), None  # sorted; the posteriors in the same order
+        self._index = np.zeros(0, np.int64)  # of the cached images, sorted
+        self._cached: Posterior | None = None  # in the order of the index
 
-        def look(arrays, index):
+        def render_one(arrays: Any, index: jax.Array) -> jax.Array:
             factors_1xF = factors.from_index(index[None], self._source.factor_sizes)
             return self._source.render(arrays, factors_1xF, jax.random.fold_in(jax.random.key(seed), index))[0]
 
-        def encode_chunk(params, arrays, index_N):
-            return encode(params, jax.vmap(look, (None, 0))(arrays, index_N), stage)
+        def encode_chunk(params: Params, arrays: Any, index_N: jax.Array) -> Posterior:
+            return encode(params, jax.vmap(render_one, (None, 0))(arrays, index_N), stage)
 
         self._run = jax.jit(lambda params, arrays, index_MxN: jax.lax.map(
             functools.partial(encode_chunk, params, arrays), index_MxN
         ))  # fmt: skip
 
     def __call__(self, factors_NxF: np.ndarray) -> Posterior:
-        """Posterior of the images of these factors: numpy arrays [N, D]. Quickest with many at a time."""
+        """The posterior of images; fastest with many at a time.
+
+        Args:
+          factors_NxF: integers [N, F]; see scores.check_factors.
+
+        Returns:
+          A Posterior of numpy arrays [N, D].
+
+        Raises:
+          ValueError: the factors do not fit the source.
+        """
         index_N = np.ravel_multi_index(tuple(check_factors(factors_NxF, self._source).T), self._source.factor_sizes)
         new = np.setdiff1d(index_N, self._index)
         if len(new):
-            parts = [self._encode(new)] if self._held is None else [self._held, self._encode(new)]
+            parts = [self._encode(new)] if self._cached is None else [self._cached, self._encode(new)]
             index = np.concatenate([self._index, new])
             order = np.argsort(index)
             self._index = index[order]
-            self._held = jax.tree.map(lambda *leaves: np.concatenate(leaves)[order], *parts)
+            self._cached = jax.tree.map(lambda *leaves: np.concatenate(leaves)[order], *parts)
         rows = np.searchsorted(self._index, index_N)
-        return jax.tree.map(lambda leaf: leaf[rows], self._held)
+        return jax.tree.map(lambda leaf: leaf[rows], self._cached)
 
     @property
     def num_encoded(self) -> int:
         """Images encoded so far."""
         return len(self._index)
 
-    def _encode(self, index_N):
+    def _encode(self, index_N: np.ndarray) -> Posterior:
         """Posterior of images by number, in dispatches of one shape."""
         blocks = -(-len(index_N) // (self._chunks * self._chunk))
         padded = np.resize(index_N.astype(np.int32), (blocks, self._chunks, self._chunk))
 
         @pinned()
-        def run(block):
+        def run(block: np.ndarray) -> Posterior:
             return jax.tree.map(np.asarray, self._run(self._params, self._source.arrays, block))
 
         with concurrent.futures.ThreadPoolExecutor(self._threads) as pool:

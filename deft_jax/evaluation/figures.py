@@ -1,99 +1,126 @@
-"""Figures of a model: traversals, reconstructions, NMI, and curves over training."""
+"""Figures that a training writes into figures/: of the model at an evaluation, and of the whole log at the end."""
 
 import pathlib
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from deft_jax.data.source import Source
+from deft_jax.evaluation.latent_selection import selection_note, shown_latents
+from deft_jax.evaluation.traversal_codes import traversal_codes
 from deft_jax.models import posterior as models_posterior
 from deft_jax.models.likelihoods import to_images
 from deft_jax.models.networks import Model
 from deft_jax.models.posterior import Posterior
+
+if TYPE_CHECKING:  # matplotlib loads when a figure is drawn
+    from matplotlib.figure import Figure
+
+_RECONSTRUCTED, _TRAVERSAL_VALUES = 20, 9
 
 
 def figures(
     *,
     source: Source,
     model: Model,
-    params,
+    params: Mapping[str, Any],
     stage: int,
     factors_NxF: np.ndarray,
     posterior: Posterior,
-    scores: Mapping,
+    scores: Mapping[str, Any],
     traversal_range: float = 2.0,
     title: str = "",
-) -> dict:
-    """Traversals, reconstructions and, where there are labels, the NMI heat map as matplotlib figures by name.
+) -> "dict[str, Figure]":
+    """Traversals, reconstructions and, where there are labels, the NMI heat map.
 
-    factors_NxF, posterior: a sample, as evaluated; its first images are shown. Traversals set one latent of the
-    first image to values from -traversal_range to traversal_range and leave the others at their posterior means. Of
-    more than 20 open latents, those of highest KL are shown.
+    Traversals vary one latent of the first image. Of more than 20 open latents, those of highest KL are shown.
+
+    Args:
+      source: the data set.
+      model: encoders and decoder.
+      params: of the model.
+      stage: groups up to this one are open.
+      factors_NxF: a sample as it was evaluated, [N, F]; its first images are shown.
+      posterior: of the sample, [N, D].
+      scores: as from scores.score; the heat map shows its 'nmi'.
+      traversal_range: a latent is set to values from -traversal_range to traversal_range, in standard deviations of
+        the prior.
+      title: above the heat map.
+
+    Returns:
+      Figures by name.
     """
     from deft_jax.evaluation import plots
 
     group_of_latent = model.group_of_latent
     kl_D = np.asarray(jnp.mean(models_posterior.kl_per_latent(posterior), axis=0))
-    values_T = np.linspace(-traversal_range, traversal_range, 9)
-    opened = np.flatnonzero(np.asarray(group_of_latent) <= stage)
-    traversed = opened[plots.shown_latents(kl_D[opened])]
-    z_LxTxD = np.tile(posterior.mean[0], (len(traversed), len(values_T), 1))
-    for row, latent in enumerate(traversed):
-        z_LxTxD[row, :, latent] = values_T
+    values_T = np.linspace(-traversal_range, traversal_range, _TRAVERSAL_VALUES)
+    open_latents = np.flatnonzero(np.asarray(group_of_latent) <= stage)
+    traversed = open_latents[shown_latents(kl_D[open_latents])]
+    z_LxTxD = traversal_codes(posterior.mean[:1], traversed, values_T)[:, 0]
     decode = jax.jit(lambda params, z: to_images(source.likelihood, model.decode(params, z)))
     decoded = decode(params, jnp.asarray(z_LxTxD.reshape(-1, model.num_latents)))
     labels = [f"z{latent} (group {group_of_latent[latent]})  KL {kl_D[latent]:.2f}" for latent in traversed]
 
-    shown = min(20, len(factors_NxF))
-    images = jax.jit(source.render)(source.arrays, jnp.asarray(factors_NxF[:shown]), jax.random.key(0))
-    again = decode(params, jnp.asarray(posterior.mean[:shown]))
-    made = {
+    factors_RxF = jnp.asarray(factors_NxF[:_RECONSTRUCTED])
+    originals = jax.jit(source.render)(source.arrays, factors_RxF, jax.random.key(0))
+    reconstructed = decode(params, jnp.asarray(posterior.mean[:_RECONSTRUCTED]))
+    by_name = {
         "traversals": plots.traversals(
             np.asarray(decoded).reshape(len(traversed), len(values_T), *source.image_shape),
             labels,
             values_T,
-            plots.selection_note(len(traversed), len(opened)),
+            selection_note(len(traversed), len(open_latents)),
         ),
-        "reconstructions": plots.reconstructions(np.asarray(images), np.asarray(again)),
+        "reconstructions": plots.reconstructions(np.asarray(originals), np.asarray(reconstructed)),
     }
     if "nmi" in scores:
         names = source.ground_truth_names
-        made["nmi"] = plots.nmi_heatmap(
-            scores["nmi"], names, group_of_latent_D=group_of_latent, title=title or None, kl_D=kl_D
-        )
-    return made
+        by_name["nmi"] = plots.nmi_heatmap(scores["nmi"], names, group_of_latent, title or None, kl_D)
+    return by_name
 
 
 def history_figures(
-    records: Sequence[Mapping],
+    records: Sequence[Mapping[str, Any]],
     *,
     factor_names: Sequence[str],
     group_of_latent: Sequence[int],
     stage_starts: Sequence[int],
     betas: Sequence[float],
-) -> dict:
-    """NMI1, NMI2 (where there are factors) and KL per latent over training, from metrics.jsonl, as figures by name."""
+) -> "dict[str, Figure]":
+    """KL per latent over training and, where there are factors, NMI1 and NMI2.
+
+    Args:
+      records: of metrics.jsonl.
+      factor_names: of the F factors; empty for a set without labels.
+      group_of_latent: the group of each latent.
+      stage_starts: first steps of the stages.
+      betas: the beta of each stage, or empty.
+
+    Returns:
+      Figures by name: 'kl', 'nmi1', 'nmi2'.
+    """
     from deft_jax.evaluation import plots
 
-    evaluated = [record for record in records if record["kind"] == "eval"]
-    trained = [record for record in records if record["kind"] == "train"]
-    marks = {"stage_starts": stage_starts, "betas": betas}
-    made = {}
+    evaluations = [record for record in records if record["kind"] == "eval"]
+    updates = [record for record in records if record["kind"] == "train"]
+    by_name = {}
     for name in ("nmi1", "nmi2") if factor_names else ():
-        values = np.array([record[name] for record in evaluated])
-        steps = np.array([record["step"] for record in evaluated])
-        made[name] = plots.nmi_over_time(steps, values, factor_names, name.upper(), **marks)
-    steps = np.array([record["step"] for record in trained])
-    values = np.array([record["kl_per_latent"] for record in trained])
-    made["kl"] = plots.kl_over_time(steps, values, group_of_latent, **marks)
-    return made
+        values = np.array([record[name] for record in evaluations])
+        steps = np.array([record["step"] for record in evaluations])
+        by_name[name] = plots.nmi_over_time(steps, values, factor_names, name.upper(), stage_starts, betas)
+    steps = np.array([record["step"] for record in updates])
+    values = np.array([record["kl_per_latent"] for record in updates])
+    by_name["kl"] = plots.kl_over_time(steps, values, group_of_latent, stage_starts, betas)
+    return by_name
 
 
-def save_figures(made: Mapping, directory: pathlib.Path, suffix: str = "") -> None:
+def save_figures(figure_of_name: "Mapping[str, Figure]", directory: pathlib.Path, suffix: str = "") -> None:
     """Writes figures as NAME[suffix].png into the directory."""
     from deft_jax.evaluation import plots
 
-    for name, figure in made.items():
+    for name, figure in figure_of_name.items():
         plots.save(figure, directory / f"{name}{suffix}.png")

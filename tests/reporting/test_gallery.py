@@ -1,4 +1,4 @@
-"""The gallery shows what a set draws: random images, and each factor over its values."""
+"""The gallery: random images of a data set, and each factor over its values."""
 
 import json
 
@@ -7,11 +7,10 @@ import pytest
 import tiny
 
 from deft_jax import gallery
-from deft_jax.evaluation import plots
 from deft_jax.reporting import set_gallery
 
 
-def test_rows_are_random_images_and_a_sweep_of_each_factor():
+def test_rows_are_random_images_and_the_values_of_each_factor():
     source = tiny.squares()
     rows = set_gallery.rows(source, columns=5)
     assert list(rows) == ["random", "size", "posX", "posY"]
@@ -19,6 +18,8 @@ def test_rows_are_random_images_and_a_sweep_of_each_factor():
     assert len({image.tobytes() for image in rows["random"]}) > 1
     lefts = [np.flatnonzero(image.any(axis=(0, 2)))[0] for image in rows["posX"][:4]]
     assert lefts == [0, 3, 6, 9]
+    lefts = [np.flatnonzero(image.any(axis=(0, 2)))[0] for image in set_gallery.rows(source, columns=3)["posX"]]
+    assert lefts == [0, 6, 9], "a long factor goes from its first to its last value"
     assert rows["size"][0].sum() == 9
     assert rows["size"][1].sum() == 36
     np.testing.assert_array_equal(rows["size"][2:], 1.0)  # two sizes, and white where there are no more
@@ -26,12 +27,7 @@ def test_rows_are_random_images_and_a_sweep_of_each_factor():
     assert not np.array_equal(set_gallery.rows(source, seed=3, columns=5)["random"], rows["random"])
 
 
-def test_a_long_factor_is_shown_from_its_first_to_its_last_value():
-    swept = set_gallery.rows(tiny.squares(), columns=3)["posX"]
-    assert [np.flatnonzero(image.any(axis=(0, 2)))[0] for image in swept] == [0, 6, 9]
-
-
-def test_a_list_of_images_has_no_sweeps():
+def test_list_of_images_has_random_images_only():
     assert list(set_gallery.rows(tiny.listed_squares())) == ["random"]
 
 
@@ -44,26 +40,20 @@ def test_the_command_writes_one_figure_of_several_sets_or_of_one(tmp_path, capsy
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "fault"),
     [
         (["mnist"], "unknown data set 'mnist'; known: "),
         (["squares", "dsprites"], "sets of different sizes do not fit one figure"),
-        (["squares", "squares2", "--options", "{}"], "unknown data set 'squares2'"),
         (["squares", "--options", "[1]"], "--options must be a JSON object"),
         (["squares", "--options", "{x"], "is not JSON"),
         (["squares", "--options", '{"side": 3}'], "data has no field 'side'"),
         (["squares", "listed_squares", "--options", '{"a": 1}'], "options are those of one set"),
     ],
 )
-def test_bad_input_is_one_line(arguments, told, tmp_path, capsys):
+def test_bad_input_ends_in_one_line_and_no_figure(arguments, fault, tmp_path, capsys):
     with pytest.raises(SystemExit) as stopped:
         gallery.main([*arguments, "--out", str(tmp_path / "x.png")])
     assert stopped.value.code == 2
     [line] = capsys.readouterr().err.splitlines()
-    assert told in line
+    assert fault in line
     assert not (tmp_path / "x.png").exists()
-
-
-def test_rows_of_a_figure_must_fit():
-    with pytest.raises(ValueError, match="one number and size"):
-        plots.gallery({"a": np.zeros((2, 4, 4, 1)), "b": np.zeros((3, 4, 4, 1))})

@@ -1,0 +1,292 @@
+"""What a report shows of a trained model: traversals with sliders, reconstructions, projections."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from deft_jax.models.posterior import Posterior, kl_per_latent
+from deft_jax.reporting.elements import Image, Section, image_of, png_uri
+from deft_jax.training.restore import TrainedModel
+
+BASES = 4
+"""Images that traversals start from."""
+VALUES = np.linspace(-2.5, 2.5, 15)
+"""Values of a traversal, for a traversal_range of 2 standard deviations of the prior; scaled for other ranges."""
+RECONSTRUCTED = 20
+"""Images that are reconstructed."""
+SAMPLE = 2000
+"""Images that projections and KL are computed from."""
+ELLIPSES = 60
+"""Posteriors of which the projections show the standard deviation."""
+COLLAPSED = 0.05
+"""KL in nats below which a latent is called collapsed."""
+
+
+@dataclasses.dataclass(frozen=True)
+class BaseImage:
+    """An image that traversals start from. source: a data URI."""
+
+    source: str
+    name: str
+
+
+@dataclasses.dataclass(frozen=True)
+class LatentSlider:
+    """The traversals of one latent.
+
+    Attributes:
+      latent: its number.
+      label: its group, KL and best factor.
+      sprite: data URI of all its decoded images: one row per base image, one column per value.
+      starts: for each base image, the index of the value nearest to its posterior mean.
+    """
+
+    latent: int
+    label: str
+    sprite: str
+    starts: Sequence[int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Traversals(Section):
+    """Sliders that each move one latent of a decoded image.
+
+    Attributes:
+      bases: images to choose from.
+      sliders: one per latent.
+      values: of each slider, as text.
+      aspect: height of an image by its width.
+      selection: which latents these are; '' for all that are open.
+      fallback_reason: why the images are those kept with the run; '' where the data set could be opened.
+      num_kept: images kept with the run, where these are used.
+    """
+
+    bases: Sequence[BaseImage]
+    sliders: Sequence[LatentSlider]
+    values: Sequence[str]
+    aspect: float
+    selection: str = ""
+    fallback_reason: str = ""
+    num_kept: int = 0
+
+    heading = "Traversals"
+    template = "traversals.html.j2"
+
+
+@dataclasses.dataclass(frozen=True)
+class Reconstructions(Section):
+    """Images above their reconstructions."""
+
+    image: Image
+    count: int
+
+    heading = "Reconstructions"
+    template = "reconstructions.html.j2"
+
+
+@dataclasses.dataclass(frozen=True)
+class Projections(Section):
+    """Posterior means on pairs of latents.
+
+    Attributes:
+      image: None where there are too few open latents or factors.
+      panels: ((latent, latent), (factor name, factor name)) of each column.
+      num_images: whose means are shown.
+      num_ellipses: of them with an ellipse.
+    """
+
+    image: Image | None
+    panels: Sequence[tuple[tuple[int, int], tuple[str, str]]]
+    num_images: int
+    num_ellipses: int = ELLIPSES
+
+    heading = "Projections"
+    template = "projections.html.j2"
+
+
+class Sample(NamedTuple):
+    """Images with their ground truth [N, L] and posterior [N, D].
+
+    images: the first of them, [at most 20, H, W, C]. fallback_reason: as of Traversals.
+    """
+
+    images: np.ndarray
+    ground_truth: np.ndarray
+    posterior: Posterior
+    fallback_reason: str = ""
+
+
+def model_sections(model: TrainedModel) -> list[Section]:
+    """Traversals, reconstructions and projections of a model at its checkpoint."""
+    from deft_jax.evaluation import image_grids
+    from deft_jax.evaluation import scores as evaluation_scores
+
+    sample, description = draw_sample(model), model.description
+    kl_D = np.asarray(kl_per_latent(sample.posterior)).mean(axis=0)
+    evaluations = [record for record in model.records if record["kind"] == "eval"]
+    scores: Mapping[str, Any] = evaluations[-1] if evaluations else evaluation_scores.score(
+        np.asarray(sample.posterior.mean),
+        evaluation_scores.in_bins(sample.ground_truth, description.ground_truth_continuous),
+    )
+    nmi_DxF = np.array(scores["nmi"]) if description.ground_truth_names else np.zeros((len(kl_D), 0))
+    decoded = model.decode(np.asarray(sample.posterior.mean)[:RECONSTRUCTED])
+    return [
+        traversals(model, sample, kl_D, nmi_DxF),
+        Reconstructions(image_of(image_grids.reconstructions(sample.images, decoded), "png"), len(decoded)),
+        projections(model, sample, kl_D, nmi_DxF),
+    ]
+
+
+def draw_sample(model: TrainedModel) -> Sample:
+    """A sample of the data set; of the images kept with the run where the set cannot be opened.
+
+    Raises:
+      ValueError: the set cannot be opened, and the run has kept no images.
+    """
+    import jax
+
+    from deft_jax.data import description
+    from deft_jax.evaluation import encoder
+
+    try:
+        source = model.source
+    except ValueError as error:
+        kept = description.read_sample(model.workdir)
+        if kept is None:
+            raise
+        return Sample(kept.images[:RECONSTRUCTED], kept.ground_truth, model.encode(kept.images), str(error))
+    factors = encoder.draw_factors(source, SAMPLE, model.config.evaluation.seed)
+    images = source.render(source.arrays, jax.numpy.asarray(factors[:RECONSTRUCTED]), jax.random.key(0))
+    return Sample(np.asarray(images), source.ground_truth(factors), model.encode_factors(factors))
+
+
+def traversals(model: TrainedModel, sample: Sample, kl_D: np.ndarray, nmi_DxF: np.ndarray) -> Traversals:
+    """Traversals of the open latents; of more than 20, those of highest KL.
+
+    Args:
+      model: which decodes them.
+      sample: whose first images they start from.
+      kl_D: KL of each latent in nats.
+      nmi_DxF: of each latent with each factor; F = 0 without labels.
+    """
+    from deft_jax.evaluation.latent_selection import selection_note, shown_latents
+    from deft_jax.evaluation.traversal_codes import traversal_codes
+
+    names, group_of_latent = model.description.ground_truth_names, model.model.group_of_latent
+    open_latents = _open_latents(model)
+    latents = open_latents[shown_latents(kl_D[open_latents])]
+    values_T = VALUES * model.traversal_range / 2
+    means_BxD = np.asarray(sample.posterior.mean)[:BASES]
+    z_LxBxTxD = traversal_codes(means_BxD, latents, values_T)
+    decoded = model.decode(z_LxBxTxD.reshape(-1, z_LxBxTxD.shape[-1]))
+    labels = []
+    for latent in latents:
+        parts = [f"group {group_of_latent[latent]}"] if len(set(group_of_latent)) > 1 else []
+        parts.append(f"KL {kl_D[latent]:.2f}")
+        if kl_D[latent] < COLLAPSED:
+            parts.append("collapsed")
+        elif names:
+            best = int(nmi_DxF[latent].argmax())
+            parts.append(f"{names[best]} {nmi_DxF[latent, best]:.2f}")
+        labels.append(", ".join(parts))
+    base_names = [
+        ", ".join(f"{name} {value}" for name, value in zip(names, row, strict=True)) or f"image {number}"
+        for number, row in enumerate(sample.ground_truth[:BASES].tolist(), 1)
+    ]
+    section = sliders(
+        sample.images[:BASES], base_names, means_BxD,
+        decoded.reshape(*z_LxBxTxD.shape[:3], *model.description.image_shape), latents.tolist(), labels, values_T,
+    )  # fmt: skip
+    return dataclasses.replace(
+        section, selection=selection_note(len(latents), len(open_latents)), fallback_reason=sample.fallback_reason,
+        num_kept=len(sample.ground_truth),
+    )  # fmt: skip
+
+
+def sliders(
+    originals_BxHxWxC: np.ndarray,
+    names_B: Sequence[str],
+    means_BxD: np.ndarray,
+    decoded_LxBxTxHxWxC: np.ndarray,
+    latents_L: Sequence[int],
+    labels_L: Sequence[str],
+    values_T: np.ndarray,
+) -> Traversals:
+    """Sliders from decoded images.
+
+    Args:
+      originals_BxHxWxC: the base images.
+      names_B: their names.
+      means_BxD: their posterior means.
+      decoded_LxBxTxHxWxC: each base image with latent latents_L[l] set to values_T[t].
+      latents_L: numbers of the latents that vary.
+      labels_L: text below each slider.
+      values_T: of each slider.
+    """
+    height, width = originals_BxHxWxC.shape[1:3]
+    starts_DxB = np.abs(np.asarray(values_T)[:, None, None] - means_BxD.T).argmin(axis=0)
+    return Traversals(
+        [BaseImage(png_uri(image), name) for image, name in zip(originals_BxHxWxC, names_B, strict=True)],
+        [
+            LatentSlider(latent, label, png_uri(sprite(images)), starts_DxB[latent].tolist())
+            for latent, label, images in zip(latents_L, labels_L, decoded_LxBxTxHxWxC, strict=True)
+        ],
+        [f"{value:.2f}".replace("-", "−") for value in values_T],
+        height / width,
+    )
+
+
+def sprite(images_BxTxHxWxC: np.ndarray) -> np.ndarray:
+    """Images in a grid [B H, T W, C]: one row per base image, one column per value."""
+    bases, values, height, width, channels = images_BxTxHxWxC.shape
+    return images_BxTxHxWxC.transpose(0, 2, 1, 3, 4).reshape(bases * height, values * width, channels)
+
+
+def projections(model: TrainedModel, sample: Sample, kl_D: np.ndarray, nmi_DxF: np.ndarray) -> Projections:
+    """Posterior means on pairs of the most informative latents; for the arguments see `traversals`."""
+    from deft_jax.reporting import figures
+
+    mean, names = np.asarray(sample.posterior.mean), model.description.ground_truth_names
+    pairs = informative_pairs(kl_D, nmi_DxF, _open_latents(model).tolist())
+    if not pairs:
+        return Projections(None, [], len(mean))
+    std = np.exp(0.5 * np.asarray(sample.posterior.logvar))
+    drawn = figures.projections(mean, std, sample.ground_truth, names, pairs, ELLIPSES)
+    panels = [(latents, (names[first], names[second])) for latents, (first, second) in pairs]
+    return Projections(image_of(drawn, "png"), panels, len(mean))
+
+
+def informative_pairs(
+    kl_D: Sequence[float] | np.ndarray, nmi_DxF: np.ndarray, open_latents: Sequence[int]
+) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """Pairs among the three open latents of highest KL, each with two factors to colour it by.
+
+    The factors are those of highest NMI with either latent; where both have the same, the second is the next best.
+
+    Args:
+      kl_D: KL of each latent in nats.
+      nmi_DxF: of each latent with each factor.
+      open_latents: numbers of latents.
+
+    Returns:
+      ((latent, latent), (factor, factor)) of each pair; empty for fewer than two open latents or two factors.
+    """
+    best = sorted(open_latents, key=lambda latent: -kl_D[latent])[:3]
+    if np.shape(nmi_DxF)[1] < 2:
+        return []
+    pairs = []
+    for index, across in enumerate(best):
+        for up in best[index + 1 :]:
+            first, second = int(np.argmax(nmi_DxF[across])), int(np.argmax(nmi_DxF[up]))
+            if first == second:
+                others = np.maximum(nmi_DxF[across], nmi_DxF[up])
+                others[first] = -1.0
+                second = int(np.argmax(others))
+            pairs.append(((across, up), (first, second)))
+    return pairs
+
+
+def _open_latents(model: TrainedModel) -> np.ndarray:
+    return np.flatnonzero(np.asarray(model.model.group_of_latent) <= model.stage)
