@@ -66,7 +66,14 @@ LABELS = {
     "control_vae": "ControlVAE",
     "dynamic_vae": "DynamicVAE",
     "devae": "DeVAE",
+    "dip_vae_i": "DIP-VAE-I",
+    "dip_vae_ii": "DIP-VAE-II",
+    "qlae": "QLAE",
 }
+
+# What a template may use of its Experiment.
+TEMPLATE_NAMES = ("values", "provenance", "read_json", "rows", "row", "table", "record_table", "score", "numbers",
+                  "pooled", "runs", "score_table", "commands")  # fmt: skip
 
 LOWER_IS_BETTER = {"nmi2", "seconds"}
 
@@ -189,42 +196,80 @@ class Experiment:
 
     def pooled(self, score: str, *runs: tuple[str, str]) -> str:
         """Mean and deviation of a score over the seeds of several (study, run)."""
-        numbers = [number for study, run in runs for number in self.numbers(study, run, score)]
-        return f"{statistics.mean(numbers):.3f} ± {statistics.stdev(numbers):.3f}"
+        return _mean_deviation([number for study, run in runs for number in self.numbers(study, run, score)])
 
     def runs(self, study: str) -> list[str]:
         """Names of the runs of a study, in the order of the file."""
         return list(dict.fromkeys(run for held, run, _ in self.scores if held == study))
 
+    def record_table(self, name: str, columns: Mapping[str, str]) -> str:
+        """A JSON list of objects as a Markdown table.
+
+        Args:
+          name: of the file.
+          columns: field -> heading. 'a.b' is the field b of a, 'mig:3' has three digits after the point. A column
+            without any value is left out; values of a list stand side by side.
+        """
+        records = self.read_json(name)
+        shown: dict[str, list[str]] = {}
+        for column, heading in columns.items():
+            path, _, digits = column.partition(":")
+            texts = []
+            for record in records:
+                value = record
+                for part in path.split("."):
+                    value = value.get(part) if isinstance(value, Mapping) else None
+                values = value if isinstance(value, list) else [] if value is None else [value]
+                texts.append(", ".join(f"{one:.{digits}f}" if digits else str(one) for one in values) or "-")
+            if set(texts) != {"-"}:
+                shown[heading] = texts
+        return markdown(list(shown), list(zip(*shown.values(), strict=True)))
+
     def score_table(
-        self, rows: Sequence[Sequence[str]], columns: Sequence[str], heading: str = "run", bold: bool = True
+        self,
+        rows: str | Sequence[Sequence[str]],
+        columns: Sequence[str],
+        heading: str = "run",
+        bold: bool = True,
+        labels: Mapping[str, str] | None = None,
+        unranked: Sequence[str] = (),
     ) -> str:
         """Scores of runs as a Markdown table.
 
         Args:
-          rows: (study, run) or (study, run, label); the default label is the name of the method.
+          rows: a study, for all of its runs; or (study, run) or (study, run, label) per row.
           columns: names of scores: mean and deviation; 'mig seeds' is every seed's value.
           heading: of the first column.
           bold: mark the best mean of each column.
+          labels: run -> label. Default: the name of the method.
+          unranked: runs that are never marked.
         """
+        if isinstance(rows, str):
+            rows = [(rows, run) for run in self.runs(rows)]
         best = {}
         for column in columns:
-            found = [self.scores[study, run, column].mean for study, run, *_ in rows if (study, run, column) in self.scores]
-            if bold and column != "seconds" and len(found) > 1:
-                best[column] = (min if column in LOWER_IS_BETTER else max)(found, key=float)
+            means = [
+                self.scores[study, run, column].mean
+                for study, run, *_ in rows
+                if (study, run, column) in self.scores and run not in unranked
+            ]
+            if bold and column != "seconds" and len(means) > 1:
+                best[column] = (min if column in LOWER_IS_BETTER else max)(means, key=float)
         body = []
         for study, run, *label in rows:
-            line = [label[0] if label else method(run)]
+            line = [label[0] if label else (labels or {}).get(run, method(run))]
             for column in columns:
                 held = self.scores.get((study, run, column.removesuffix(" seeds")))
                 if column.endswith(" seeds"):
                     line.append(", ".join(held.values) if held and held.values else "-")
                 else:
                     text = str(held) if held else "-"
-                    line.append(f"**{text}**" if held and held.mean == best.get(column) else text)
+                    marked = held and held.mean == best.get(column) and run not in unranked
+                    line.append(f"**{text}**" if marked else text)
             body.append(line)
-        heads = [f"{HEADINGS[c.removesuffix(' seeds')]}{', every seed' if c.endswith(' seeds') else ''}" for c in columns]
-        return markdown([heading, *heads], body)
+        heads = [HEADINGS[name] for name in (column.removesuffix(" seeds") for column in columns)]
+        per_seed = [", every seed" if column.endswith(" seeds") else "" for column in columns]
+        return markdown([heading, *(head + suffix for head, suffix in zip(heads, per_seed, strict=True))], body)
 
     def commands(self, *studies: str) -> str:
         """The commands of these studies, or of all, as a code block."""
@@ -232,19 +277,24 @@ class Experiment:
         return "```sh\n" + "\n".join(dict.fromkeys(line for line in lines if line)) + "\n```"
 
     def provenance_table(self) -> str:
-        """Where the numbers of the page come from, as a Markdown table with its notes."""
+        """Where the numbers of the page come from, as a Markdown section; empty without an entry."""
+        if not self.provenance:
+            return ""
         notes = list(dict.fromkeys(note for entry in self.provenance.values() for note in entry.get("definition", ())))
         body = []
         for study, entry in self.provenance.items():
             marks = " ".join(f"({notes.index(note) + 1})" for note in entry.get("definition", ()))
-            body.append([f"`{study}`", entry.get("scale", "-"), entry.get("seeds", "-"),
-                         entry.get("recorded", "-"), marks or "-"])  # fmt: skip
-        machines = dict.fromkeys(f"{entry['machine']}; {entry['versions']}" for entry in self.provenance.values()
-                                 if "machine" in entry)  # fmt: skip
-        text = markdown(["study", "scale", "seeds", "recorded", "notes"], body)
-        lines = [f"{number}. {note}" for number, note in enumerate(notes, 1)]
-        machine = [f"Machine: {machine}." for machine in machines]
-        return "\n\n".join(["## Provenance", text, *machine, *(["\n".join(lines)] if lines else [])])
+            shown = [str(entry.get(name, "-")) for name in ("scale", "seeds", "recorded")]
+            body.append([f"`{study}`", *shown, marks or "-"])
+        machines = {f"{entry['machine']}; {entry['versions']}" for entry in self.provenance.values() if "machine" in entry}
+        return "\n\n".join(
+            [
+                "## Provenance",
+                markdown(["study", "steps x batch", "seeds", "recorded", "notes"], body),
+                *(f"Machine: {machine}." for machine in sorted(machines)),
+                *(["\n".join(f"{number}. {note}" for number, note in enumerate(notes, 1))] if notes else []),
+            ]
+        )
 
 
 def method(run: str) -> str:
@@ -256,13 +306,20 @@ def method(run: str) -> str:
 def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table: the first column and columns of text to the left, numbers to the right."""
     numeric = re.compile(r"\**<?[-+]?[\d,.]+( ± [\d.]+)?%?\**|-|")
-    right = [bool(index) and all(numeric.fullmatch(str(row[index])) for row in rows) for index in range(len(heads))]
-    align = ["right" if flag else "left" for flag in right]
+    columns = list(zip(*rows, strict=True))[1:]
+    right = [all(map(numeric.fullmatch, column)) and any(map(re.compile(r"\d").search, column)) for column in columns]
+    align = ["left", *("right" if flag else "left" for flag in right)]
     return tabulate(rows, heads, tablefmt="pipe", disable_numparse=True, colalign=align)
 
 
 def _number(text: Any) -> float:
     return float(str(text).replace(",", "").lstrip("<"))
+
+
+def _flat(values: Sequence[Any]) -> list[Any]:
+    """The items of a list and of the lists in it, None left out."""
+    parts = [value if isinstance(value, list) else [value] for value in values]
+    return [value for part in parts for value in part if value is not None]
 
 
 def _listed(values: Sequence[Any], digits: int | None = None) -> str:
@@ -273,25 +330,38 @@ def _listed(values: Sequence[Any], digits: int | None = None) -> str:
 
 def _extent(values: Sequence[Any], digits: int = 3) -> str:
     """'low to high', or the one value that they share."""
-    low, high = (f"{f(map(_number, values)):.{digits}f}" for f in (min, max))
+    low, high = (f"{pick(map(_number, values)):.{digits}f}" for pick in (min, max))
     return low if low == high else f"{low} to {high}"
+
+
+def _mean_deviation(values: Sequence[float], digits: int = 3) -> str:
+    """'mean ± sample deviation'."""
+    return f"{statistics.mean(values):.{digits}f} ± {statistics.stdev(values):.{digits}f}"
 
 
 def _environment(root: pathlib.Path) -> jinja2.Environment:
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(root), undefined=jinja2.StrictUndefined, keep_trailing_newline=True,
-        trim_blocks=True, lstrip_blocks=True, autoescape=False)  # fmt: skip
+        loader=jinja2.FileSystemLoader(root),
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=False,
+    )
     environment.filters |= {
         "num": _number,
+        "flat": _flat,
         "listed": _listed,
         "extent": _extent,
+        "mean_deviation": _mean_deviation,
+        "mean": statistics.mean,
         "fixed": lambda value, digits=3: f"{_number(value):.{digits}f}",
+        "thousands": lambda value: f"{value:,}",
         "first_number": lambda text: text.replace(",", " ").split()[0],
     }
     environment.globals |= {
         "markdown": markdown,
         "method": method,
-        "mean_of": statistics.mean,
         "experiment": lambda name: Experiment.read(root / name),
     }
     return environment
@@ -305,14 +375,21 @@ def render(name: str, root: pathlib.Path = FOLDER) -> str:
       root: folder of the experiments.
     """
     held = Experiment.read(root / name)
-    names = ("values", "read_json", "rows", "row", "table", "score", "numbers", "pooled", "runs", "score_table", "commands",
-             "provenance_table", "provenance")  # fmt: skip
-    text = _environment(root).get_template(f"{name}/page.md.j2").render({key: getattr(held, key) for key in names})
-    return text.rstrip("\n") + "\n"
+    context = {key: getattr(held, key) for key in TEMPLATE_NAMES}
+    text = _environment(root).get_template(f"{name}/page.md.j2").render(context)
+    parts = [re.sub(r"\n{3,}", "\n\n", text).strip("\n"), held.provenance_table()]
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def build(root: pathlib.Path = FOLDER) -> dict[str, str]:
-    """All pages: file name -> Markdown."""
+    """All pages: file name -> Markdown.
+
+    Raises:
+      ValueError: a folder with a template is not in SECTIONS, or a page lacks its question or answer.
+    """
+    listed = {name for names in SECTIONS.values() for name in names}
+    if forgotten := sorted(path.parent.name for path in root.glob("*/page.md.j2") if path.parent.name not in listed):
+        raise ValueError(f"SECTIONS of docs/experiments/build.py lacks {', '.join(forgotten)}")
     pages = {f"{name}.md": render(name, root) for names in SECTIONS.values() for name in names}
     entries = {}
     for file, text in pages.items():
@@ -322,7 +399,7 @@ def build(root: pathlib.Path = FOLDER) -> dict[str, str]:
             raise ValueError(f"{file} must open with '# TITLE', '**Question:**' and '**Answer:**'")
         entries[file.removesuffix(".md")] = {"title": title[1], "question": question[1], "answer": answer[1]}
     index = _environment(root).get_template("index.md.j2").render(sections=SECTIONS, entries=entries)
-    return {"index.md": index.rstrip("\n") + "\n", **pages}
+    return {"index.md": re.sub(r"\n{3,}", "\n\n", index).rstrip("\n") + "\n", **pages}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
