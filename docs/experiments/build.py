@@ -286,12 +286,12 @@ class Experiment:
             marks = " ".join(f"({notes.index(note) + 1})" for note in entry.get("definition", ()))
             shown = [str(entry.get(name, "-")) for name in ("scale", "seeds", "recorded")]
             body.append([f"`{study}`", *shown, marks or "-"])
-        machines = {f"{entry['machine']}; {entry['versions']}" for entry in self.provenance.values() if "machine" in entry}
+        machines = {(entry["machine"], entry["versions"]) for entry in self.provenance.values() if "machine" in entry}
         return "\n\n".join(
             [
                 "## Provenance",
                 markdown(["study", "steps x batch", "seeds", "recorded", "notes"], body),
-                *(f"Machine: {machine}." for machine in sorted(machines)),
+                *(f"Machine: {machine}; {versions}." for machine, versions in sorted(machines)),
                 *(["\n".join(f"{number}. {note}" for number, note in enumerate(notes, 1))] if notes else []),
             ]
         )
