@@ -1,6 +1,6 @@
 """Prints signs.csv: the correlation of the third latent with scale in the four quarters of each axis of position.
 
-    python docs/experiments/latent_counts/signs.py runs/sized_0 runs/sized_3 > docs/experiments/latent_counts/signs.csv
+python docs/experiments/latent_counts/signs.py runs/sized_0 runs/sized_3 > docs/experiments/latent_counts/signs.csv
 """
 
 import csv
