@@ -75,6 +75,8 @@ LABELS = {
 TEMPLATE_NAMES = ("values", "provenance", "read_json", "rows", "row", "table", "record_table", "score", "numbers",
                   "pooled", "runs", "score_table", "commands")  # fmt: skip
 
+NO_BREAK = "\N{NO-BREAK SPACE}"  # within 'mean ± deviation' in a table
+
 LOWER_IS_BETTER = {"nmi2", "seconds"}
 
 
@@ -263,7 +265,7 @@ class Experiment:
                 if column.endswith(" seeds"):
                     line.append(", ".join(held.values) if held and held.values else "-")
                 else:
-                    text = str(held) if held else "-"
+                    text = str(held).replace(" ", NO_BREAK) if held else "-"
                     marked = held and held.mean == best.get(column) and run not in unranked
                     line.append(f"**{text}**" if marked else text)
             body.append(line)
@@ -305,7 +307,7 @@ def method(run: str) -> str:
 
 def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table: the first column and columns of text to the left, numbers to the right."""
-    numeric = re.compile(r"\**<?[-+]?[\d,.]+( ± [\d.]+)?%?\**|-|")
+    numeric = re.compile(r"\**<?[-+]?[\d,.]+(\s±\s[\d.]+)?%?\**|-|")
     columns = list(zip(*rows, strict=True))[1:]
     right = [all(map(numeric.fullmatch, column)) and any(map(re.compile(r"\d").search, column)) for column in columns]
     align = ["left", *("right" if flag else "left" for flag in right)]
