@@ -12,7 +12,8 @@ An experiment is a folder with these files, of which only the template is requir
     study_NAME.json    the same for the study NAME
     *.csv, *.json      other tables, read by `table`, `rows` and `read`
 
-The page of the folder NAME is NAME.md. A study that was run again is published by copying its study.json here.
+The page of the folder NAME is NAME.md. A study that was run again is published by copying its study.json here; numbers in
+the prose follow, conclusions in words have to be read again.
 """
 
 import argparse
@@ -73,7 +74,7 @@ LABELS = {
 
 # What a template may use of its Experiment.
 TEMPLATE_NAMES = ("values", "provenance", "read_json", "rows", "row", "table", "record_table", "score", "numbers",
-                  "pooled", "runs", "score_table", "commands")  # fmt: skip
+                  "pooled", "runs", "score_table", "seed_table", "commands")  # fmt: skip
 
 NO_BREAK = "\N{NO-BREAK SPACE}"  # within 'mean ± deviation' in a table
 
@@ -272,6 +273,17 @@ class Experiment:
         heads = [HEADINGS[name] for name in (column.removesuffix(" seeds") for column in columns)]
         per_seed = [", every seed" if column.endswith(" seeds") else "" for column in columns]
         return markdown([heading, *(head + suffix for head, suffix in zip(heads, per_seed, strict=True))], body)
+
+    def seed_table(self, study: str, scores: Sequence[str]) -> str:
+        """Every seed's scores of the runs of a study as a Markdown table, one column per seed."""
+        seeds = list(dict.fromkeys(seed for key, held in self.scores.items() if key[0] == study for seed in held.seeds))
+        body = []
+        for run in self.runs(study):
+            for name in scores:
+                held = self.score(study, run, name)
+                values = dict(zip(held.seeds, held.values, strict=True))
+                body.append([method(run), HEADINGS[name], *(values.get(seed, "-") for seed in seeds)])
+        return markdown(["run", "score", *(f"seed {seed}" for seed in seeds)], body)
 
     def commands(self, *studies: str) -> str:
         """The commands of these studies, or of all, as a code block."""
