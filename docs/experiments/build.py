@@ -10,10 +10,10 @@ An experiment is a folder with these files, of which only the template is requir
     scores.csv         study, run, score, mean, deviation, seeds, values; one row per score
     study.json         result of `python -m deft_jax.sweep`: replaces the runs of the first study of results.json
     study_NAME.json    the same for the study NAME
-    *.csv, *.json      other tables, read by `table`, `rows` and `read`
+    *.csv, *.json      other tables, read by `table`, `record_table` and `read_json`
 
-The page of the folder NAME is NAME.md. A study that was run again is published by copying its study.json here; numbers in
-the prose follow, conclusions in words have to be read again.
+The page of the folder NAME is NAME.md. A study that was run again is published by copying its study.json here; numbers
+in the prose follow, conclusions in words have to be read again.
 """
 
 import argparse
@@ -169,10 +169,10 @@ class Experiment:
 
     def row(self, name: str, **where: str) -> dict[str, str]:
         """The one row of a CSV file whose columns have these texts; KeyError where it is not one row."""
-        found = [row for row in self.rows(name) if all(row[column] == text for column, text in where.items())]
-        if len(found) != 1:
-            raise KeyError(f"{self.folder.name}/{name}: {len(found)} rows with {where}")
-        return found[0]
+        rows = [row for row in self.rows(name) if all(row[column] == text for column, text in where.items())]
+        if len(rows) != 1:
+            raise KeyError(f"{self.folder.name}/{name}: {len(rows)} rows with {where}")
+        return rows[0]
 
     def table(self, name: str, columns: Mapping[str, str] | Sequence[str] | None = None, **where: str) -> str:
         """A CSV file as a Markdown table.
@@ -280,8 +280,8 @@ class Experiment:
         body = []
         for run in self.runs(study):
             for name in scores:
-                held = self.score(study, run, name)
-                values = dict(zip(held.seeds, held.values, strict=True))
+                held = self.scores.get((study, run, name), Score("-"))
+                values = dict(zip(held.seeds, held.values, strict=False))
                 body.append([method(run), HEADINGS[name], *(values.get(seed, "-") for seed in seeds)])
         return markdown(["run", "score", *(f"seed {seed}" for seed in seeds)], body)
 
