@@ -46,8 +46,8 @@ HEADINGS = {
     "mig_posterior": "MIG of posteriors",
     "mig_posterior_no_shape": "MIG of posteriors, without shape",
     "factor_vae": "FactorVAE score",
-    "disentanglement": "DCI disentanglement",
-    "completeness": "DCI completeness",
+    "disentanglement": "DCI-D",
+    "completeness": "DCI-C",
     "sap": "SAP",
     "nmi1": "NMI1",
     "nmi2": "NMI2",
@@ -304,6 +304,7 @@ class Experiment:
         return "\n\n".join(
             [
                 "## Provenance",
+                *(["[How to read the tables](index.md#how-to-read-the-tables)."] if self.scores else []),
                 markdown(["study", "steps x batch", "seeds", "recorded", "notes"], body),
                 *(f"Machine: {machine}; {versions}." for machine, versions in sorted(machines)),
                 *(["\n".join(f"{number}. {note}" for number, note in enumerate(notes, 1))] if notes else []),
