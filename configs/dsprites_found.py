@@ -4,7 +4,8 @@
 
 The betas 51.1, 18.9, 1 are those of the whole set in `python -m deft_jax.annealing --config configs/ifp_dsprites.py`.
 Position takes the first group, size the second, and the third turns with the orientation of the ellipse. It is
-`whole_set` of configs/studies/stages.py at the scale `large`, with turns: docs/results.md has its scores.
+`whole_set` of configs/studies/stages.py at the scale `large`, with turns:
+docs/experiments/betas_without_labels.md has its scores.
 """
 
 from deft_jax.studies import presets

@@ -2,7 +2,7 @@
 
     python docs/draw_method.py --annealing runs/ifp --training runs/by_hand --out docs/method.png
 
-docs/results.md has the commands that make the two workdirs.
+docs/experiments/annealing_test.md and docs/experiments/annealed_betas.md have the commands of the two workdirs.
 """
 
 import argparse

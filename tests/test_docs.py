@@ -18,7 +18,7 @@ from deft_jax.training.runner import Runner
 from deft_jax.training.step import init_state
 
 ROOT = pathlib.Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md")),
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md")),
          *sorted((ROOT / "notebooks").glob("*.ipynb"))]  # fmt: skip
 
 

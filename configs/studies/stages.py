@@ -4,7 +4,7 @@
     python -m deft_jax.sweep --config configs/studies/stages.py --workdir runs/small_stages --config.scale=small
 
 The betas that were found are those of `python -m deft_jax.annealing --config configs/ifp_dsprites.py`, as
-docs/results.md has them. The scales are those of configs/studies/dsprites.py.
+docs/experiments/annealing_test.md has them. The scales are those of configs/studies/dsprites.py.
 """
 
 from deft_jax.studies import presets, scales
