@@ -111,3 +111,10 @@ def test_a_folder_outside_the_index_is_an_error(build, copy):
     shutil.copytree(copy / "survival", copy / "another")
     with pytest.raises(ValueError, match="lacks another"):
         build.build(copy)
+
+
+def test_results_of_the_readme_are_those_of_the_rotation_page():
+    measured = set(re.findall(r"\d\.\d+ ± \d\.\d+", (FOLDER / "rotation.md").read_text()))
+    in_readme = re.findall(r"\d\.\d+ ± \d\.\d+", (FOLDER.parents[1] / "README.md").read_text())
+    assert in_readme
+    assert set(in_readme) <= measured
