@@ -13,7 +13,7 @@ example --config configs/ifp_dsprites.py:color_dsprites, and two joined by a com
 
 from ml_collections import ConfigDict, config_dict
 
-from deft_jax.studies import presets
+from deft_jax.studies import data_sections
 
 SETS = ("dsprites", "color_dsprites", "noisy_dsprites", "scream_dsprites", "correlated", "translation")
 
@@ -27,7 +27,7 @@ def get_config(choice=""):
 
     config = ConfigDict()
     config.seed = 0
-    config.data = presets.data_section(name)
+    config.data = data_sections.data_section(name)
     config.instruments = ("spectrum", "trials", "whole")
 
     config.spectrum = ConfigDict({"num_modes": 64, "num_samples": 8192, "share": 0.4})

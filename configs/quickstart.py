@@ -12,7 +12,7 @@ smoothly, the first group keeps its full learning rate (gamma = 1), and all rate
 
 from ml_collections import ConfigDict, config_dict
 
-from deft_jax.studies import presets
+from deft_jax.studies import data_sections
 
 
 def get_config():
@@ -22,7 +22,7 @@ def get_config():
     config.batch_size = 16
     config.total_steps = 30_000
 
-    config.data = presets.data_section("dsprites")
+    config.data = data_sections.data_section("dsprites")
     config.model = ConfigDict(
         {
             "latents": 3,

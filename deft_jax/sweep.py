@@ -1,24 +1,32 @@
 """python -m deft_jax.sweep --config configs/studies/X.py --workdir DIR [--jobs N] [--config.FIELD=VALUE ...]
 
-Trains and scores every run of a study with every seed, and ends with a table. The same command again goes on where it
-was: what is finished is skipped, what was interrupted resumes. Started on several machines that share DIR, each takes
-what no other has; a run is never done twice.
+Trains and scores every run of a study with every seed, and prints a table at the end. The same command again resumes:
+finished runs are skipped, and interrupted ones go on. It may be started on several machines that share DIR: each takes
+runs that no other has, and no run is done twice.
 
-What a study is stands in study.py. Its field `pack`, if given, is the most seeds of a run that are trained in one
-program, which is then compiled once and keeps an accelerator busy; all of them on an accelerator, one at a time on a
-CPU unless told. Runs called SET/OBJECTIVE make a table of objectives by sets.
+The fields of a study are those of StudyConfig in deft_jax/studies/config.py.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 from deft_jax.runtime import cli
-from deft_jax.studies.runner import run
 
 
 def main() -> None:
-    """The command."""
+    """Runs the command."""
     from absl import flags
 
-    jobs = flags.DEFINE_integer("jobs", None, "Processes on this machine; one a core unless told.", lower_bound=1)
-    cli.run_command("deft_jax.sweep", lambda: lambda config, workdir: run(config, workdir, jobs.value))
+    jobs = flags.DEFINE_integer(
+        "jobs", None, "Processes on this machine (default: one per core; one on an accelerator).", lower_bound=1
+    )
+
+    def load() -> Callable[[Any, str], Any]:
+        from deft_jax.studies import runner
+
+        return lambda config, workdir: runner.run(config, workdir, jobs.value)
+
+    cli.run_command("deft_jax.sweep", load)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@
 `smooth_gamma_1`, which has the two of configs/quickstart.py. The scales are those of configs/studies/dsprites.py.
 """
 
-from deft_jax.studies import presets, scales
+from deft_jax.studies import presets, study_presets
 
 BETAS = (70.0, 30.0, 12.0, 4.0)
 
@@ -39,4 +39,4 @@ def get_config():
     runs["near_prior"].model.head_init_scale = runs["turned_near_prior"].model.head_init_scale = 0.01
     runs["turned"].stages.rotation_every = runs["turned_near_prior"].stages.rotation_every = 3_000
     runs["smooth"].stages = runs["smooth_gamma_1"].stages = dict(presets.SMOOTH_FALL)
-    return scales.study(runs)
+    return study_presets.study(runs)

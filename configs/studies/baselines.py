@@ -7,8 +7,7 @@ are squeezed into 2,100, models have a quarter of the width, and a single seed t
 --config.scale=full, ten seeds and all scores, a job for accelerators.
 """
 
-from deft_jax.studies import presets
-from deft_jax.studies import scales as studies_scales
+from deft_jax.studies import presets, study_presets
 
 SETS = ("dsprites", "color_dsprites", "noisy_dsprites", "scream_dsprites", "correlated", "translation", "xy_squares")
 BETAS = {  # of DEFT; those of the configs of these sets, in the same five groups
@@ -29,5 +28,5 @@ def get_config():
         runs[f"{name}/deft"] = presets.deft(name, BETAS[name], groups=groups)
         for objective, options in presets.BASELINES.items():
             runs[f"{name}/{objective}"] = presets.baseline(objective, name, **options)
-    scales = {"short": studies_scales.SHORT, "full": studies_scales.FULL}
-    return studies_scales.study(runs, scales, scale="short")
+    scales = {name: f"deft_jax.studies.scales:{name}" for name in ("short", "full")}
+    return study_presets.study(runs, scales, scale="short")

@@ -6,8 +6,8 @@
 The scales are those of configs/studies/dsprites.py, but the small one has two seeds.
 """
 
-from deft_jax.studies import scales
+from deft_jax.studies import study_presets
 
 
 def get_config():
-    return scales.comparison("color_dsprites", (160.0, 105.0, 30.0, 1.0), small_seeds=(0, 1))
+    return study_presets.comparison("color_dsprites", (160.0, 105.0, 30.0, 1.0), scales=study_presets.with_two_seeds())

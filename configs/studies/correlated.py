@@ -7,8 +7,8 @@ The scales are those of configs/studies/dsprites.py. All have 70,000 steps, the 
 two groups, as its author has it.
 """
 
-from deft_jax.studies import scales
+from deft_jax.studies import study_presets
 
 
 def get_config():
-    return scales.comparison("correlated", (20.0, 1.0), groups=(3, 2))
+    return study_presets.comparison("correlated", (20.0, 1.0), groups=(3, 2))

@@ -10,10 +10,10 @@ took 32 minutes on two CPU cores for 27 of its 30 runs.
 without labels, and latents that turn, as configs/dsprites_found.py has them.
 """
 
-from deft_jax.studies import presets, scales
+from deft_jax.studies import presets, study_presets
 
 
 def get_config():
-    study = scales.comparison("dsprites", (70.0, 30.0, 12.0, 4.0))
+    study = study_presets.comparison("dsprites", (70.0, 30.0, 12.0, 4.0))
     study.runs.deft_found_turned = presets.with_rotation(presets.deft("dsprites", presets.ANNEALED_BETAS))
     return study

@@ -7,7 +7,7 @@ gamma is the learning rate of a group once the next has opened, as a share of it
 configs/studies/dsprites.py.
 """
 
-from deft_jax.studies import presets, scales
+from deft_jax.studies import presets, study_presets
 
 GAMMAS = (0.0, 0.1, 0.3, 0.5, 1.0)
 
@@ -15,4 +15,4 @@ GAMMAS = (0.0, 0.1, 0.3, 0.5, 1.0)
 def get_config():
     betas = (70.0, 30.0, 12.0, 4.0)
     names = [f"gamma_{gamma:g}".replace(".", "_") for gamma in GAMMAS]
-    return scales.study({n: presets.deft("dsprites", betas, gamma=g) for n, g in zip(names, GAMMAS, strict=True)})
+    return study_presets.study({n: presets.deft("dsprites", betas, gamma=g) for n, g in zip(names, GAMMAS, strict=True)})

@@ -6,7 +6,7 @@
 The scales are those of configs/studies/dsprites.py. `python -m benchmarks --only training.precision` times the step.
 """
 
-from deft_jax.studies import presets, scales
+from deft_jax.studies import presets, study_presets
 
 
 def get_config():
@@ -14,4 +14,4 @@ def get_config():
     for dtype in ("float32", "bfloat16"):
         runs[dtype] = presets.deft("dsprites", (70.0, 30.0, 12.0, 4.0))
         runs[dtype].model.dtype = dtype
-    return scales.study(runs)
+    return study_presets.study(runs)

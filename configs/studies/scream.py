@@ -7,8 +7,8 @@ The scales are those of configs/studies/dsprites.py, but the small one has two s
 latents, as its author has it for this set.
 """
 
-from deft_jax.studies import scales
+from deft_jax.studies import study_presets
 
 
 def get_config():
-    return scales.comparison("scream_dsprites", (100.0, 1.0), groups=(5, 5), small_seeds=(0, 1))
+    return study_presets.comparison("scream_dsprites", (100.0, 1.0), groups=(5, 5), scales=study_presets.with_two_seeds())

@@ -7,8 +7,8 @@ The scales are those of configs/studies/dsprites.py. The set has to be prepared 
 README.md has the line.
 """
 
-from deft_jax.studies import scales
+from deft_jax.studies import study_presets
 
 
 def get_config():
-    return scales.comparison("smallnorb", (30.0, 5.0, 3.0, 1.0))
+    return study_presets.comparison("smallnorb", (30.0, 5.0, 3.0, 1.0))

@@ -7,7 +7,7 @@ The betas that were found are those of `python -m deft_jax.annealing --config co
 docs/experiments/annealing_test.md has them. The scales are those of configs/studies/dsprites.py.
 """
 
-from deft_jax.studies import presets, scales
+from deft_jax.studies import presets, study_presets
 
 BETAS = {
     "by_hand": (70.0, 30.0, 12.0, 1.0),
@@ -21,4 +21,4 @@ def get_config():
     runs = {name: presets.deft("dsprites", betas) for name, betas in BETAS.items()}
     smooth = presets.deft("dsprites", BETAS["by_hand"])
     smooth.stages = {"rule": "exponential", "start": 70.0, "end": 0.8, "rate": 5.0, "thresholds": (30.0, 12.0, 4.0)}
-    return scales.study(runs | {"by_hand_smooth": smooth})
+    return study_presets.study(runs | {"by_hand_smooth": smooth})

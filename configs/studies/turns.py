@@ -10,7 +10,7 @@ froze in the annealing test, and beta falls smoothly past the betas found there.
 configs/studies/dsprites.py.
 """
 
-from deft_jax.studies import presets, scales
+from deft_jax.studies import presets, study_presets
 
 BASELINES = ("beta_vae", "beta_tcvae", "annealed_vae", "control_vae", "dynamic_vae")
 
@@ -38,4 +38,4 @@ def get_config():
     runs = {}
     for name, make in makers.items():
         runs[name], runs[f"{name}_turned"] = make(), presets.with_rotation(make())
-    return scales.study(runs)
+    return study_presets.study(runs)

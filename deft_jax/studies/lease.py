@@ -7,53 +7,55 @@ import pathlib
 import socket
 import threading
 
-_CLAIM = "claim.json"
-
-
-_HEARTBEAT = 15.0  # seconds between two signs of life of whoever holds a claim
-
-
-_STALE = 120.0  # seconds without one after which the claim is up for grabs
+NAME = "lease.json"
+_HEARTBEAT = 15.0  # seconds between two touches of the file by the process that has the lease
+_STALE = 120.0  # seconds without a touch after which another process may take over
 
 
 class Lease:
     """The right to work in a directory, for one process on one of several machines that share it.
 
-    A file that only one can create, touched every few seconds; a file that nobody touches any more, because its owner
-    was killed, may be taken over. Times are those of the file system, so clocks need not agree.
+    A file that only one process can create, and that it touches every few seconds. A file that is no longer touched,
+    because its process was killed, may be taken over. Times are those of the file system, so clocks need not agree.
     """
 
     def __init__(self, directory: pathlib.Path, stale: float = _STALE, heartbeat: float = _HEARTBEAT):
-        self._path, self._stale, self._heartbeat = directory / _CLAIM, stale, heartbeat
-        self._over = threading.Event()
+        """A lease that is not yet taken.
+
+        Args:
+          directory: the folder of the run.
+          stale: seconds without a heartbeat after which the lease of another process may be taken over.
+          heartbeat: seconds between two touches of the file.
+        """
+        self._path, self._stale, self._heartbeat = directory / NAME, stale, heartbeat
+        self._released = threading.Event()
 
     def take(self) -> bool:
-        """Whether the claim is ours now."""
+        """Tries to take the lease; whether this process has it now."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        told = json.dumps({"host": socket.gethostname(), "process": os.getpid()})
-        mine = self._path.with_name(f".{_CLAIM}.{socket.gethostname()}.{os.getpid()}")
-        mine.write_text(told)
+        candidate = self._path.with_name(f".{NAME}.{socket.gethostname()}.{os.getpid()}")
+        candidate.write_text(json.dumps({"host": socket.gethostname(), "process": os.getpid()}))
         try:
             with contextlib.suppress(FileNotFoundError):
-                if mine.stat().st_mtime - self._path.stat().st_mtime > self._stale:
-                    # Renaming succeeds for one of those who try, and the others find the next claim fresh.
-                    os.rename(self._path, mine.with_name(mine.name + ".stale"))
-                    os.unlink(mine.with_name(mine.name + ".stale"))
+                if candidate.stat().st_mtime - self._path.stat().st_mtime > self._stale:
+                    # Renaming succeeds for one of several processes; the others find the next lease fresh.
+                    os.rename(self._path, candidate.with_name(candidate.name + ".stale"))
+                    os.unlink(candidate.with_name(candidate.name + ".stale"))
             try:
-                os.link(mine, self._path)
+                os.link(candidate, self._path)
             except FileExistsError:
                 return False
         finally:
-            mine.unlink()
+            candidate.unlink()
         threading.Thread(target=self._beat, daemon=True).start()
         return True
 
-    def _beat(self):
-        while not self._over.wait(self._heartbeat):
+    def _beat(self) -> None:
+        while not self._released.wait(self._heartbeat):
             with contextlib.suppress(OSError):
                 os.utime(self._path)
 
     def release(self) -> None:
-        """Gives the claim back."""
-        self._over.set()
+        """Gives the lease back."""
+        self._released.set()
         self._path.unlink(missing_ok=True)

@@ -6,35 +6,46 @@ import json
 import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from deft_jax.runtime import plugins, validation
+from deft_jax.runtime.files import read_object
 from deft_jax.runtime.jax_settings import pinned
 from deft_jax.runtime.paths import local_path
+from deft_jax.studies.run_folders import runs_of
+from deft_jax.studies.score_file import ScoreFile
+from deft_jax.studies.scoring_progress import ScoringProgress
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from deft_jax.studies.model_sample import ModelSample
+
+Names = Sequence[str] | Mapping[str, Mapping[str, Any]]
+"""Names of metrics, or a mapping of each to its options."""
 
 # In the order in which they are computed: the quick ones first.
 DEFAULT = ("mig", "nmi", "gaussian_total_correlation", "irs", "mig_posterior", "sap", "infomec",
            "modularity_explicitness", "factor_vae", "dci")  # fmt: skip
 
-
-AT_ONCE = 1_000_000  # images that a metric which draws its own asks for in one call; many at a time are quickest
-
-
+AT_ONCE = 1_000_000
+"""Images for which a metric that draws its own asks in one call; many at a time are quickest."""
 VARIANTS = ("mean", "mean_active", "sampled", "sampled_active")
-
-
-LEAST = 20  # images of a sample: one for each bin of a latent, in the metrics that count
+"""Codes that are scored: posterior means or samples, of all latents or of those that are not passive."""
+LEAST = 20
+"""Fewest images of a sample: one for each bin of a latent, in the metrics that count."""
 
 
 @pinned()
 def evaluate(
     workdir: str | os.PathLike,
-    names: Sequence[str] | Mapping[str, Mapping] | None = None,
+    names: Names | None = None,
     *,
     step: int | None = None,
     num_samples: int = 10_000,
     seed: int = 0,
     variants: Sequence[str] = VARIANTS,
-) -> dict:
+) -> dict[str, Any]:
     """Scores the model of a workdir and adds the scores to its results.json, metric by metric.
 
     Args:
@@ -55,13 +66,11 @@ def evaluate(
     Raises:
       ValueError: the workdir holds no model, a name is unknown, or none of the metrics could be computed; one line.
     """
-    import jax
     import numpy as np
 
     from deft_jax import metrics
-    from deft_jax.evaluation import encoder, scores
-    from deft_jax.metrics.latents import active_latents
-    from deft_jax.studies import score_file
+    from deft_jax.evaluation import scores
+    from deft_jax.studies.model_sample import ModelSample
     from deft_jax.training import restore
 
     check_request(DEFAULT if names is None else names, num_samples, variants, seed)
@@ -72,101 +81,70 @@ def evaluate(
     if workdir.exists():
         _check_target(workdir / "results.json")
     model = restore.load(workdir, step)
-    source = model.source
-    chosen = {name: dict(fields) for name, fields in names.items()} if isinstance(names, Mapping) else {}
-    for name, fields in chosen.items():
+    options = {name: dict(fields) for name, fields in names.items()} if isinstance(names, Mapping) else {}
+    for name, fields in options.items():
         validation.options_of(metrics.get(name), fields, name, metrics.GIVEN)
-    factors = encoder.draw_factors(source, num_samples, seed)
-    image_N = np.ravel_multi_index(tuple(factors.T), source.factor_sizes)
-    truth = source.ground_truth(factors)
-    columns = scores.varying_factors(truth)
-    continuous = [source.ground_truth_continuous[column] for column in columns]
+    sample = ModelSample(model, num_samples, seed)
 
-    def check_metric(name):
-        scores.check_metric(name, source)
-        _check_columns(name, columns)
+    def check_metric(name: str) -> None:
+        scores.check_metric(name, sample.source)
+        _check_columns(name, sample.columns)
 
-    names, unfit = _fitting(names, check_metric)
-    posterior = model.encode_factors(factors)
-    latents = active_latents(posterior.mean, posterior.logvar)
-    useful = np.flatnonzero(~latents["passive"])
-    noise = np.random.default_rng(seed).standard_normal(posterior.mean.shape).astype(np.float32)
-    codes = {"mean": posterior.mean, "sampled": posterior.mean + np.exp(0.5 * posterior.logvar) * noise}
-    posterior_of = encoder.PosteriorCache(
-        model.experiment_with_source.source, model.experiment_with_source.encode, model.params, model.stage
-    )
-
-    def encode(kind, kept):
-        """A sampler's codes; noise of its own for every call."""
-        rng = np.random.default_rng(seed + 1)
-
-        def encode_factors(factors_NxF):
-            mean, logvar = posterior_of(factors_NxF)
-            if kind == "sampled":
-                noise = rng.standard_normal(mean.shape, dtype=np.float32)
-                mean = mean + np.exp(0.5 * logvar) * noise
-            return mean[:, kept]
-
-        return encode_factors
-
-    def compute(name, kind, kept, progress):
-        if not len(kept):
-            raise ValueError("no latent is active")
-        offered = {"seed": seed, "chunk": AT_ONCE, "groups": image_N, "progress": progress}
-        options = scores.accepted(name, offered, continuous) | _of_columns(chosen.get(name, {}), columns)
-        return scores.metric(
-            name, encode(kind, kept), codes[kind][:, kept], truth[:, columns], source,
-            jax.tree.map(lambda leaf: leaf[:, kept], posterior), **options,
-        )  # fmt: skip
-
-    scored = score_file.Scores(
-        workdir / "results.json",
-        variants,
-        {
-            "step": model.step,
-            "stage": model.stage,
-            "active": np.flatnonzero(latents["active"]),
-            "mixed": np.flatnonzero(latents["mixed"]),
-            "passive": np.flatnonzero(latents["passive"]),
-            "factor_names": [source.ground_truth_names[column] for column in columns],
-            "left_out": [name for f, name in enumerate(source.ground_truth_names) if f not in columns],
-            "options": {name: fields for name, fields in chosen.items() if fields},
-            "num_images": len(np.unique(image_N)),
-            "digest": source.digest,
-            **_obtained(num_samples, seed),
-        },
-        names,
-    )
+    fitting, unfit = _fitting(names, check_metric)
+    factor_names = sample.source.ground_truth_names
+    about = {
+        "step": model.step,
+        "stage": model.stage,
+        **{kind: np.flatnonzero(sample.latents[kind]) for kind in ("active", "mixed", "passive")},
+        "factor_names": [factor_names[column] for column in sample.columns],
+        "left_out": [name for f, name in enumerate(factor_names) if f not in sample.columns],
+        "options": {name: fields for name, fields in options.items() if fields},
+        "num_images": len(np.unique(sample.image_N)),
+        "digest": sample.source.digest,
+        **_provenance(num_samples, seed),
+    }
+    score_file = ScoreFile(workdir / "results.json", variants, about, fitting)
     for name, reason in unfit.items():
         for variant in variants:
-            scored.refuse(variant, name, reason)
-    everything = np.arange(posterior.mean.shape[1])
-    with score_file.Progress(len(names) * len(variants), workdir.name) as progress:
-        for name in names:
-            computed: dict[tuple, str] = {}  # what the metric is computed of -> the variant that has it
-            for variant in variants:
-                kind, _, active = variant.partition("_")
-                kept = useful if active else everything
-                # Posteriors do not depend on the kind of codes; without passive latents, nor do they on 'active'.
-                same = (kind if metrics.kind(name) != "posteriors" else "", tuple(kept))
-                if same in computed:
-                    scored.copy(computed[same], variant, name)
-                else:
-                    progress.start(f"{name}, {variant}")
-                    scored.add(variant, name, functools.partial(compute, name, kind, kept, progress.within))
-                    computed[same] = variant
-                progress.finish()
-        scored.write()
-        if scored.moved:
-            progress.say(f"{scored.path}: scores of another sample are kept under 'earlier_evaluations'")
-    return scored.result()
+            score_file.refuse(variant, name, reason)
+    with ScoringProgress(len(fitting) * len(variants), workdir.name) as progress:
+        for name in fitting:
+            _score_variants(sample, name, variants, options.get(name, {}), score_file, progress)
+        score_file.write()
+        if score_file.moved:
+            progress.say(f"{score_file.path}: scores of another sample are kept under 'earlier_evaluations'")
+    return score_file.result()
 
 
-def _fitting(names, check_metric: Callable[[str], None]) -> tuple[list[str], dict[str, str]]:
-    """The names that can be computed, and why the others cannot.
+def _score_variants(
+    sample: "ModelSample",
+    name: str,
+    variants: Sequence[str],
+    options: Mapping[str, Any],
+    score_file: ScoreFile,
+    progress: ScoringProgress,
+) -> None:
+    """Adds the scores of one metric; variants of the codes that have the same score are computed once."""
+    computed: dict[tuple, str] = {}
+    for variant in variants:
+        dependencies = sample.dependencies(name, variant)
+        if dependencies in computed:
+            score_file.copy(computed[dependencies], variant, name)
+        else:
+            progress.start(f"{name}, {variant}")
+            score_file.add(
+                variant, name, functools.partial(sample.compute, name, variant, options, progress.within)
+            )
+            computed[dependencies] = variant
+        progress.finish()
 
-    names: None for those of DEFAULT that can be. Metrics that compare runs are left out. Raises ValueError where none
-    is left.
+
+def _fitting(
+    names: Names | None, check_metric: Callable[[str], None]
+) -> tuple[list[str], dict[str, str]]:
+    """The names that can be computed, without metrics that compare runs; and why the others cannot.
+
+    names: None for those of DEFAULT that can be. Raises ValueError where none is left.
     """
     from deft_jax import metrics
 
@@ -182,7 +160,7 @@ def _fitting(names, check_metric: Callable[[str], None]) -> tuple[list[str], dic
     return [name for name in fit if metrics.kind(name) != "runs"], {} if names is None else unfit
 
 
-def _check_columns(name: str, columns) -> None:
+def _check_columns(name: str, columns: "np.ndarray") -> None:
     """Raises ValueError where the metric needs factors and none varies. columns: those that do."""
     from deft_jax import metrics
 
@@ -190,23 +168,29 @@ def _check_columns(name: str, columns) -> None:
         raise ValueError(f"the metric {name!r} needs factors, and no factor varies in the sample")
 
 
-def _of_columns(options: Mapping, columns) -> dict:
-    """A metric's options, with those that name factors by their index meant for some columns of the factors only."""
-    made, place = dict(options), {column: index for index, column in enumerate(columns)}
-    if isinstance(made.get("continuous"), list | tuple):
-        made["continuous"] = [entry for column, entry in enumerate(made["continuous"]) if column in place]
-    if made.get("average_over") is not None:
-        made["average_over"] = [place.get(column, column) for column in made["average_over"] if column in place]
-    return made
+def options_of_columns(options: Mapping[str, Any], columns: "np.ndarray") -> dict[str, Any]:
+    """A metric's options for some columns of the factors.
+
+    Args:
+      options: of the metric; `continuous` and `average_over` count all factors.
+      columns: indices of the factors that the metric gets.
+    """
+    place = {int(column): index for index, column in enumerate(columns)}
+    selected = dict(options)
+    if isinstance(options.get("continuous"), list | tuple):
+        selected["continuous"] = [entry for column, entry in enumerate(options["continuous"]) if column in place]
+    if options.get("average_over") is not None:
+        selected["average_over"] = [place[column] for column in options["average_over"] if column in place]
+    return selected
 
 
 @pinned()
-def evaluate_codes(path: str | os.PathLike, names: Sequence[str] | None = None) -> dict:
-    """Scores an archive of codes and factors and writes FILE.results.json beside it; see the head of this file.
+def evaluate_codes(path: str | os.PathLike, names: Sequence[str] | None = None) -> dict[str, Any]:
+    """Scores an archive of codes and factors and writes FILE.results.json beside it.
 
     Args:
-      path: of the archive. Columns of its factors with many distinct real numbers are taken as continuous
-        (metrics/inputs.py, continuous_columns).
+      path: an .npz file with `codes` [N, D] and `factors` [N, F]; `logvar` [N, D] where codes are means of posteriors.
+        Columns of factors with many distinct real numbers are taken as continuous (inputs.continuous_columns).
       names: of metrics. Default: those of DEFAULT that the archive allows.
 
     Returns:
@@ -220,60 +204,56 @@ def evaluate_codes(path: str | os.PathLike, names: Sequence[str] | None = None) 
     from deft_jax import metrics
     from deft_jax.evaluation import scores
     from deft_jax.metrics import inputs
-    from deft_jax.studies import score_file
 
     check_request(DEFAULT if names is None else names, LEAST, VARIANTS)
     path = local_path(path, "--codes")
     codes, factors, logvar = _read_codes(path)
+    arrays = (codes, factors) if logvar is None else (codes, factors, logvar)
+    digest = hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)).hexdigest()
     codes, values, continuous = inputs.mixed_samples(codes, factors, None, allow_constant=True)
     if factors.dtype.kind == "f":  # numbers that are all integers become integers
         factors = np.stack(values, axis=1)
     columns = scores.varying_factors(factors)
 
-    def check_metric(name):
+    def check_metric(name: str) -> None:
         if metrics.kind(name) in ("sampler", "runs"):
             raise ValueError(f"the metric {name!r} needs a model, not an archive of codes: give --workdir")
         if metrics.kind(name) == "posteriors" and logvar is None:
             raise ValueError(f"the metric {name!r} looks at posteriors: give their logvar beside their means")
         _check_columns(name, columns)
 
-    names, unfit = _fitting(names, check_metric)
+    fitting, unfit = _fitting(names, check_metric)
     target = path.with_name(path.name + ".results.json")
     _check_target(target)
     image_N = inputs.distinct_rows(codes, factors)
 
-    def compute(name, progress):
+    def compute(name: str, progress: Callable[..., None]) -> dict[str, Any]:
         options = scores.accepted(name, {"groups": image_N, "progress": progress}, continuous[columns])
         posterior = {"logvar": logvar} if metrics.kind(name) == "posteriors" else {}
         return metrics.compute(name, codes, factors[:, columns], **posterior, **options)
 
-    arrays = (codes, factors) if logvar is None else (codes, factors, logvar)
-    scored = score_file.Scores(
-        target,
-        ("codes",),
-        {
-            "factor_names": [f"factor {column}" for column in columns],
-            "left_out": [f"factor {column}" for column in range(factors.shape[1]) if column not in columns],
-            "num_images": len(np.unique(image_N)),
-            "digest": hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)).hexdigest(),
-            **_obtained(len(codes), 0),
-        },
-        names,
-    )
+    about = {
+        "factor_names": [f"factor {column}" for column in columns],
+        "left_out": [f"factor {column}" for column in range(factors.shape[1]) if column not in columns],
+        "num_images": len(np.unique(image_N)),
+        "digest": digest,
+        **_provenance(len(codes), 0),
+    }
+    score_file = ScoreFile(target, ("codes",), about, fitting)
     for name, reason in unfit.items():
-        scored.refuse("codes", name, reason)
-    with score_file.Progress(len(names), path.name) as progress:
-        for name in names:
+        score_file.refuse("codes", name, reason)
+    with ScoringProgress(len(fitting), path.name) as progress:
+        for name in fitting:
             progress.start(name)
-            scored.add("codes", name, functools.partial(compute, name, progress.within))
+            score_file.add("codes", name, functools.partial(compute, name, progress.within))
             progress.finish()
-        if scored.moved:
-            progress.say(f"{scored.path}: scores of other codes are kept under 'earlier_evaluations'")
-    return scored.result()
+        if score_file.moved:
+            progress.say(f"{score_file.path}: scores of other codes are kept under 'earlier_evaluations'")
+    return score_file.result()
 
 
-def _read_codes(path):
-    """`codes`, `factors` and `logvar` of an .npz file, the last None where it has none; ValueError in one line else."""
+def _read_codes(path: pathlib.Path) -> "tuple[np.ndarray, np.ndarray, np.ndarray | None]":
+    """`codes`, `factors` and `logvar` of an .npz file, the last None where it has none. Raises ValueError."""
     import numpy as np
 
     try:
@@ -284,15 +264,26 @@ def _read_codes(path):
             return archive["codes"], archive["factors"], archive["logvar"] if "logvar" in archive else None
     # A damaged file is reported in as many ways as there are bytes in it: by zipfile, zlib, ast, tokenize and numpy.
     except Exception as error:
-        told = getattr(error, "strerror", None) or (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"cannot read codes and factors from {path}: {told[:200]}") from None
+        reason = getattr(error, "strerror", None) or (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"cannot read codes and factors from {path}: {reason[:200]}") from None
 
 
 @pinned()
-def compare(workdirs: Sequence[str | os.PathLike], *, num_samples: int = 10_000, seed: int = 0) -> dict:
-    """UDR of several runs on the same images, Spearman and lasso: {'spearman': ..., 'lasso': ...}; see metrics/udr.py.
+def compare(
+    workdirs: Sequence[str | os.PathLike], *, num_samples: int = 10_000, seed: int = 0
+) -> dict[str, dict[str, Any]]:
+    """UDR of several runs on the same images (metrics/udr.py).
 
-    Raises ValueError where there are fewer than two runs or their data sets differ.
+    Args:
+      workdirs: of two trainings or more.
+      num_samples: images of the sample.
+      seed: of the sample.
+
+    Returns:
+      'spearman' and 'lasso', the kind of correlation -> the dict of the metric.
+
+    Raises:
+      ValueError: there are fewer than two runs, or their data sets differ.
     """
     import numpy as np
 
@@ -301,19 +292,21 @@ def compare(workdirs: Sequence[str | os.PathLike], *, num_samples: int = 10_000,
     from deft_jax.models.posterior import kl_per_latent
     from deft_jax.training import restore
 
-    given = [restore.read_config(workdir)["data"].items() for workdir in workdirs]
-    sets = {json.dumps({field: value for field, value in data if value is not None}, sort_keys=True) for data in given}
+    paths = [local_path(workdir, "workdir") for workdir in workdirs]
+    sections = [restore.read_config(path)["data"].items() for path in paths]
+    sets = {json.dumps({field: value for field, value in data if value is not None}, sort_keys=True)
+            for data in sections}  # fmt: skip
     if len(sets) > 1:
         raise ValueError(f"udr compares runs on the same images, but the data sets differ: {'; '.join(sorted(sets))}")
-    models = [restore.load(workdir) for workdir in workdirs]
+    models = [restore.load(path) for path in paths]
     factors = encoder.draw_factors(models[0].source, num_samples, seed)
     posteriors = [model.encode_factors(factors) for model in models]
     kls = [np.asarray(kl_per_latent(posterior)).mean(axis=0) for posterior in posteriors]
-    codes = [posterior.mean for posterior in posteriors]
+    codes = [np.asarray(posterior.mean) for posterior in posteriors]
     return {correlation: udr(codes, kls, correlation) for correlation in ("spearman", "lasso")}
 
 
-def check_request(names, num_samples, variants, seed=0) -> None:
+def check_request(names: Names, num_samples: int, variants: Sequence[str], seed: int = 0) -> None:
     """Raises ValueError in one line where a name is unknown, or a number out of range, before anything is encoded."""
     from deft_jax import metrics
 
@@ -327,8 +320,8 @@ def check_request(names, num_samples, variants, seed=0) -> None:
     validation.check(validation.NonNegativeInt, seed, "seed")
 
 
-def _obtained(num_samples, seed) -> dict:
-    """How scores came about."""
+def _provenance(num_samples: int, seed: int) -> dict[str, Any]:
+    """How scores were obtained: the sample, and versions."""
     import platform
 
     import jax
@@ -343,36 +336,8 @@ def _obtained(num_samples, seed) -> dict:
     return {"num_samples": num_samples, "seed": seed, "versions": versions}
 
 
-def _check_target(path) -> None:
+def _check_target(path: pathlib.Path) -> None:
     """Raises ValueError where a results file could not be added to: better before than after the scoring."""
-    from deft_jax.runtime.files import read_object
-
     read_object(path)
     if path.parent.is_dir() and not os.access(path.parent, os.W_OK):
         raise ValueError(f"cannot write {path}: {path.parent} is read-only")
-
-
-def runs_of(workdir: pathlib.Path) -> list[pathlib.Path]:
-    """The workdirs of the trainings that a folder stands for: itself, or those of its seeds or of its study.
-
-    Raises ValueError where the folder is that of several seeds or of a study and holds none.
-    """
-    from deft_jax.runtime.files import read_object
-
-    try:
-        config = read_object(workdir / "config.json") or {}
-    except ValueError:  # to be refused, as the workdir of one run, with what is wrong
-        return [workdir]
-    if not ("runs" in config or config.get("num_seeds")):
-        return [workdir]
-    found = workdir.glob("**/run/config.json" if "runs" in config else "seed_*/config.json")
-    runs = sorted((path.parent for path in found), key=_by_number)
-    if not runs:
-        raise ValueError(f"{workdir} holds no run yet")
-    return runs
-
-
-def _by_number(path: pathlib.Path) -> list:
-    """Sorts seed_10 behind seed_9."""
-    parts = [part.rpartition("_") for part in path.parts]
-    return [(name, int(end), "") if end.isdecimal() else ("_".join((name, end)), 0, "") for name, _, end in parts]

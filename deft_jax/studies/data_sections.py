@@ -1,0 +1,47 @@
+"""The section `data` of a configuration for each data set, as the presets use it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict, config_dict
+
+from deft_jax import data as data_sets
+
+# What each set is trained on, as deft_jax.data.get takes it. The last four are read from files of the user.
+DATA: Mapping[str, Mapping[str, Any]] = {
+    "dsprites": {"name": "dsprites"},
+    "color_dsprites": {"name": "color_dsprites"},
+    "noisy_dsprites": {"name": "noisy_dsprites"},
+    "scream_dsprites": {"name": "scream_dsprites"},
+    "correlated": {"name": "correlated"},
+    "translation": {"name": "translation", "grid": "cartesian"},
+    "xy_squares": {"name": "xy_squares", "spacing": 8},
+    "smallnorb": {"name": "smallnorb"},
+    "shapes3d": {"name": "shapes3d"},
+    "cars3d": {"name": "cars3d"},
+    "archive": {"name": "archive", "path": "data/archive.npz"},
+    "folder": {"name": "folder", "path": "data/pictures", "size": 64, "channels": 3},
+    "chairs": {"name": "folder", "path": "data/chairs", "size": 64, "channels": 1},
+    "celeba": {"name": "folder", "path": "data/celeba", "size": 64, "channels": 3, "crop": 148},
+}
+
+
+def data_section(data: str = "dsprites") -> ConfigDict:
+    """The section `data` of a configuration: what DATA has for this set, and every option of every set.
+
+    Options that DATA does not set are None, which stands for the default of the set's function; so data.name and what
+    belongs to it can be set on the command line in any configuration: --config.data.name=archive
+    --config.data.path=FILE.npz --config.data.images=arr_0.
+
+    Args:
+      data: a key of DATA.
+
+    Raises:
+      ValueError: the set is unknown.
+    """
+    if data not in DATA:
+        raise ValueError(f"unknown data set {data!r} after the colon; known: {', '.join(DATA)}")
+    unset = {option: config_dict.placeholder(kind) for option, kind in data_sets.option_types().items()}
+    section = ConfigDict({"name": DATA[data]["name"], **unset})
+    section.update(DATA[data])
+    return section
