@@ -37,14 +37,12 @@ def beta_vae(
     one value is never the shared one (there it is, which makes the label a guess), though it stays a column of the
     factors. Uninformative codes score on average 1 over the number of factors that vary.
 
-    Cost: 2 (num_train + num_eval) * batch_size encodings, 1,920,000 by default. The factors of all training points are
-    drawn first, then encoded and reduced to features in chunks: by default and with five factors about 26 MB of
-    factors, and 0.08 MB per latent for a chunk.
+    Cost: 2 (num_train + num_eval) * batch_size encodings, 1,920,000 by default, in chunks. Memory by default and with
+    five factors: about 26 MB of factors, and 0.08 MB per latent for a chunk.
 
-    All points are drawn from the same images, as the definition has it, so on a set of few images part of the score is
-    chance: codes that are noise, one draw per image, score 1.00 on 2 x 3 images, 0.48 on 4 x 5 x 10 and 0.34 on
-    16 x 16 x 16, where a guess has 0.50, 0.33 and 0.33
-    (means of ten seeds; tests/metrics/test_held_out.py holds the first two).
+    Training and evaluation points are drawn from the same images, so on a small set part of the score is chance: codes
+    that are noise, one draw per image, score 1.00 on 2 x 3 images, 0.48 on 4 x 5 x 10 and 0.34 on 16 x 16 x 16, where
+    a guess has 0.50, 0.33 and 0.33 (means of ten seeds).
 
     Args:
       encode: factors int32 [n, F] -> codes [n, D], finite, for any n up to `chunk`: the posterior means by convention.

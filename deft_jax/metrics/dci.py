@@ -6,6 +6,7 @@ The paper: 'A Framework for the Quantitative Evaluation of Disentangled Represen
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from deft_jax.metrics import held_out, inputs
 from deft_jax.metrics.inputs import Continuous
@@ -79,10 +80,7 @@ def dci(
       >>> round(scores["disentanglement"], 2), round(scores["completeness"], 2), scores["informativeness_test"]
       (1.0, 1.0, 1.0)
     """
-    if model not in ("trees", "linear"):
-        raise ValueError(f"model must be 'trees' or 'linear', got {model!r}")
-    if num_workers is not None:
-        inputs.check_at_least({"num_workers": (num_workers, 1)})
+    inputs.check_choice("model", model, ("trees", "linear"))
     sample = held_out.split_sample(codes, factors, continuous, num_train, seed, groups)
     held_out.check_shared_values(sample.columns, sample.continuous, sample.train, sample.test)
     codes = sample.standardised_codes() if model == "linear" else sample.codes.astype(np.float64)
@@ -93,18 +91,15 @@ def dci(
             column = inputs.standardise(column, sample.train)
         predictor = _predictor(model, is_continuous, seed, logistic_c, lasso_alpha)
         predictor.fit(codes[sample.train], column[sample.train])
-        # The score is the accuracy of a classifier and the R^2 of a regressor.
         train, test = (predictor.score(codes[part], column[part]) for part in (sample.train, sample.test))
         return _importance(predictor, model, is_continuous), train, test
 
     fits = map_in_threads(fit, sample.columns, sample.continuous, num_workers=num_workers, progress=progress)
-    importances, train_scores, test_scores = zip(*fits, strict=True)
-    return {**_scores(np.stack(importances, axis=1), np.array(train_scores), np.array(test_scores)),
-            **sample.num_distinct()}  # fmt: skip
+    return _scores(*map(np.array, zip(*fits, strict=True))) | sample.num_distinct()
 
 
 def _predictor(model: Model, is_continuous: bool, seed: int, logistic_c: float, lasso_alpha: float) -> Any:
-    """A scikit-learn classifier, or a regressor where the factor is continuous."""
+    """A scikit-learn classifier, scored by its accuracy, or a regressor, by R^2, where the factor is continuous."""
     from sklearn import ensemble, linear_model
 
     if model == "trees":
@@ -120,14 +115,15 @@ def _importance(predictor: Any, model: Model, is_continuous: bool) -> np.ndarray
     """Importance [D] of each latent in a fitted predictor."""
     if model == "trees":
         with np.errstate(invalid="ignore"):  # 0 / 0 where trees split without gain
-            return _share(np.asarray(np.nan_to_num(predictor.feature_importances_)), axis=0)
+            return _share(np.nan_to_num(predictor.feature_importances_), axis=0)
     num_values = 1 if is_continuous else len(predictor.classes_)
     # scikit-learn has one row of weights per value, but a single row for two values.
     return np.abs(np.atleast_2d(predictor.coef_)).sum(axis=0) / num_values
 
 
-def _scores(importance_DxF: np.ndarray, train_F: np.ndarray, test_F: np.ndarray) -> dict[str, Any]:
-    """The scores of importances, and of how well the predictors do in each part."""
+def _scores(importance_FxD: np.ndarray, train_F: np.ndarray, test_F: np.ndarray) -> dict[str, Any]:
+    """The scores of importances, and of the predictors' scores in each part."""
+    importance_DxF = np.ascontiguousarray(importance_FxD.T)
     disentanglement_D, completeness_F = _concentration(importance_DxF), _concentration(importance_DxF.T)
     return {
         "disentanglement": float(disentanglement_D @ _share(importance_DxF.sum(axis=1), axis=0)),
@@ -151,7 +147,8 @@ def _concentration(values: np.ndarray) -> np.ndarray:
     return np.where(share.any(axis=1), 1 - entropy / np.log(size), 0.0)
 
 
-def _share(values: np.ndarray, axis: int) -> np.ndarray:
+def _share(values: npt.ArrayLike, axis: int) -> np.ndarray:
     """values / their sum along the axis, 0 where the sum is 0."""
+    values = np.asarray(values)
     total = values.sum(axis=axis, keepdims=True)
     return np.divide(values, total, where=total > 0, out=np.zeros_like(values))

@@ -5,6 +5,7 @@ independently of the others, so a tree cut at depth c is distributed as one grow
 loss-capacity curve costs one forest instead of one per depth.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -78,34 +79,18 @@ def dci_es(
       >>> scores["dci_es_explicitness"], scores["dci_es_size"], scores["dci_es_informativeness"]
       (1.0, 1.0, 1.0)
     """
-    depths = _check_options(depths, num_trees, num_workers)
+    depths = _check_options(depths, num_trees)
     sample = held_out.split_sample(codes, factors, continuous, num_train, seed, groups)
     held_out.check_varies(sample.columns, sample.test, "test", only=sample.continuous)
     held_out.check_shared_values(sample.columns, sample.continuous, sample.train, sample.test)
-    codes = sample.standardised_codes()
-
-    def curve(column: np.ndarray, is_continuous: bool) -> tuple[np.ndarray, float]:
-        """The losses of one factor [T], and the loss of the best constant prediction."""
-        from sklearn import ensemble
-
-        train, test = sample.train, sample.test
-        family = ensemble.RandomForestRegressor if is_continuous else ensemble.RandomForestClassifier
-        forest = family(num_trees, max_depth=max(depths), random_state=seed).fit(codes[train], column[train])
-        outputs_TxNxC = _outputs_by_depth(forest, codes[test], depths)
-        if is_continuous:
-            errors_TxN = (outputs_TxNxC[:, :, 0] - column[test]) ** 2
-            return errors_TxN.mean(axis=1) / column[test].var(), 1.0
-        correct_TxN = forest.classes_[outputs_TxNxC.argmax(axis=2)] == column[test]
-        most_frequent = np.unique(column, return_counts=True)[1].max()
-        return 1 - correct_TxN.mean(axis=1), 1 - most_frequent / len(column)
-
+    curve = functools.partial(_loss_curve, sample, depths, num_trees, seed)
     curves = map_in_threads(curve, sample.columns, sample.continuous, num_workers=num_workers, progress=progress)
     explicitness_F = np.array([_explicitness(depths, losses, baseline) for losses, baseline in curves])
     loss_TxF = np.stack([losses for losses, _ in curves], axis=1)
     informativeness_F = 1 - loss_TxF.min(axis=0)
     return {
         "dci_es_explicitness": float(explicitness_F.mean()),
-        "dci_es_size": len(sample.columns) / codes.shape[1],
+        "dci_es_size": len(sample.columns) / sample.codes.shape[1],
         "dci_es_informativeness": float(informativeness_F.mean()),
         "dci_es_explicitness_per_factor": explicitness_F,
         "dci_es_informativeness_per_factor": informativeness_F,
@@ -114,16 +99,37 @@ def dci_es(
     }
 
 
-def _check_options(depths: Sequence[int], num_trees: int, num_workers: int | None) -> tuple[int, ...]:
+def _check_options(depths: Sequence[int], num_trees: int) -> tuple[int, ...]:
     """The depths as a tuple; raises ValueError for an option that does not fit."""
     depths = tuple(depths) if np.ndim(depths) == 1 else (depths,)  # type: ignore[assignment]
     inputs.check_at_least({f"depths[{t}]": (depth, 1) for t, depth in enumerate(depths)})
     if len(depths) < 2 or any(np.diff(depths) <= 0):
         raise ValueError(f"depths must be two or more increasing integers, got {depths}")
     inputs.check_at_least({"num_trees": (num_trees, 1)})
-    if num_workers is not None:
-        inputs.check_at_least({"num_workers": (num_workers, 1)})
     return tuple(depths)
+
+
+def _loss_curve(
+    sample: held_out.HeldOutSample,
+    depths: Sequence[int],
+    num_trees: int,
+    seed: int,
+    column: np.ndarray,
+    is_continuous: bool,
+) -> tuple[np.ndarray, float]:
+    """The losses [T] of forests that predict one factor, and the loss of the best constant prediction."""
+    from sklearn import ensemble
+
+    codes, train, test = sample.standardised_codes(), sample.train, sample.test
+    family = ensemble.RandomForestRegressor if is_continuous else ensemble.RandomForestClassifier
+    forest = family(num_trees, max_depth=max(depths), random_state=seed).fit(codes[train], column[train])
+    outputs_TxNxC = _outputs_by_depth(forest, codes[test], depths)
+    if is_continuous:
+        errors_TxN = (outputs_TxNxC[:, :, 0] - column[test]) ** 2
+        return errors_TxN.mean(axis=1) / column[test].var(), 1.0
+    correct_TxN = forest.classes_[outputs_TxNxC.argmax(axis=2)] == column[test]
+    most_frequent = np.unique(column, return_counts=True)[1].max()
+    return 1 - correct_TxN.mean(axis=1), 1 - most_frequent / len(column)
 
 
 def _explicitness(capacities_T: Sequence[int], losses_T: np.ndarray, baseline: float) -> float:

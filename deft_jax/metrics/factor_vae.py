@@ -26,27 +26,21 @@ def factor_vae(
     """How often the latent that varies least identifies the factor that was fixed.
 
     Kim and Mnih 2018, section 4. One vote: fix a random factor k at a random value, draw all others, encode the batch
-    and take
-
-        d* = argmin over d of Var_batch(z_d) / Var_global(z_d).
-
-    The pair (d*, k) is the vote. The classifier maps each latent to the factor with most of its training votes, the
-    first of equals; the score is its accuracy on fresh votes. Uninformative codes score on average 1 over the number of
-    factors that vary.
+    and take d* = argmin over d of Var_batch(z_d) / Var_global(z_d). The pair (d*, k) is the vote. The classifier maps
+    each latent to the factor with most of its training votes, the first of equals; the score is its accuracy on fresh
+    votes. Uninformative codes score on average 1 over the number of factors that vary.
 
     As in disentanglement_lib, with its defaults: variances have ddof = 1, and a latent is left out if it has collapsed,
     that is if its global standard deviation is below the threshold. Two differences: num_active counts the latents
     that remain (there it is always D), and a factor with one value is never fixed (there it is, which makes the vote a
     guess), though it stays a column of the factors.
 
-    Cost: num_variance + (num_train + num_eval) * batch_size encodings, 970,000 by default. The factors of all training
-    votes are drawn first, then encoded and reduced to votes in chunks: by default and with five factors about 13 MB of
-    factors, and 0.08 MB per latent for a chunk.
+    Cost: num_variance + (num_train + num_eval) * batch_size encodings, 970,000 by default, in chunks. Memory by default
+    and with five factors: about 13 MB of factors, and 0.08 MB per latent for a chunk.
 
-    All votes are drawn from the same images, as the definition has it, so on a set of few images part of the score is
-    chance: codes that are noise, one draw per image, score 0.90 on 2 x 3 images, 0.48 on 4 x 5 x 10 and 0.35 on
-    16 x 16 x 16, where a guess has 0.50, 0.33 and 0.33
-    (means of ten seeds; tests/metrics/test_held_out.py holds the first two).
+    Training and evaluation votes are drawn from the same images, so on a small set part of the score is chance: codes
+    that are noise, one draw per image, score 0.90 on 2 x 3 images, 0.48 on 4 x 5 x 10 and 0.35 on 16 x 16 x 16, where
+    a guess has 0.50, 0.33 and 0.33 (means of ten seeds).
 
     Args:
       encode: factors int32 [n, F] -> codes [n, D], finite, for any n up to `chunk`: the posterior means by convention.
@@ -83,22 +77,27 @@ def factor_vae(
         raise ValueError(f"variance_threshold must be >= 0, got {variance_threshold!r}")
     rng = np.random.default_rng(seed)
     factors = rng.integers(sizes, size=(num_variance, len(sizes)), dtype=np.int32)
-    codes = sampling.encode_in_chunks(encode, factors, chunk)
-    variance_D = codes.var(axis=0, ddof=1)
-    # The range decides what is constant: rounding may give equal values a tiny variance.
-    active_D = (np.sqrt(variance_D) >= variance_threshold) & (np.ptp(codes, axis=0) > 0) & (variance_D > 0)
-    if not active_D.any():
-        return _result(np.zeros((len(sizes), len(active_D)), np.int64), 0, accuracy=(0.0, 0.0), num_distinct=(0, 0))
+    variance_D = _active_variance(sampling.encode_in_chunks(encode, factors, chunk), variance_threshold)
+    num_active = int(np.count_nonzero(~np.isnan(variance_D)))
+    if num_active == 0:
+        return _result(np.zeros((len(sizes), len(variance_D)), np.int64), 0, accuracy=(0.0, 0.0), num_distinct=(0, 0))
 
     sampler = sampling.Sampler(encode, sizes, chunk, num_train + num_eval, progress)
-    variance_D = np.where(active_D, variance_D, np.nan)
     factors, fixed = _draw_batches(rng, sizes, varying, num_train, batch_size)
     train_FxD, distinct_train = _votes(sampler, factors, fixed, variance_D, 0), sampling.count_distinct(factors)
     factors, fixed = _draw_batches(rng, sizes, varying, num_eval, batch_size)
     eval_FxD, distinct_eval = _votes(sampler, factors, fixed, variance_D, num_train), sampling.count_distinct(factors)
-    classifier_D, latents = train_FxD.argmax(axis=0), np.arange(len(active_D))
+    classifier_D, latents = train_FxD.argmax(axis=0), np.arange(len(variance_D))
     accuracy = (train_FxD[classifier_D, latents].sum() / num_train, eval_FxD[classifier_D, latents].sum() / num_eval)
-    return _result(train_FxD, int(active_D.sum()), accuracy, (distinct_train, distinct_eval))
+    return _result(train_FxD, num_active, accuracy, (distinct_train, distinct_eval))
+
+
+def _active_variance(codes: np.ndarray, threshold: float) -> np.ndarray:
+    """Global variance [D] of each latent; NaN where the latent is constant or its deviation below the threshold."""
+    variance_D = codes.var(axis=0, ddof=1)
+    # The range decides what is constant: rounding may give equal values a tiny variance.
+    active_D = (np.sqrt(variance_D) >= threshold) & (np.ptp(codes, axis=0) > 0) & (variance_D > 0)
+    return np.where(active_D, variance_D, np.nan)
 
 
 def _draw_batches(

@@ -53,9 +53,10 @@ def infomec(
 
     The losses of InfoE are mean log-losses, in the sample the models are fitted to, of multinomial logistic regression
     on all latents, standardised: no penalty, values weighted to balance, lbfgs stopped after 100 steps, as is usual
-    where values can be separated. Nothing is held out, as in the authors' code: with many latents and few samples InfoE
-    rises by overfitting. The null model uses no latent, so its loss is the log of the number of values. Only the fit is
-    balanced, so InfoE may be slightly negative. For a continuous factor the share is the R^2 of linear regression.
+    where values can be separated. As in the authors' code there is no test part: with many latents and few samples
+    InfoE rises by overfitting. The null model uses no latent, so its loss is the log of the number of values. Only the
+    fit is balanced, so InfoE may be slightly negative. For a continuous factor the share is the R^2 of linear
+    regression.
 
     A row or column of M whose sum is 0 counts as evenly spread, 0. With one factor, or one active latent, 0 / 0 is
     read as 1 if the sum is not 0. Without an active latent InfoM and InfoC are 0. The authors' code, whose defaults
@@ -86,16 +87,10 @@ def infomec(
       >>> scores["infom"], scores["infoc"], round(scores["infoe"], 2)
       (1.0, 1.0, 1.0)
     """
-    if estimator not in (None, "binned", "knn", "discrete"):
-        raise ValueError(f"estimator must be 'binned', 'knn' or 'discrete', got {estimator!r}")
     if not 0 <= inactive < 1:
         raise ValueError(f"inactive must be in [0, 1), got {inactive!r}")
     sample = inputs.mixed_samples(codes, factors, continuous)
-    if estimator is None:
-        small = sample.codes.size * len(sample.columns) <= _LARGEST_FOR_NEIGHBOURS
-        estimator = "knn" if small else "binned"
-    if estimator == "discrete" and sample.continuous.any():
-        raise ValueError("estimator 'discrete' takes no continuous factors")
+    estimator = _resolve_estimator(estimator, sample)
     if estimator == "knn":
         nmi_DxF = _nmi_of_neighbours(sample, num_neighbors, seed)
     else:
@@ -115,6 +110,17 @@ def infomec(
         "active": active_D,
         "estimator": estimator,
     } | ({"binned_factors": np.flatnonzero(sample.continuous)} if has_bins else {})
+
+
+def _resolve_estimator(estimator: Estimator | None, sample: inputs.Sample) -> Estimator:
+    """The estimator to use: the given one, checked, or the default for this number of rows, latents and factors."""
+    if estimator is not None:
+        inputs.check_choice("estimator", estimator, ("binned", "knn", "discrete"))
+    if estimator == "discrete" and sample.continuous.any():
+        raise ValueError("estimator 'discrete' takes no continuous factors")
+    if estimator is None:
+        return "knn" if sample.codes.size * len(sample.columns) <= _LARGEST_FOR_NEIGHBOURS else "binned"
+    return estimator
 
 
 def _concentration(values: np.ndarray) -> float:

@@ -120,6 +120,13 @@ def check_at_least(numbers: Mapping[str, tuple[Any, int]]) -> None:
             raise ValueError(f"{name} must be an integer >= {least}, got {number!r}")
 
 
+def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
+    """Raises ValueError unless the value of the argument is one of the choices."""
+    if value not in choices:
+        *first, last = map(repr, choices)
+        raise ValueError(f"{name} must be {', '.join(first)} or {last}, got {value!r}")
+
+
 def check_seed(seed: Any) -> None:
     """Raises ValueError unless the seed is an integer in [0, 2**32), the range that scikit-learn takes."""
     if not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:

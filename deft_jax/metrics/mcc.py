@@ -23,8 +23,8 @@ def mcc(
     have their mean rank) up to any monotone map. A latent that is constant in the sample has correlation 0.
 
     min(D, F) pairs are matched. With D > F unmatched latents are ignored; with D < F unmatched factors count 0. The
-    code of iVAE and ICE-BeeM (Khemakhem et al. 2020, arXiv 1907.04809 and 2002.11537) averages over matched pairs instead,
-    which is the same unless D < F. disentanglement_lib does not have this metric.
+    code of iVAE and ICE-BeeM (Khemakhem et al. 2020, arXiv 1907.04809 and 2002.11537) averages over matched pairs
+    instead, which is the same unless D < F. disentanglement_lib does not have this metric.
 
     Classes are treated as numbers: the score is meant for factors whose values have an order, and for others, such as
     shapes, it depends on how they are numbered. The absolute value and the choice among latents bias it upwards: in N
@@ -51,8 +51,7 @@ def mcc(
     """
     from scipy import optimize, stats
 
-    if correlation not in ("pearson", "spearman"):
-        raise ValueError(f"correlation must be 'pearson' or 'spearman', got {correlation!r}")
+    inputs.check_choice("correlation", correlation, ("pearson", "spearman"))
     sample = inputs.mixed_samples(codes, factors, continuous)
     codes, factors = sample.codes.astype(np.float64), np.stack(sample.columns, axis=1).astype(np.float64)
     constant_D = np.ptp(codes, axis=0) == 0

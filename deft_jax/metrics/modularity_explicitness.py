@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from deft_jax.metrics import held_out, mutual_information
+from deft_jax.metrics import held_out, inputs, mutual_information
 from deft_jax.metrics.inputs import Continuous
 from deft_jax.runtime.validation import Count, NonNegativeInt
 
@@ -68,15 +68,9 @@ def modularity_explicitness(
       >>> scores["modularity"], scores["explicitness_test"]
       (1.0, 1.0)
     """
-    if probabilities not in ("normalised", "separate"):
-        raise ValueError(f"probabilities must be 'normalised' or 'separate', got {probabilities!r}")
+    inputs.check_choice("probabilities", probabilities, ("normalised", "separate"))
     sample = held_out.split_sample(codes, factors, continuous, num_train, seed, groups)
-    if sample.continuous.any():
-        raise ValueError(
-            f"factor {np.flatnonzero(sample.continuous)[0]} is continuous and explicitness is for classes only: "
-            "leave it out, or number its classes and pass continuous=False"
-        )
-    held_out.check_varies(sample.columns, sample.test, "test")
+    _check_classes(sample)
     bins = mutual_information.discretise(sample.codes[sample.train], num_bins)
     classes = np.stack(sample.columns, axis=1)[sample.train]
     modularity_D = _modularity(mutual_information.mutual_information(bins, classes))
@@ -90,6 +84,16 @@ def modularity_explicitness(
         "explicitness_test_per_factor": test_F,
         **sample.num_distinct(),
     }
+
+
+def _check_classes(sample: held_out.HeldOutSample) -> None:
+    """Raises ValueError where a factor is continuous, or constant in the test part."""
+    if sample.continuous.any():
+        raise ValueError(
+            f"factor {np.flatnonzero(sample.continuous)[0]} is continuous and explicitness is for classes only: "
+            "leave it out, or number its classes and pass continuous=False"
+        )
+    held_out.check_varies(sample.columns, sample.test, "test")
 
 
 def _modularity(information_DxF: np.ndarray) -> np.ndarray:
@@ -107,7 +111,7 @@ def _explicitness(sample: held_out.HeldOutSample, normalise: bool, seed: int) ->
 
     codes, areas_2xF = sample.standardised_codes(), np.empty((2, len(sample.columns)))
     for f, column in enumerate(sample.columns):
-        # This solver draws nothing, but without a seed scikit-learn reads NumPy's global random state.
+        # This solver draws nothing, but without a seed scikit-learn uses NumPy's global random state.
         binary = linear_model.LogisticRegression(solver="liblinear", max_iter=1000, random_state=seed)
         model = multiclass.OneVsRestClassifier(binary).fit(codes[sample.train], column[sample.train])
         for part, rows in enumerate((sample.train, sample.test)):

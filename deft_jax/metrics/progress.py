@@ -5,6 +5,8 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
+from deft_jax.metrics import inputs
+
 T = TypeVar("T")
 
 Progress = Callable[[int, int], None]
@@ -24,7 +26,12 @@ def map_in_threads(
 
     Returns:
       The results, in the order of the arguments.
+
+    Raises:
+      ValueError: num_workers is not a positive integer.
     """
+    if num_workers is not None:
+        inputs.check_at_least({"num_workers": (num_workers, 1)})
     with concurrent.futures.ThreadPoolExecutor(num_workers or os.cpu_count()) as pool:
         futures = [pool.submit(function, *entries) for entries in zip(*arguments, strict=True)]
         report_progress(futures, progress)

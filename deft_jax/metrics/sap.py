@@ -26,7 +26,7 @@ def sap(
 
       discrete factor: the accuracy on the test part of a linear support vector machine fitted to the training part:
         squared hinge loss, one against the rest, C = 0.01, values weighted to balance;
-      continuous factor: the squared correlation in the training part, 0 if the latent's variance there is at most 1e-12.
+      continuous factor: the squared correlation in the training part, 0 if the latent's variance is at most 1e-12.
 
     The semantics are those of disentanglement_lib (Locatello et al. 2019) with two differences: the machine is solved
     in the primal, which needs no random order and has the same optimum, and no image is in both parts. Accuracies are

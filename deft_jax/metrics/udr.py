@@ -8,8 +8,6 @@ import numpy as np
 from deft_jax.metrics import inputs
 from deft_jax.runtime.validation import NonNegative
 
-CORRELATIONS = ("spearman", "lasso")
-
 
 def udr(
     codes_list: Sequence[np.ndarray],
@@ -59,8 +57,7 @@ def udr(
       >>> udr([codes, -codes[:, ::-1]])["udr"].round(6)
       array([1., 1.])
     """
-    if correlation not in CORRELATIONS:
-        raise ValueError(f"unknown correlation {correlation!r}; known: {', '.join(CORRELATIONS)}")
+    inputs.check_choice("correlation", correlation, ("spearman", "lasso"))
     if not kl_threshold >= 0:
         raise ValueError(f"kl_threshold must be >= 0, got {kl_threshold!r}")
     runs = _check_runs(codes_list)
