@@ -158,9 +158,6 @@ def test_labels_are_checked():
 
 
 def test_import_needs_neither_scikit_learn_nor_matplotlib():
-    code = (
-        "import sys, deft_jax.metrics;"
-        "sys.exit(' '.join({'sklearn', 'matplotlib'} & set(sys.modules)) or 0)"
-    )
+    code = "import sys, deft_jax.metrics;sys.exit(' '.join({'sklearn', 'matplotlib'} & set(sys.modules)) or 0)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
