@@ -11,12 +11,12 @@ def test_latents_are_classified_by_variance_and_mean():
     sigma2 = [(0.01, 0.05), (1, 1), (0.02, 1), (0.95, 1.08), (0.5, 0.5), (1, 1), (1.5, 1.5), (0.1, 0.1)]
     mu = [(-1, 1), (0, 0), (2, 0), (0.1, -0.1), (-0.5, 0.5), (-2, 2), (0, 0), (0, 0)]
     mean, logvar = np.repeat(np.array(mu).T, 3, axis=0), np.log(np.repeat(np.array(sigma2).T, 3, axis=0))
-    scores = active_latents(mean, logvar, active_variance=0.1 + 1e-9)
-    kinds = ["active", "passive", "mixed", "passive", "mixed", "mixed", "mixed", "active"]
+    classes = active_latents(mean, logvar, active_variance=0.1 + 1e-9)
+    expected = ["active", "passive", "mixed", "passive", "mixed", "mixed", "mixed", "active"]
     for kind in ("active", "mixed", "passive"):
-        np.testing.assert_array_equal(scores[kind], [kind == k for k in kinds])
-    np.testing.assert_allclose(scores["variance"], np.mean(sigma2, axis=1))
-    np.testing.assert_allclose(scores["variance_of_mean"], np.var(mu, axis=1))
+        np.testing.assert_array_equal(classes[kind], [kind == k for k in expected])
+    np.testing.assert_allclose(classes["variance"], np.mean(sigma2, axis=1))
+    np.testing.assert_allclose(classes["variance_of_mean"], np.var(mu, axis=1))
 
 
 def test_thresholds_bound_the_classes():
@@ -33,13 +33,13 @@ def test_each_latent_has_exactly_one_class():
     rng = np.random.default_rng(0)
     for latents in (1, 200):
         scale = rng.uniform(0, 1, size=latents)
-        scores = active_latents(
+        classes = active_latents(
             rng.normal(size=(50, latents)) * scale,
             np.log(rng.uniform(0, 1.4, latents)) + 0.1 * rng.normal(size=(50, latents)),
         )
-        total = scores["active"].astype(int) + scores["mixed"] + scores["passive"]
+        total = classes["active"].astype(int) + classes["mixed"] + classes["passive"]
         np.testing.assert_array_equal(total, np.ones(latents))
-    assert min(scores["active"].sum(), scores["mixed"].sum(), scores["passive"].sum()) > 0
+    assert min(classes["active"].sum(), classes["mixed"].sum(), classes["passive"].sum()) > 0
 
 
 def test_bad_inputs_are_refused():

@@ -16,15 +16,15 @@ def test_explicitness_of_curves_has_closed_forms():
     assert explicitness(depths, [0.8, 0.6, 0.0], 0.8) == pytest.approx(0)  # a straight line
     assert explicitness(depths, [0.8, 0.0, 0.0], 0.8) == pytest.approx(1 - 1 / 4)
     assert explicitness(depths, [0.8, 0.8, 0.0], 0.8) == pytest.approx(1 - 2 * (1 + 1.5) / 4)
-    assert explicitness(depths, [0.4, 0.9, 0.4], 0.8) == 1  # a probe counts as well as the best smaller one
+    assert explicitness(depths, [0.4, 0.9, 0.4], 0.8) == 1  # the loss of a probe is at most that of smaller ones
 
 
 def test_explicitness_is_that_of_the_authors():
     # From the class in metrics/explitcitness.py of andreinicolicioiu/DCI-ES: add_curve(depths, losses, 5 / 6), then
     # get_explitcitness.
     losses = [0.7, 0.5, 0.52, 0.33, 0.2, 0.21, 0.15, 0.12, 0.12, 0.1, 0.11, 0.105]
-    scores = dci_es_file._explicitness(dci_es_file._DEPTHS, losses, 5 / 6)
-    assert scores == pytest.approx(0.8176774193548387, abs=1e-12)
+    explicitness = dci_es_file._explicitness(dci_es_file._DEPTHS, losses, 5 / 6)
+    assert explicitness == pytest.approx(0.8176774193548387, abs=1e-12)
 
 
 def test_a_tree_cut_at_a_depth_is_the_tree_grown_to_it():
@@ -71,16 +71,16 @@ def test_rotated_codes_need_more_capacity():
     rng = np.random.default_rng(0)
     factors = rng.integers(6, size=(1500, 2))
     codes = factors + rng.uniform(-0.3, 0.3, size=factors.shape)
-    turned = codes @ np.array([[1, 1], [1, -1]]) / np.sqrt(2)
-    apart, mixed = dci_es(codes, factors, num_trees=20), dci_es(turned, factors, num_trees=20)
-    assert apart["dci_es_informativeness"] > 0.99
+    rotated = codes @ np.array([[1, 1], [1, -1]]) / np.sqrt(2)
+    perfect, mixed = dci_es(codes, factors, num_trees=20), dci_es(rotated, factors, num_trees=20)
+    assert perfect["dci_es_informativeness"] > 0.99
     assert mixed["dci_es_informativeness"] > 0.8
-    assert mixed["dci_es_explicitness"] < apart["dci_es_explicitness"] - 0.03
+    assert mixed["dci_es_explicitness"] < perfect["dci_es_explicitness"] - 0.03
 
 
 def test_losses_depend_on_the_seed_and_not_on_workers_or_scale():
     codes, factors = toy_codes.noisy(300)
-    one = dci_es(codes, factors, num_trees=5, num_workers=1)
+    expected = dci_es(codes, factors, num_trees=5, num_workers=1)
     for scores in (dci_es(codes, factors, num_trees=5, num_workers=3), dci_es(codes * 4, factors, num_trees=5)):
-        np.testing.assert_array_equal(scores["dci_es_loss"], one["dci_es_loss"])
-    assert (dci_es(codes, factors, num_trees=5, seed=1)["dci_es_loss"] != one["dci_es_loss"]).any()
+        np.testing.assert_array_equal(scores["dci_es_loss"], expected["dci_es_loss"])
+    assert (dci_es(codes, factors, num_trees=5, seed=1)["dci_es_loss"] != expected["dci_es_loss"]).any()

@@ -3,7 +3,6 @@
 import tracemalloc
 
 import numpy as np
-import pytest
 
 from deft_jax.metrics.infomec import infomec
 
@@ -14,10 +13,7 @@ def test_result_names_the_estimator():
     codes = factors + 0.3 * rng.normal(size=(200, 2))
     assert infomec(codes, factors)["estimator"] == "knn"
     for estimator in ("knn", "binned", "discrete"):
-        scores = infomec(np.round(codes), factors, estimator=estimator)
-        assert scores["estimator"] == estimator
-        numbers = scores.headlines({"infomec": scores})
-        assert set(numbers) == {"infom", "infoc", "infoe"}
+        assert infomec(np.round(codes), factors, estimator=estimator)["estimator"] == estimator
     np.testing.assert_array_equal(infomec(codes, factors)["nmi"], infomec(codes, factors, estimator="knn")["nmi"])
 
 

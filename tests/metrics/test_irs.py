@@ -24,7 +24,7 @@ def test_irs_within_a_bin_has_a_closed_form():
 
 
 def test_irs_of_rotated_codes_is_one_half():
-    # a + b with a, b in -2 .. 2 ranges to 4; with a held it ranges to 2.
+    # a + b with a, b in -2 .. 2 ranges to 4; with a fixed it ranges to 2.
     factors = toy_codes.grid(5, 5)
     rotated = factors @ np.array([[1.0, 1.0], [1.0, -1.0]])
     scores = irs(rotated, factors, difference_quantile=1)
@@ -34,15 +34,13 @@ def test_irs_of_rotated_codes_is_one_half():
 
 def test_irs_of_uniform_noise_is_one_minus_the_quantile():
     factors = toy_codes.grid(8, 9, 100, 4)
-    scores = irs(toy_codes.hash_noise(factors), factors[:, [0, 1, 3]])
-    assert scores["irs"] == pytest.approx(0.01, abs=0.003)
-    assert irs(toy_codes.hash_noise(factors), factors[:, [0, 1, 3]], difference_quantile=0.5)["irs"] == pytest.approx(
-        0.5, abs=0.02
-    )
+    codes, factors = toy_codes.hash_noise(factors), factors[:, [0, 1, 3]]
+    assert irs(codes, factors)["irs"] == pytest.approx(0.01, abs=0.003)
+    assert irs(codes, factors, difference_quantile=0.5)["irs"] == pytest.approx(0.5, abs=0.02)
 
 
 def test_irs_weights_latents_by_their_largest_deviation():
-    # A perfect latent that reaches 3 * 2 = 6 and a rotated one (score 1/2) that reaches 4.
+    # The largest deviation is 3 * 2 = 6 of a perfect latent, 4 of a rotated one (score 1/2).
     factors = toy_codes.grid(5, 5)
     codes = np.stack([3.0 * factors[:, 0], factors.sum(axis=1)], axis=1)
     scores = irs(codes, factors, difference_quantile=1)
@@ -55,25 +53,25 @@ def test_irs_equals_the_loop_of_its_definition():
     codes = toy_codes.partly_informative(factors)
     scores = irs(codes, factors, difference_quantile=0.9)
     for d, code in enumerate(codes.T):
-        robust = []
+        robustness = []
         for factor in factors.T:
-            moved = [
+            deviations = [
                 np.quantile(abs(code[factor == v] - code[factor == v].mean()), 0.9) for v in range(factor.max() + 1)
             ]
-            robust.append(1 - np.mean(moved) / max(abs(code - code.mean())))
-        assert scores["irs_per_latent"][d] == pytest.approx(max(robust))
-        assert scores["irs_factor"][d] == robust.index(max(robust))
+            robustness.append(1 - np.mean(deviations) / max(abs(code - code.mean())))
+        assert scores["irs_per_latent"][d] == pytest.approx(max(robustness))
+        assert scores["irs_factor"][d] == robustness.index(max(robustness))
 
 
 @pytest.mark.filterwarnings("error")
 def test_irs_leaves_constant_latents_out():
     factors = toy_codes.grid(5, 6, 7)
     codes = toy_codes.partly_informative(factors)
-    plain, more = irs(codes, factors), irs(np.insert(codes, [1, 4], 0.1, axis=1), factors)
-    assert more["irs"] == plain["irs"]
-    np.testing.assert_array_equal(more["irs_per_latent"], np.insert(plain["irs_per_latent"], [1, 4], 0))
-    np.testing.assert_array_equal(more["irs_factor"], np.insert(plain["irs_factor"], [1, 4], -1))
+    expected, more = irs(codes, factors), irs(np.insert(codes, [1, 4], 0.1, axis=1), factors)
+    assert more["irs"] == expected["irs"]
+    np.testing.assert_array_equal(more["irs_per_latent"], np.insert(expected["irs_per_latent"], [1, 4], 0))
+    np.testing.assert_array_equal(more["irs_factor"], np.insert(expected["irs_factor"], [1, 4], -1))
     assert more["irs_num_active"] == 4
-    none = irs(np.full((len(factors), 2), 0.1), factors)
-    assert none["irs"] == none["irs_num_active"] == 0
-    np.testing.assert_array_equal(none["irs_factor"], [-1, -1])
+    collapsed = irs(np.full((len(factors), 2), 0.1), factors)
+    assert collapsed["irs"] == collapsed["irs_num_active"] == 0
+    np.testing.assert_array_equal(collapsed["irs_factor"], [-1, -1])

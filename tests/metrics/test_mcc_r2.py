@@ -1,4 +1,4 @@
-"""MCC and R^2, the scores of identifiability: closed forms, references, repeated images."""
+"""MCC and R^2, the scores of identifiability: closed forms and references."""
 
 import itertools
 
@@ -27,7 +27,7 @@ def test_mcc_of_perfect_rotated_duplicated_and_constant_codes():
     assert mcc(factors[:, 2:], factors[:, :2])["mcc"] == pytest.approx(0, abs=1e-12)
 
 
-def test_factors_without_a_latent_count_zero_and_latents_without_a_factor_do_not_count():
+def test_unmatched_factors_count_zero_and_unmatched_latents_do_not_count():
     factors = toy_codes.grid(3, 6)
     scores = mcc(factors[:, 1:], factors)
     assert scores["mcc"] == pytest.approx(0.5)
@@ -43,11 +43,11 @@ def test_mcc_is_the_best_of_all_matchings():
         factors = rng.integers(5, size=(30, 3))
         codes = factors @ rng.normal(size=(3, 4)) + rng.normal(size=(30, 4))
         table = np.abs(np.corrcoef(codes.T, factors.T)[:4, 4:])
-        best = max(table[list(chosen), range(3)].mean() for chosen in itertools.permutations(range(4), 3))
+        best = max(table[list(latents), range(3)].mean() for latents in itertools.permutations(range(4), 3))
         assert mcc(codes, factors)["mcc"] == pytest.approx(best)
 
 
-def test_spearman_ignores_monotone_maps():
+def test_spearman_is_invariant_to_monotone_maps():
     factors = toy_codes.grid(5, 7)
     codes = np.exp(factors * [3.0, -2.0])
     assert mcc(codes, factors, correlation="spearman")["mcc"] == pytest.approx(1)

@@ -11,14 +11,17 @@ from deft_jax.metrics.dcimig import dcimig
 from deft_jax.metrics.jemmig import jemmig
 from deft_jax.metrics.mig_sup import mig_sup
 
+METRICS = (mig_sup, jemmig, dcimig)
 LOG_BINS = np.log(20)
 
 
-@pytest.mark.parametrize("metric", OF_BINS)
+@pytest.mark.parametrize("metric", METRICS)
 def test_perfect_codes_score_one(metric):
     factors = toy_codes.grid(3, 6, 20)
-    scores = metric(-2.5 * factors + 7, factors)
-    assert scores[metric.__name__] == pytest.approx(1, abs=1e-12)
+    assert metric(-2.5 * factors + 7, factors)[metric.__name__] == pytest.approx(1, abs=1e-12)
+    factors = toy_codes.grid(2, 2, 2)
+    for dtype in (bool, np.uint8, np.float32):
+        assert metric(factors.astype(dtype), factors)[metric.__name__] == pytest.approx(1)
 
 
 def test_rotated_codes_have_closed_forms():
@@ -68,7 +71,7 @@ def test_one_latent_with_two_factors_has_closed_forms():
     factors = toy_codes.grid(3, 4)
     codes = factors @ [[4], [1]]
     assert mig_sup(codes, factors)["mig_sup"] == pytest.approx(0, abs=1e-12)
-    # It knows all of both, log 3 and log 4; the gap goes to the second.
+    # It has the information log 3 and log 4; the gap is credited to the second factor.
     scores = dcimig(codes, factors)
     assert scores["dcimig"] == pytest.approx(np.log(4 / 3) / np.log(12))
     np.testing.assert_allclose(scores["dcimig_per_factor"], [0, np.log(4 / 3) / np.log(4)])
@@ -94,7 +97,7 @@ def test_mig_sup_leaves_out_latents_of_low_variance():
 
 def test_one_factor_has_no_second():
     factors = toy_codes.grid(4, 3)
-    for metric in OF_BINS:
+    for metric in METRICS:
         assert metric(factors[:, :1], factors[:, :1])[metric.__name__] == pytest.approx(1)
 
 
@@ -108,7 +111,8 @@ def test_jemmig_takes_the_lowest_joint_entropy_among_equals():
 
 
 # From the functions jemmig, dcimig and mig_sup of ubisoft/ubisoft-laforge-DisentanglementMetrics (src/metrics), called
-# with factors and codes of toy_codes.without_random_numbers(), continuous_factors=False and nb_bins as below; pyitlib 0.3.1, numpy 1.23.5.
+# with factors and codes of without_random_numbers(), continuous_factors=False and nb_bins as below; pyitlib 0.3.1,
+# numpy 1.23.5.
 @pytest.mark.parametrize(
     ("num_bins", "expected_jemmig", "expected_dcimig", "expected_mig_sup"),
     [
@@ -116,14 +120,14 @@ def test_jemmig_takes_the_lowest_joint_entropy_among_equals():
         (20, 0.4308221931156033, 0.5491984493273568, 0.23281814662451653),
     ],
 )
-def test_scores_equal_those_of_the_survey(num_bins, expected_jemmig, expected_dcimig, expected_mig_sup):
+def test_scores_equal_those_of_the_code_of_the_survey(num_bins, expected_jemmig, expected_dcimig, expected_mig_sup):
     codes, factors = toy_codes.without_random_numbers()
     assert jemmig(codes, factors, num_bins)["jemmig"] == pytest.approx(expected_jemmig, abs=1e-9)
     assert dcimig(codes, factors, num_bins)["dcimig"] == pytest.approx(expected_dcimig, abs=1e-9)
     # There the gap is a share of the entropy of the binned latent instead of the factor's, which swaps the two sides.
     bins = mutual_information.discretise(codes, num_bins)
-    known_DxF = mutual_information.mutual_information(bins, factors)
-    second, first = np.sort(known_DxF / mutual_information.entropy(bins)[:, None], axis=1)[:, -2:].T
+    information_DxF = mutual_information.mutual_information(bins, factors)
+    second, first = np.sort(information_DxF / mutual_information.entropy(bins)[:, None], axis=1)[:, -2:].T
     assert (first - second).mean() == pytest.approx(expected_mig_sup, abs=1e-9)
 
 
@@ -132,22 +136,22 @@ def test_scores_equal_the_literal_definitions(num_bins):
     codes, factors = toy_codes.noisy()
     bins = np.stack([np.digitize(code, np.histogram(code, num_bins)[1][:-1]) for code in codes.T], axis=1)
     info = sklearn.metrics.mutual_info_score
-    known = np.array([[info(b, v) for v in factors.T] for b in bins.T])
+    information = np.array([[info(b, v) for v in factors.T] for b in bins.T])
     entropy = np.array([info(v, v) for v in factors.T])
 
-    shares = np.sort(known / entropy, axis=1)
+    shares = np.sort(information / entropy, axis=1)
     assert mig_sup(codes, factors, num_bins)["mig_sup"] == pytest.approx((shares[:, -1] - shares[:, -2]).mean())
 
     scores = []
     for f, factor in enumerate(factors.T):
-        second, first = np.argsort(known[:, f])[-2:]
+        second, first = np.argsort(information[:, f])[-2:]
         joint = bins[:, first] * 100 + factor
-        gap = info(joint, joint) - known[first, f] + known[second, f]
+        gap = info(joint, joint) - information[first, f] + information[second, f]
         scores.append(1 - gap / (entropy[f] + np.log(num_bins)))
     np.testing.assert_allclose(jemmig(codes, factors, num_bins)["jemmig_per_factor"], scores)
 
     credit = np.zeros(3)
-    for row in known:
+    for row in information:
         second, first = np.argsort(row)[-2:]
         credit[first] = max(credit[first], row[first] - row[second])
     assert dcimig(codes, factors, num_bins)["dcimig"] == pytest.approx(credit.sum() / entropy.sum())

@@ -1,4 +1,4 @@
-"""DCI, SAP, modularity and explicitness, InfoMEC equal what scikit-learn's and SciPy's parts give."""
+"""DCI, SAP, modularity and explicitness, InfoMEC equal their definitions in scikit-learn and SciPy."""
 
 import numpy as np
 import pytest
@@ -13,14 +13,9 @@ from deft_jax.metrics.modularity_explicitness import modularity_explicitness
 from deft_jax.metrics.sap import sap
 
 
-def _literal_split(num_samples, num_train, seed):
-    rows = np.random.default_rng(seed).permutation(num_samples)
-    return rows[:num_train], rows[num_train:]
-
-
-def test_sap_equals_its_pieces():
+def test_sap_equals_support_vector_machines_and_correlations():
     codes, factors = toy_codes.noisy_with_constant()
-    train, test = _literal_split(900, 500, 3)
+    train, test = held_out.split(900, 500, 3)
     expected = np.empty((5, 2))
     for d, code in enumerate(codes.T):
         machine = svm.LinearSVC(C=0.01, class_weight="balanced", random_state=0, dual=True, max_iter=100_000, tol=1e-8)
@@ -56,9 +51,9 @@ def test_dci_equals_the_entropies_of_its_importance(model):
     assert 0.1 < scores["completeness"] < 0.9
 
 
-def test_linear_dci_equals_its_pieces():
+def test_linear_dci_equals_logistic_regression_and_lasso():
     codes, factors = toy_codes.noisy_with_constant(450)
-    train, test = _literal_split(450, 300, 0)
+    train, test = held_out.split(450, 300, 0)
     scaler = preprocessing.StandardScaler().fit(codes[train])
     model = linear_model.LogisticRegression(C=0.1, l1_ratio=1, solver="saga", max_iter=5000, tol=1e-8, random_state=1)
     model.fit(scaler.transform(codes[train]), factors[train, 0])
@@ -78,14 +73,14 @@ def test_linear_dci_equals_its_pieces():
 
 
 @pytest.mark.parametrize("probabilities", ["normalised", "separate"])
-def test_modularity_and_explicitness_equal_their_pieces(probabilities):
+def test_modularity_and_explicitness_equal_their_definitions(probabilities):
     codes, factors = toy_codes.noisy_with_constant()
-    train, test = _literal_split(900, 500, 3)
-    informed = np.empty((5, 2))
+    train, test = held_out.split(900, 500, 3)
+    information = np.empty((5, 2))
     for d, code in enumerate(codes[train].T):
         bins = np.digitize(code, np.histogram(code, 10)[1][:-1])
-        informed[d] = [metrics.mutual_info_score(bins, factor) for factor in factors[train].T]
-    expected = [1 - min(pair) ** 2 / max(pair) ** 2 for pair in informed[:4]] + [0]
+        information[d] = [metrics.mutual_info_score(bins, factor) for factor in factors[train].T]
+    expected = [1 - min(pair) ** 2 / max(pair) ** 2 for pair in information[:4]] + [0]
     scaler = preprocessing.StandardScaler().fit(codes[train])
     areas = {name: [] for name in ("train", "test")}
     for factor in factors.T:
@@ -96,11 +91,11 @@ def test_modularity_and_explicitness_equal_their_pieces(probabilities):
             for v in np.unique(factor)
         ]
         for name, part in (("train", train), ("test", test)):
-            scores = np.array([model.predict_proba(scaler.transform(codes[part]))[:, 1] for model in rest])
+            outputs = np.array([model.predict_proba(scaler.transform(codes[part]))[:, 1] for model in rest])
             if probabilities == "normalised":
-                scores /= scores.sum(axis=0)
-            scores = [metrics.roc_auc_score(factor[part] == v, score) for v, score in enumerate(scores)]
-            areas[name].append(np.mean(scores))
+                outputs /= outputs.sum(axis=0)
+            areas_of_values = [metrics.roc_auc_score(factor[part] == v, output) for v, output in enumerate(outputs)]
+            areas[name].append(np.mean(areas_of_values))
     options = {"num_bins": 10, "num_train": 500, "seed": 3}
     scores = modularity_explicitness(codes, factors, probabilities=probabilities, **options)
     np.testing.assert_allclose(scores["modularity_per_latent"], expected, atol=1e-6)
@@ -112,11 +107,11 @@ def test_modularity_and_explicitness_equal_their_pieces(probabilities):
 
 
 @pytest.mark.parametrize("estimator", ["binned", "knn", "discrete"])
-def test_infomec_equals_its_pieces(estimator):
+def test_infomec_equals_its_definition(estimator):
     codes, factors = toy_codes.noisy_with_constant(450)
     if estimator == "discrete":
         codes = np.round(codes)
-    expected, explained = np.zeros((5, 2)), []
+    expected, shares = np.zeros((5, 2)), []
     inputs = preprocessing.OneHotEncoder() if estimator == "discrete" else preprocessing.StandardScaler()
     inputs = inputs.fit_transform(codes)
     for f, factor in enumerate(factors.T):
@@ -134,26 +129,26 @@ def test_infomec_equals_its_pieces(estimator):
         for columns in (inputs, np.zeros((450, 2))):
             model = linear_model.LogisticRegression(C=np.inf, class_weight="balanced", max_iter=100)
             losses.append(metrics.log_loss(factor, model.fit(columns, factor).predict_proba(columns)))
-        explained.append(1 - losses[0] / losses[1])
+        shares.append(1 - losses[0] / losses[1])
     scores = infomec(codes, factors, estimator=estimator, num_bins=8, num_neighbors=7, seed=5)
     np.testing.assert_allclose(scores["nmi"], expected, atol=1e-6)
     rows = expected[:4]
     infom = 2 * (rows.max(axis=1) / rows.sum(axis=1)).mean() - 1
     infoc = ((rows.max(axis=0) / rows.sum(axis=0)).mean() - 1 / 4) / (3 / 4)
     assert (scores["infom"], scores["infoc"]) == pytest.approx((infom, infoc), abs=1e-6)
-    np.testing.assert_allclose(scores["infoe_per_factor"], explained, atol=1e-4)
-    assert scores["infoe"] == pytest.approx(np.mean(explained), abs=1e-4)
+    np.testing.assert_allclose(scores["infoe_per_factor"], shares, atol=1e-4)
+    assert scores["infoe"] == pytest.approx(np.mean(shares), abs=1e-4)
     assert 0.2 < scores["infoe"] < 0.95
 
 
-def test_infomec_of_continuous_factors_equals_its_pieces():
+def test_infomec_of_continuous_factors_equals_its_definition():
     codes, factors = toy_codes.noisy_with_constant(450)
     factors = factors + np.random.default_rng(3).normal(size=(450, 1)) * [0.1, 0]
     scores = infomec(codes, factors, [True, False], "knn", num_neighbors=4)
     settings = {"discrete_features": False, "n_neighbors": 4, "random_state": 0}
-    of_itself = feature_selection.mutual_info_regression(factors[:, :1], factors[:, 0], **settings)[0]
-    of_code = feature_selection.mutual_info_regression(codes[:, :1], factors[:, 0], **settings)[0]
-    assert scores["nmi"][0, 0] == pytest.approx(of_code / of_itself, abs=1e-6)
+    entropy = feature_selection.mutual_info_regression(factors[:, :1], factors[:, 0], **settings)[0]
+    information = feature_selection.mutual_info_regression(codes[:, :1], factors[:, 0], **settings)[0]
+    assert scores["nmi"][0, 0] == pytest.approx(information / entropy, abs=1e-6)
     squared = linear_model.LinearRegression().fit(codes, factors[:, 0]).score(codes, factors[:, 0])
     assert scores["infoe_per_factor"][0] == pytest.approx(squared, abs=1e-6)
     binned = infomec(codes, factors, [True, False], "binned", num_bins=6)["nmi"][0, 0]
@@ -162,7 +157,7 @@ def test_infomec_of_continuous_factors_equals_its_pieces():
     assert binned == pytest.approx(expected, abs=1e-6)
 
 
-def test_linear_dci_averages_weights_over_two_values_as_over_three():
+def test_linear_dci_averages_weights_over_values():
     rng = np.random.default_rng(0)
     factors = rng.integers([2, 3], size=(300, 2))
     codes = factors @ np.array([[1, 1, 0], [0, 1, 1]]) + rng.normal(size=(300, 3))
@@ -186,9 +181,7 @@ def test_seed_decides_the_split(metric):
 
 @pytest.mark.parametrize("model", ["trees", "linear"])
 def test_results_do_not_depend_on_the_number_of_workers(model):
-    codes, factors = toy_codes.noisy_with_constant(300)
-    one = dci(codes, factors, model, num_workers=1)
-    for workers in (2, None):
-        other = dci(codes, factors, model, num_workers=workers)
-        for name, value in one.items():
-            np.testing.assert_array_equal(other[name], value, err_msg=name)
+    codes, factors = toy_codes.noisy_with_constant(150)
+    expected, scores = (dci(codes, factors, model, num_workers=workers) for workers in (1, 3))
+    for name, value in expected.items():
+        np.testing.assert_array_equal(scores[name], value, err_msg=name)

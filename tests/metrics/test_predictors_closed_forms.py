@@ -15,8 +15,8 @@ from deft_jax.metrics.sap import sap
 SIZES = (2, 3, 4)
 
 
-def _headlines(codes, factors, model="linear"):
-    """The scores, 1 is best, that codes must have to be called disentangled."""
+def _disentanglement_scores(codes, factors, model="linear"):
+    """All scores of disentanglement, 1 is best."""
     half = len(codes) // 2
     scores = dci(codes, factors, model, num_train=half)
     result = {name: scores[name] for name in ("disentanglement", "completeness")}
@@ -30,7 +30,7 @@ def _headlines(codes, factors, model="linear"):
 def test_perfect_codes_score_at_the_top(order, signs):
     codes, factors = toy_codes.balanced()
     codes, half = codes[:, order] * signs, len(codes) // 2
-    assignment = np.eye(3)[order]  # latent d holds factor order[d]
+    assignment = np.eye(3)[order]  # latent d equals factor order[d]
     for model in ("trees", "linear"):
         scores = dci(codes, factors, model, num_train=half)
         importance = scores["importance"] / scores["importance"].sum(axis=0)
@@ -42,8 +42,8 @@ def test_perfect_codes_score_at_the_top(order, signs):
     np.testing.assert_allclose(scores["explicitness_test_per_factor"], 1, atol=1e-9)
     scores = modularity_explicitness(codes, factors, num_train=half, probabilities="separate")
     np.testing.assert_allclose(scores["modularity_per_latent"], 1, atol=1e-12)
-    # One latent ranks the values: the ends are separable, value 1 of 3 is not at all, values 1 and 2 of 4 from two
-    # of the other three.
+    # One latent ranks the values: the ends are separable, value 1 of 3 is not, values 1 and 2 of 4 are separable from
+    # two of the other three.
     areas = [1, (1 + 1 / 2 + 1) / 3, (1 + 2 / 3 + 2 / 3 + 1) / 4]
     np.testing.assert_allclose(scores["explicitness_train_per_factor"], areas, atol=1e-9)
     np.testing.assert_allclose(scores["explicitness_test_per_factor"], areas, atol=1e-9)
@@ -56,10 +56,10 @@ def test_perfect_codes_score_at_the_top(order, signs):
 
 
 @pytest.mark.parametrize(("order", "signs"), [([0, 1], [1, 1]), ([1, 0], [-1, 1])])
-def test_perfect_codes_have_the_highest_sap(order, signs):
+def test_perfect_codes_have_the_highest_possible_sap(order, signs):
     codes, factors = toy_codes.balanced()
     scores = sap(codes[:, order] * signs, factors[:, :2], num_train=144)
-    # A latent that knows nothing guesses, and on a grid each guess is right once in 'size' times.
+    # The accuracy of an uninformative latent is 1 / size on a grid.
     np.testing.assert_allclose(scores["scores"], np.where(np.eye(2)[order] > 0, 1, [1 / 2, 1 / 3]), atol=1e-12)
     np.testing.assert_allclose(scores["sap_per_factor"], [1 / 2, 2 / 3], atol=1e-12)
     assert scores["sap"] == pytest.approx(7 / 12, abs=1e-12)
@@ -122,7 +122,7 @@ def test_duplicated_codes_have_closed_forms():
     scores = dci(twice, factors, "linear", num_train=144)
     np.testing.assert_allclose(scores["completeness_per_factor"], 1 - np.log(2) / np.log(6), atol=1e-6)
     assert scores["disentanglement"] == pytest.approx(1, abs=1e-5)
-    # Trees take either of the two by chance, which is even only on average.
+    # Trees choose one of the two at random, evenly only on average.
     scores = dci(twice, factors, "trees", num_train=144)
     assert scores["completeness"] == pytest.approx(1 - np.log(2) / np.log(6), abs=0.1)
     assert scores["disentanglement"] == pytest.approx(1, abs=1e-5)
@@ -136,17 +136,17 @@ def test_rotated_codes_score_between_perfect_and_useless():
     factors = toy_codes.in_both_parts(np.tile(toy_codes.grid(3, 3), (40, 1)))
     codes = 3.0 * (factors - 1) + np.random.default_rng(1).normal(size=factors.shape)
     cos, sin = np.cos(0.4), np.sin(0.4)
-    rotated = codes @ np.array([[cos, -sin], [sin, cos]])
-    even = codes @ np.array([[1, -1], [1, 1]]) / np.sqrt(2)
+    slightly = codes @ np.array([[cos, -sin], [sin, cos]])
+    fully = codes @ np.array([[1, -1], [1, 1]]) / np.sqrt(2)
     for model in ("linear", "trees"):
-        perfect, between, low = (_headlines(z, factors, model) for z in (codes, rotated, even))
+        perfect, between, low = (_disentanglement_scores(z, factors, model) for z in (codes, slightly, fully))
         for name in perfect:
             assert perfect[name] > between[name] + 0.05 > low[name] + 0.1, (name, perfect, between, low)
-    # Rotation loses nothing that a linear model of all latents cannot undo.
-    assert infomec(even, factors)["infoe"] == pytest.approx(infomec(codes, factors)["infoe"], abs=0.01)
+    # A linear model of all latents can undo the rotation.
+    assert infomec(fully, factors)["infoe"] == pytest.approx(infomec(codes, factors)["infoe"], abs=0.01)
 
 
-def test_modularity_by_hand():
+def test_modularity_has_closed_forms():
     f0, f1 = toy_codes.in_both_parts(np.tile(toy_codes.grid(2, 2), (5, 1))).T
     # In units of log 2, information on (f0, f1): (1, 0), (1, 1), (1/2, 1/2), (1, 1/2), (0, 0).
     codes = np.stack([f0, 2 * f0 + f1, f0 + f1, 2 * f0 + f0 * f1, 0 * f0], axis=1)
@@ -158,7 +158,7 @@ def test_modularity_by_hand():
     assert scores["modularity"] == pytest.approx(1 / 2, abs=1e-12)
 
 
-def test_infomec_by_hand():
+def test_infomec_has_closed_forms():
     f0, f1 = np.tile(toy_codes.grid(2, 2), (5, 1)).T
     codes, factors = np.stack([f0, 2 * f0 + f0 * f1, 0 * f0], axis=1), np.stack([f0, f1], axis=1)
     scores = infomec(codes, factors, estimator="discrete")
@@ -168,27 +168,22 @@ def test_infomec_by_hand():
     assert scores["infoc"] == pytest.approx(((1 / 2 + 1) / 2 - 1 / 2) * 2, abs=1e-12)
 
 
-def test_linear_dci_weighs_factors_by_their_weights():
-    """Two continuous factors on one latent: P of the shared latent is the ratio of the weights, unscaled."""
-    rng = np.random.default_rng(0)
-    shared, own = rng.standard_normal((2, 4_000))
-    first, second = shared, 0.6 * shared + 0.8 * own
-    codes, factors = np.stack([shared, own], axis=1), np.stack([first, second], axis=1)
+def test_linear_dci_does_not_scale_weights_per_factor():
+    # Factor 0 is latent 0; factor 1 is a mixture. P of latent 0 is the ratio of the weights, not scaled per factor.
+    codes = np.random.default_rng(0).standard_normal((4_000, 2))
+    factors = codes @ np.array([[1.0, 0.6], [0.0, 0.8]])
     scores = dci(codes, factors, model="linear", lasso_alpha=1e-6, continuous=[True, True])
-    expected = np.array([[1.0, 0.6], [0.0, 0.8]])
-    np.testing.assert_allclose(scores["importance"], expected, atol=0.03)
+    np.testing.assert_allclose(scores["importance"], [[1.0, 0.6], [0.0, 0.8]], atol=0.03)
     share = np.array([1.0, 0.6]) / 1.6
-    of_shared = 1 + (share * np.log(share)).sum() / np.log(2)
+    first_score = 1 + (share * np.log(share)).sum() / np.log(2)
     weights = np.array([1.6, 0.8]) / 2.4
-    np.testing.assert_allclose(scores["disentanglement"], weights @ [of_shared, 1.0], atol=0.03)
+    np.testing.assert_allclose(scores["disentanglement"], weights @ [first_score, 1.0], atol=0.03)
 
 
-def test_linear_dci_averages_completeness_over_factors_alike():
+def test_linear_dci_weights_completeness_of_factors_equally():
     # Three independent signs, the third not in the codes. Factor 0 is the first; factor 1 has correlation 0.3 with each
-    # of the first two. Soft thresholding takes alpha off each weight: R = [[0.9, 0.2], [0, 0.2]].
-    part = np.tile(2.0 * np.stack(np.meshgrid([0, 1], [0, 1], [0, 1]), axis=-1).reshape(-1, 3) - 1, (5, 1))
-    signs = np.empty((80, 3))
-    signs[np.random.default_rng(0).permutation(80)] = np.concatenate([part, part])
+    # of the first two. Soft thresholding subtracts alpha from each weight: R = [[0.9, 0.2], [0, 0.2]].
+    signs = toy_codes.in_both_parts(np.tile(2.0 * toy_codes.grid(2, 2, 2) - 1, (5, 1)))
     factors = np.stack([5 * signs[:, 0], signs @ [0.3, 0.3, np.sqrt(1 - 0.18)]], axis=1)
     scores = dci(7 * signs[:, :2], factors, "linear", num_train=40, continuous=[True, True], lasso_alpha=0.1)
     np.testing.assert_allclose(scores["importance"], [[0.9, 0.2], [0, 0.2]], atol=1e-9)

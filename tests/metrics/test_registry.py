@@ -41,7 +41,7 @@ def test_posterior_metric_requires_logvar():
 
 @pytest.mark.parametrize("name", ["factor_vae", "beta_vae", "udr"])
 def test_metrics_of_other_arguments_are_not_computed_from_a_sample(name):
-    with pytest.raises(ValueError, match="metrics.get"):
+    with pytest.raises(ValueError, match=r"metrics\.get"):
         metrics.compute(name, *toy_codes.noisy(60))
 
 

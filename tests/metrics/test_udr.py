@@ -10,14 +10,14 @@ from deft_jax.metrics.udr import udr
 
 
 def _runs(num_samples=4000):
-    """Three runs that have nothing to do with each other, five independent latents each."""
+    """Three unrelated runs, five independent latents each."""
     rng = np.random.default_rng(0)
     return [rng.normal(size=(num_samples, 5)) for _ in range(3)]
 
 
 @pytest.mark.parametrize(("correlation", "expected"), [("spearman", 1), ("lasso", 0.9)])
 def test_udr_of_equal_runs_up_to_order_and_sign(correlation, expected):
-    # A grid has correlations of exactly 0; the Lasso takes alpha = 0.1 off the coefficient 1.
+    # A grid has correlations of exactly 0; the Lasso subtracts alpha = 0.1 from the coefficient 1.
     codes = toy_codes.grid(5, 6, 7) * 1.0
     scores = udr([codes, codes[:, [2, 0, 1]] * [-1, 3, -0.5], -codes], correlation=correlation)
     np.testing.assert_allclose(scores["udr"], expected, atol=1e-3 if correlation == "lasso" else 1e-12)
@@ -89,32 +89,32 @@ def test_udr_lasso_equals_the_literal_definition():
 def test_spearman_is_invariant_to_monotone_maps():
     first, second, _ = _runs(500)
     runs = [first, first + second, second + first**3]
-    plain = udr(runs)
-    np.testing.assert_allclose(udr([np.exp(run) for run in runs])["udr_pairs"], plain["udr_pairs"])
-    assert np.ptp(plain["udr"]) > 0.05
+    expected = udr(runs)
+    np.testing.assert_allclose(udr([np.exp(run) for run in runs])["udr_pairs"], expected["udr_pairs"])
+    assert np.ptp(expected["udr"]) > 0.05
 
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("correlation", ["spearman", "lasso"])
 def test_udr_leaves_uninformative_latents_out(correlation):
     codes, noise, _ = _runs()
-    shrunk = 0.05 * noise  # variance 0.0025 and, at sigma = 1, half of that as KL
-    run = np.concatenate([codes[:, :3], shrunk], axis=1)
+    narrow = 0.05 * noise  # variance 0.0025; with sigma = 1 the KL is half of it
+    run = np.concatenate([codes[:, :3], narrow], axis=1)
     kl = np.array([1.0] * 3 + [0.005] * 5)
     constant = np.insert(codes[:, :3], 1, 0.1, axis=1)
-    plain = udr([codes[:, :3], codes], correlation=correlation)["udr_pairs"]
-    np.testing.assert_allclose(udr([run, codes], correlation=correlation)["udr_pairs"], plain)
+    expected = udr([codes[:, :3], codes], correlation=correlation)["udr_pairs"]
+    np.testing.assert_allclose(udr([run, codes], correlation=correlation)["udr_pairs"], expected)
     scores = udr([run, codes], [kl, np.ones(5)], correlation=correlation)
-    np.testing.assert_allclose(scores["udr_pairs"], plain)
+    np.testing.assert_allclose(scores["udr_pairs"], expected)
     np.testing.assert_array_equal(scores["udr_num_active"], [3, 5])
-    kept = udr([run, codes], [kl + 0.006, np.ones(5)], correlation=correlation)
-    assert kept["udr_num_active"][0] == 8
-    assert kept["udr"][0] < scores["udr"][0] - 0.05
+    above = udr([run, codes], [kl + 0.006, np.ones(5)], correlation=correlation)
+    assert above["udr_num_active"][0] == 8
+    assert above["udr"][0] < scores["udr"][0] - 0.05
     scores = udr([constant, codes], [np.ones(4), np.ones(5)], correlation=correlation)
-    np.testing.assert_allclose(scores["udr_pairs"], plain)
-    none = udr([codes, codes, np.full((4000, 2), 0.1)], correlation=correlation)
-    assert none["udr"][2] == none["udr_num_active"][2] == 0
-    assert none["udr_pairs"][0, 1] > 0.8
+    np.testing.assert_allclose(scores["udr_pairs"], expected)
+    collapsed = udr([codes, codes, np.full((4000, 2), 0.1)], correlation=correlation)
+    assert collapsed["udr"][2] == collapsed["udr_num_active"][2] == 0
+    assert collapsed["udr_pairs"][0, 1] > 0.8
 
 
 def test_one_latent_has_a_closed_form():
@@ -130,10 +130,10 @@ def test_bad_inputs_are_refused():
         (([codes, codes[1:]],), {}, "same N, got 12 in run 0 and 11 in run 1"),
         (([codes, codes * np.nan],), {}, "codes of run 1 must be finite real numbers"),
         (([codes, codes[:, 0]],), {}, r"codes of run 1 must be a non-empty \[N, D\] array, got shape \(12,\)"),
-        (([codes, codes], [np.ones(2)]), {}, "one array a run, got 1 for 2 runs"),
-        (([codes, codes], [np.ones(2), np.ones(3)]), {}, "KL of run 1 must be one number a latent"),
+        (([codes, codes], [np.ones(2)]), {}, "one array per run, got 1 for 2 runs"),
+        (([codes, codes], [np.ones(2), np.ones(3)]), {}, "KL of run 1 must be one number per latent"),
         (([codes, codes], [np.ones(2), np.array([1, np.nan])]), {}, "KL of run 1 must be finite"),
-        (([codes, codes],), {"correlation": "pearson"}, "unknown correlation 'pearson'; known: spearman, lasso"),
+        (([codes, codes],), {"correlation": "pearson"}, "correlation must be"),
         (([codes, codes],), {"kl_threshold": -1}, "kl_threshold must be >= 0, got -1"),
     ]
     for arguments, options, message in cases:
