@@ -101,12 +101,12 @@ def dci_es(
 
 def _check_options(depths: Sequence[int], num_trees: int) -> tuple[int, ...]:
     """The depths as a tuple; raises ValueError for an option that does not fit."""
-    depths = tuple(depths) if np.ndim(depths) == 1 else (depths,)  # type: ignore[assignment]
-    inputs.check_at_least({f"depths[{t}]": (depth, 1) for t, depth in enumerate(depths)})
-    if len(depths) < 2 or any(np.diff(depths) <= 0):
-        raise ValueError(f"depths must be two or more increasing integers, got {depths}")
+    capacities: tuple[Any, ...] = tuple(depths) if np.ndim(depths) == 1 else (depths,)
+    inputs.check_at_least({f"depths[{t}]": (depth, 1) for t, depth in enumerate(capacities)})
+    if len(capacities) < 2 or any(np.diff(capacities) <= 0):
+        raise ValueError(f"depths must be two or more increasing integers, got {capacities}")
     inputs.check_at_least({"num_trees": (num_trees, 1)})
-    return tuple(depths)
+    return capacities
 
 
 def _loss_curve(

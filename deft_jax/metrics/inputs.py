@@ -151,7 +151,7 @@ def _check_continuous(factors: np.ndarray, continuous: np.ndarray) -> None:
         raise ValueError(f"factors must be real numbers, got dtype {factors.dtype}")
     for wrong, what in (
         (~np.isfinite(factors), "finite"),
-        ((factors != np.floor(factors)) & ~continuous, "integers unless declared continuous"),
+        ((factors != np.floor(factors)) & ~continuous, "integers where not declared continuous"),
     ):
         if wrong.any():
             row, f = np.argwhere(wrong)[0]

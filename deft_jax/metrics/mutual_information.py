@@ -126,6 +126,10 @@ def entropy(factors: npt.ArrayLike) -> np.ndarray:
 
     Raises:
       ValueError: the factors are not integers >= 0.
+
+    Example:
+      >>> entropy([[0, 1], [1, 1]]).round(3)  # log 2, and a constant
+      array([0.693, 0.   ])
     """
     factors_FxN = _compact(_as_labels("factors", np.asarray(factors)))
     num_samples = factors_FxN.shape[1]
@@ -147,6 +151,10 @@ def normalised_mutual_information(codes: npt.ArrayLike, factors: npt.ArrayLike, 
 
     Raises:
       ValueError: an input does not fit, or a factor is constant in the sample, which leaves the ratio undefined.
+
+    Example:
+      >>> normalised_mutual_information([[0.0], [0.0], [1.0], [1.0]], [[0, 0], [0, 1], [1, 0], [1, 1]])
+      array([[1., 0.]])
     """
     codes, factors = check_samples(codes, factors)
     entropy_F = entropy(factors)

@@ -1,4 +1,4 @@
-"""Metrics by name: which there are, which arguments each takes, and the call of one on a sample."""
+"""Metrics by name: the known ones, the arguments of each, and the score of a sample."""
 
 import importlib
 import inspect
@@ -45,7 +45,7 @@ def get(name: str) -> Callable[..., dict[str, Any]]:
     """The function of a metric.
 
     Args:
-      name: a key of REGISTRY, or 'module:function' for a user's function. `kind` tells its first arguments. Options
+      name: a key of REGISTRY, or 'module:function' for a user's function. `kind` names its first arguments. Options
         follow by name. A function may also take `groups` [N] (integers, equal for rows of one image), `continuous`
         (F booleans) and `progress` (a function that is called with the number of finished parts and of all parts).
 
@@ -71,7 +71,7 @@ def kind(name: str, what: str = "metric") -> Kind:
 
     Args:
       name: as for `get`.
-      what: how a message calls the name, for example 'metric in periodic_metrics'.
+      what: the name's role in error messages, for example 'metric in periodic_metrics'.
 
     Returns:
       'samples' (codes, factors), 'posteriors' (codes, factors, logvar), 'codes' (codes), 'sampler' (encode,

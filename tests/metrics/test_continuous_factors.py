@@ -39,7 +39,7 @@ def test_perfect_codes_of_continuous_factors_score_high(metric, key, least):
 def test_mig_of_perfect_continuous_codes_is_one_minus_the_bias_of_the_bins():
     codes, factors = _uniform(10_000)
     assert mig(codes, factors)["mig"] == pytest.approx(0.989, abs=0.01)
-    # Without bins each value is a class of its own, which any latent determines.
+    # Without bins each value is a different class, which any latent determines.
     classes = np.stack([np.unique(column, return_inverse=True)[1] for column in factors.T], axis=1)
     assert mig(codes, classes, continuous=False)["mig"] < 0.05
 

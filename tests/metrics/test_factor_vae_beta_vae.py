@@ -1,4 +1,4 @@
-"""FactorVAE and beta-VAE metrics, which draw their own images: closed forms, definitions, symmetries, progress."""
+"""FactorVAE and beta-VAE metrics, which draw images themselves: closed forms, definitions, symmetries, progress."""
 
 import warnings
 

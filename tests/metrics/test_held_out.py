@@ -55,7 +55,7 @@ def test_rows_are_distinct_by_codes_and_factors():
 
 @pytest.mark.parametrize("name", PREDICTORS)
 def test_no_image_is_in_both_parts(name):
-    codes, labels, image = _noise(60, 600)
+    codes, labels, image = _noise(60, 240)
     options, _ = PREDICTORS[name]
     scores = metrics.compute(name, codes, labels, **options)
     grouped = metrics.get(name)(codes, labels, groups=image, **options)

@@ -40,7 +40,7 @@ def _assert_refused(message, name, codes, factors, **options):
         (CODES, WORDS.astype(object), "factors must be integers, got dtype object"),
         (CODES, np.where(FACTORS == 2, np.nan, FACTORS), "finite, got nan in row 8"),
         (CODES, np.where(FACTORS == 2, np.inf, FACTORS), "finite, got inf in row 8"),
-        (CODES, FACTORS * 0.5, "factors must be integers unless declared continuous, got 0.5 in row"),
+        (CODES, FACTORS * 0.5, "factors must be integers where not declared continuous, got 0.5 in row"),
         (CODES, ONE_VALUE * 0.3, "factors? (1|must be integers)"),
     ],
 )
@@ -56,7 +56,7 @@ def test_bad_sample_is_refused(name, codes, factors, message):
         (FACTORS, True, r"continuous must be .* got bool of shape \(\)"),
         (FACTORS, [0, 1, 0], "continuous must be .* got int64"),
         (FACTORS * 0.5, False, "factors must be integers, got dtype float64"),
-        (FACTORS * 0.5, [True, False, True], "factors must be integers unless .* got 0.5 in row 2, factor 1"),
+        (FACTORS * 0.5, [True, False, True], "factors must be integers where not .* got 0.5 in row 2, factor 1"),
         (np.where(FACTORS == 2, np.nan, FACTORS), [True] * 3, "factors must be finite, got nan in row 8, factor 0"),
         (FACTORS * 1j, [True] * 3, "factors must be real numbers, got dtype complex128"),
         (ONE_VALUE * 0.3, [True] * 3, "factor 1 is constant in the sample"),

@@ -40,12 +40,13 @@ def test_order_and_sign_do_not_matter(name):
     assert _score(name, codes * [-1, 1, -1, 1, -1], factors) == pytest.approx(expected, abs=tolerance)
 
 
-@pytest.mark.parametrize("name", [name for name in SCORES if name not in ("irs", "sap")])
-def test_scale_of_latents_does_not_matter(name):
-    # IRS weights latents by their deviation; the machines of SAP have a penalty.
+@pytest.mark.parametrize("name", [name for name in SCORES if name not in ("irs", "sap", "infomec")])
+def test_scale_and_shift_of_latents_do_not_matter(name):
+    # IRS weights latents by their deviation, SAP has a penalty, InfoMEC prunes narrow latents.
     codes, factors = toy_codes.noisy()
     expected = _score(name, codes, factors)
-    assert _score(name, codes * [4, 0.5, 1, 2, 8], factors) == pytest.approx(expected, abs=1e-9)
+    scaled = codes * [4, 0.7, 1, 1e-3, 8] + [5, -2, 0.1, 0, 9]
+    assert _score(name, scaled, factors) == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize("name", ["mig", "nmi", "mcc", "mig_sup", "jemmig", "dcimig", "irs"])
