@@ -4,6 +4,6 @@
 that function. A metric's file is imported on first use, so scikit-learn and SciPy load only where they are used.
 """
 
-from deft_jax.metrics.registry import GIVEN, REGISTRY, compute, get, kind
+from deft_jax.metrics.registry import CALLER_ARGUMENTS, REGISTRY, compute, get, kind
 
-__all__ = ["GIVEN", "REGISTRY", "compute", "get", "kind"]
+__all__ = ["CALLER_ARGUMENTS", "REGISTRY", "compute", "get", "kind"]

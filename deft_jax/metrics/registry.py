@@ -36,7 +36,7 @@ REGISTRY: dict[str, Kind] = {
 }
 
 # Arguments that the caller passes; they are not options of a configuration.
-GIVEN = ("codes", "factors", "logvar", "encode", "factor_sizes", "groups", "progress")
+CALLER_ARGUMENTS = ("codes", "factors", "logvar", "encode", "factor_sizes", "groups", "progress")
 
 _REQUIRED_ARGUMENTS = {"sampler": "encode and factor_sizes", "runs": "the codes of several runs"}
 
