@@ -56,7 +56,7 @@ def test_rows_are_distinct_by_codes_and_factors():
 @pytest.mark.parametrize("name", PREDICTORS)
 def test_no_image_is_in_both_parts(name):
     codes, labels, image = _noise(60, 240)
-    options, _ = PREDICTORS[name]
+    options = {"model": "linear"} if name == "dci" else PREDICTORS[name][0]
     scores = metrics.compute(name, codes, labels, **options)
     grouped = metrics.get(name)(codes, labels, groups=image, **options)
     assert scores.keys() == grouped.keys()
@@ -79,7 +79,7 @@ def test_noise_is_predicted_from_other_rows_of_an_image_only(name):
 
 @pytest.mark.parametrize("name", ["dci", "sap"])
 def test_progress_is_reported_per_factor_and_changes_no_score(name):
-    codes, labels, _ = _noise(60, 90, num_latents=2)
+    codes, labels, _ = _noise(60, 90, num_values=2, num_latents=2)
     calls = []
     scores = metrics.compute(name, codes, labels, progress=lambda *call: calls.append(call))
     assert calls == [(1, 2), (2, 2)]
