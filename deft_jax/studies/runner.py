@@ -202,7 +202,7 @@ def run(config, workdir: str | pathlib.Path, jobs: int | None = None) -> dict:
     for name, fields in study.metric_options(config).items():
         if metrics.kind(name) == "runs":
             raise ValueError(f"the metric {name!r} compares several runs: score them with deft_jax.evaluate")
-        validation.options_of(metrics.get(name), fields, f"metrics.{name}", metrics.GIVEN)
+        validation.options_of(metrics.get(name), fields, f"metrics.{name}", metrics.CALLER_ARGUMENTS)
     for name, run_config in todo.items():
         if name.endswith(f"/seed_{config['seeds'][0]}"):
             try:

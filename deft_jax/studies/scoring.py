@@ -75,7 +75,7 @@ def evaluate(
     source = model.source
     chosen = {name: dict(fields) for name, fields in names.items()} if isinstance(names, Mapping) else {}
     for name, fields in chosen.items():
-        validation.options_of(metrics.get(name), fields, name, metrics.GIVEN)
+        validation.options_of(metrics.get(name), fields, name, metrics.CALLER_ARGUMENTS)
     factors = encoder.draw_factors(source, num_samples, seed)
     image_N = np.ravel_multi_index(tuple(factors.T), source.factor_sizes)
     truth = source.ground_truth(factors)
