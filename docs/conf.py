@@ -7,6 +7,7 @@ build, and the notebooks are copied from notebooks/ and shown with the outputs t
 """
 
 import pathlib
+import re
 import sys
 
 DOCS = pathlib.Path(__file__).parent
@@ -42,8 +43,6 @@ toc_object_entries = False
 nitpicky = True
 # Types in signatures are written as in the source, without their modules; references of pages are all checked.
 nitpick_ignore_regex = [(r"py:(class|exc|data|obj)", r".*")]
-# A pattern of a table of contents may match nothing: pages of studies and of experiments.
-suppress_warnings = ["toc.empty_glob"]
 
 html_theme = "sphinx_book_theme"
 html_title = "deft_jax"
@@ -56,6 +55,7 @@ html_theme_options = {
     "show_navbar_depth": 1,
     "show_toc_level": 2,
     "home_page_in_toc": True,
+    "navbar_persistent": [],
     "pygments_light_style": "friendly",
     "pygments_dark_style": "github-dark",
 }
@@ -89,6 +89,18 @@ def _generate(app) -> None:
         _write(DOCS / "tutorials" / path.name, path.read_bytes())
 
 
+def _drop_empty_patterns(app, name: str, source: list[str]) -> None:
+    """Drops the patterns of a table of contents that match no page, which Sphinx warns about."""
+    folder = (DOCS / name).parent
+    lines = source[0].splitlines(keepends=True)
+    source[0] = "".join(line for line in lines if not re.fullmatch(r"[\w/]+\*\n", line) or _matches(folder, line.strip()))
+
+
+def _matches(folder: pathlib.Path, pattern: str) -> bool:
+    pages = [path for path in folder.glob(f"{pattern}.md")]
+    return any(str(path.relative_to(DOCS)) not in exclude_patterns for path in pages)
+
+
 def _docstring(app, what, name, value, options, lines: list[str]) -> None:
     lines[:] = reference_docstrings.to_rst("\n".join(lines))
 
@@ -108,6 +120,7 @@ def setup(app) -> None:
     app.add_object_type("annealing-field", "annealing-field", "pair: %s; field of an annealing test")
     app.add_object_type("study-field", "study-field", "pair: %s; field of a study")
     app.connect("builder-inited", _generate)
+    app.connect("source-read", _drop_empty_patterns)
     app.connect("autodoc-process-docstring", _docstring)
     app.connect("autodoc-process-signature", _signature)
     app.connect("autodoc-skip-member", _skip)

@@ -95,7 +95,9 @@ def _members(room: str) -> list[str]:
     lines, constants = [f".. currentmodule:: deft_jax.{room}", ""], []
     for name in sorted(module.__all__, key=str.lower):
         value = getattr(module, name)
-        if inspect.isclass(value):
+        if inspect.isclass(value) and issubclass(value, BaseException):
+            lines += [f".. py:exception:: deft_jax.{room}.{name}", "", *("   " + line for line in to_rst(value.__doc__)), ""]
+        elif inspect.isclass(value):
             lines += [f".. autoclass:: deft_jax.{room}.{name}", "   :members:", ""]
         elif callable(value):
             lines += [f".. autofunction:: deft_jax.{room}.{name}", ""]
