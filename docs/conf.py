@@ -31,6 +31,7 @@ if (DOCS / "experiments" / "index.md").exists():
 
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath", "amsmath", "attrs_inline", "fieldlist"]
 myst_heading_anchors = 4
+smartquotes = False  # quotes and flags stay as they are typed in a shell
 nb_execution_mode = "off"
 nb_merge_streams = True
 

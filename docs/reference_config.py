@@ -178,25 +178,35 @@ def markdown(page: Page) -> str | None:
         f"Examples are the values of `{page.example}`.\n",
     ]
     named: set[str] = set()
+    heads = {field.path: field for section in sections(root, not_below=("runs",)) for field in section.fields}
     for section in sections(root, not_below=("runs",)):
         if section.path:
             variant = f", rule = {section.variant!r}" if section.variant else ""
             text.append(f"## {section.path}{variant}\n")
             text.append(eval_rst(to_rst(section.doc)))
+            head = heads.get(section.path)
+            if head is not None and head.default is not None and head.type == "section":
+                text.append("The section may be left out; its fields then have their defaults.\n")
         lines: list[str] = []
         for field in section.fields:
+            if field.type.startswith("section") and "None" not in field.type:
+                continue  # its fields follow below a heading of their own
             lines += [f".. {page.role}:: {field.path}"]
             if field.path in named:
                 lines += ["   :no-index:"]
             named.add(field.path)
-            lines += ["", f"   {escape(' '.join(field.meaning.split()))}", "", f"   :Type: {escape(field.type)}"]
-            lines += [f"   :Default: {'required' if field.default is None else f'``{field.default}``'}"]
+            facts = [f"Type: {escape(field.type)}", f"Default: {_code(field.default)}" if field.default else "required"]
             value = examples.get(field.path)
             if value not in (None, ()) and repr(value) != field.default:
-                lines += [f"   :Example: ``{value!r}``"]
-            lines += [""]
+                facts.append(f"Example: {_code(repr(value))}")
+            lines += ["", f"   {escape(' '.join(field.meaning.split()))}", "", "   .. container:: field-facts", ""]
+            lines += [f"      {'. '.join(facts)}.", ""]
         text.append(eval_rst(lines))
     return "\n".join(text)
+
+
+def _code(text: str) -> str:
+    return f"``{text}``"
 
 
 def pages() -> dict[str, str]:

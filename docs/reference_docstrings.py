@@ -13,8 +13,10 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 SECTIONS = ("Args", "Arguments", "Attributes", "Returns", "Yields", "Raises", "Example", "Examples", "Note")
-_INLINE = re.compile(r"(`[^`\n]+`|arXiv[: ]\d{4}\.\d{4,5}|https?://[^\s),;]+)")
-_ENTRY = re.compile(r"(\*{0,2}[A-Za-z_][\w.*]*(?:, \*{0,2}[A-Za-z_][\w.]*)*): +(.*)")
+_INLINE = re.compile(
+    r"(`[^`\n]+`|arXiv[: ]\d{4}\.\d{4,5}|https?://[^\s),;]+|(?<![^\s(])--[a-z][\w.]*(?:=[^\s,;)]*[^\s,;:.)])?)"
+)
+_ENTRY = re.compile(r"(\*{0,2}[A-Za-z_][\w.*]*(?:, \*{0,2}[A-Za-z_][\w.]*)*|'\w+'): +(.*)")
 
 
 def escape(text: str) -> str:
@@ -22,13 +24,15 @@ def escape(text: str) -> str:
     out = ""
     for index, part in enumerate(_INLINE.split(text)):
         if index % 2 == 0:
-            part = re.sub(r"([\\*`|])", r"\\\1", part)
+            part = re.sub(r"([\\*`|@])", r"\\\1", part)
             part = re.sub(r"_(?=\W|$)", r"\\_", part)
             if out and out[-1] in "`_" and part[:1].isalnum():
                 part = "\\ " + part
         else:
             if part.startswith("`"):
                 part = f"`{part}`"
+            elif part.startswith("--"):
+                part = f"``{part}``"
             elif part.startswith("arXiv"):
                 part = f"`{part} <https://arxiv.org/abs/{part[6:]}>`__"
             if out and (out[-1].isalnum() or out[-1] in "_^"):
@@ -62,7 +66,7 @@ def _table(lines: list[str]) -> list[str]:
 
 
 def _entries(lines: list[str]) -> list[tuple[str, list[str]]] | None:
-    """Lines 'name: text' with indented continuations as (name, text lines); None where they are something else."""
+    """Lines 'name: text', where the name may be quoted, with indented continuations as (name, text lines); None where they are something else."""
     entries: list[tuple[str, list[str]]] = []
     for line in lines:
         match = _ENTRY.match(line)
@@ -88,7 +92,8 @@ def _bullets(entries: list[tuple[str, list[str]]]) -> list[str]:
 def _paragraph(lines: list[str]) -> list[str]:
     """One block without blank lines."""
     if all(line.startswith("  ") for line in lines):
-        return _literal(lines)
+        inner = _entries(textwrap.dedent("\n".join(lines)).splitlines())
+        return _bullets(inner) if inner and len(inner) > 1 else _literal(lines)
     if lines[0].startswith(">>>"):
         return _literal(lines, "pycon")
     if all(line.startswith("|") for line in lines):

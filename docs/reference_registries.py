@@ -46,14 +46,16 @@ def options_table(function: Callable[..., Any], given: tuple[str, ...], prefix: 
     options = [item for item in signature.parameters.values() if item.name not in given and item.kind not in skip]
     if not options:
         return ["It has no options.", ""]
-    lines = [".. list-table:: Options", "   :header-rows: 1", "   :widths: 26 22 14 38", ""]
-    lines += ["   * - Option", "     - Type", "     - Default", "     - Meaning"]
+    has_meanings = "Args:" not in (inspect.getdoc(function) or "")  # else they stand above the table
+    rows = []
     for option in options:
         default = "required" if option.default is option.empty else f"``{option.default!r}``"
         kind = escape(_type_of(option, hints)) or "\\ "
-        meaning = escape(_meaning(function, option.name)) or "\\ "
-        lines += [f"   * - ``{prefix}{option.name}``", f"     - {kind}", f"     - {default}", f"     - {meaning}"]
-    return [*lines, ""]
+        row = (f"``{prefix}{option.name}``", kind, default)
+        rows.append((*row, escape(_meaning(function, option.name)) or "\\ ") if has_meanings else row)
+    if has_meanings:
+        return _table(("Option", "Type", "Default", "Meaning"), rows, "26 22 14 38")
+    return _table(("Option", "Type", "Default"), rows, "40 35 25")
 
 
 def _table(head: tuple[str, ...], rows: list[tuple[str, ...]], widths: str) -> list[str]:

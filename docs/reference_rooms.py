@@ -4,6 +4,7 @@ import ast
 import importlib
 import inspect
 import pathlib
+import textwrap
 from xml.sax.saxutils import escape as xml_escape
 
 from reference_docstrings import escape, eval_rst, first_sentence, to_rst
@@ -51,13 +52,12 @@ def floors() -> list[list[str]]:
 
 def _summary(room: str) -> str:
     doc = first_sentence(ast.get_docstring(ast.parse((PACKAGE / room / "__init__.py").read_text())))
-    head = doc.split(". ")[0].rstrip(".")
-    return head if len(head) < 100 else head[:97] + "..."
+    return doc.split(". ")[0].rstrip(".")
 
 
 def svg() -> str:
     """The rooms as an SVG picture: one row per floor, commands on top."""
-    width, height, gap, margin = 900, 58, 12, 16
+    width, height, gap, margin = 800, 74, 10, 10
     stack = [*floors()]
     needs = rooms()
     commands = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
@@ -68,25 +68,28 @@ def svg() -> str:
         f'<rect width="{width}" height="{total}" fill="#ffffff" rx="8"/>',
     ]
 
-    def box(x: float, y: float, w: float, title: str, lines: list[str], fill: str) -> None:
+    def box(x: float, y: float, w: float, title: str, note: str, lines: list[str], fill: str) -> None:
         parts.append(f'<rect x="{x:.1f}" y="{y}" width="{w:.1f}" height="{height}" rx="6" fill="{fill}" stroke="#5b6b7f"/>')
         parts.append(f'<text x="{x + 12:.1f}" y="{y + 20}" font-size="15" font-weight="600" fill="#16202c">'
                      f"{xml_escape(title)}</text>")
+        room_left = int((w - 40) / 6.2) - int(len(title) * 1.6)
+        if note and len(note) > room_left:
+            note = note[: room_left - 3] + "..."
+        parts.append(f'<text x="{x + w - 12:.1f}" y="{y + 20}" font-size="11" fill="#5b6b7f" text-anchor="end">'
+                     f"{xml_escape(note)}</text>")
         for index, line in enumerate(lines):
-            parts.append(f'<text x="{x + 12:.1f}" y="{y + 37 + 15 * index}" font-size="12" fill="#3a4654">'
+            parts.append(f'<text x="{x + 12:.1f}" y="{y + 42 + 17 * index}" font-size="13" fill="#3a4654">'
                          f"{xml_escape(line)}</text>")
 
-    box(margin, margin, width - 2 * margin, "commands: " + ", ".join(commands),
+    box(margin, margin, width - 2 * margin, "commands: " + ", ".join(commands), "",
         ["python -m deft_jax.NAME; each is a thin file that parses its flags and calls a room"], "#fdf1d8")
     for floor, names in enumerate(reversed(stack)):
         y = margin + (floor + 1) * (height + gap)
         w = (width - 2 * margin - gap * (len(names) - 1)) / len(names)
         for index, name in enumerate(names):
             below = ", ".join(other for other in needs if other in needs[name]) or "nothing of this package"
-            most = int((w - 20) / 6.3)
-            lines = [_summary(name), f"imports {below}"]
-            lines = [line if len(line) <= most else line[: most - 3] + "..." for line in lines]
-            box(margin + index * (w + gap), y, w, name, lines, "#e4eefa")
+            lines = textwrap.wrap(_summary(name), int((w - 24) / 6.6), max_lines=2, placeholder=" ...")
+            box(margin + index * (w + gap), y, w, name, f"imports {below}", lines, "#e4eefa")
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
