@@ -195,7 +195,9 @@ def markdown(page: Page) -> str | None:
             if field.path in named:
                 lines += ["   :no-index:"]
             named.add(field.path)
-            facts = [f"Type: {escape(field.type)}", f"Default: {_code(field.default)}" if field.default else "required"]
+            facts = [f"Type: {escape(field.type)}", f"Default: {_code(field.default)}" if field.default else "Required"]
+            if field.path.endswith(".OPTION"):
+                facts = ["Type and default: those of the parameter of that function"]
             value = examples.get(field.path)
             if value not in (None, ()) and repr(value) != field.default:
                 facts.append(f"Example: {_code(repr(value))}")

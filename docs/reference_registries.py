@@ -46,13 +46,15 @@ def options_table(function: Callable[..., Any], given: tuple[str, ...], prefix: 
     options = [item for item in signature.parameters.values() if item.name not in given and item.kind not in skip]
     if not options:
         return ["It has no options.", ""]
-    has_meanings = "Args:" not in (inspect.getdoc(function) or "")  # else they stand above the table
+    meanings = {option.name: escape(_meaning(function, option.name)) for option in options}
+    # Where the docstring has a section Args, the meanings are above the table.
+    has_meanings = "Args:" not in (inspect.getdoc(function) or "") and any(meanings.values())
     rows = []
     for option in options:
         default = "required" if option.default is option.empty else f"``{option.default!r}``"
         kind = escape(_type_of(option, hints)) or "\\ "
         row = (f"``{prefix}{option.name}``", kind, default)
-        rows.append((*row, escape(_meaning(function, option.name)) or "\\ ") if has_meanings else row)
+        rows.append((*row, meanings[option.name] or "\\ ") if has_meanings else row)
     if has_meanings:
         return _table(("Option", "Type", "Default", "Meaning"), rows, "26 22 14 38")
     return _table(("Option", "Type", "Default"), rows, "40 35 25")

@@ -57,40 +57,42 @@ def _summary(room: str) -> str:
 
 def svg() -> str:
     """The rooms as an SVG picture: one row per floor, commands on top."""
-    width, height, gap, margin = 800, 74, 10, 10
-    stack = [*floors()]
+    width, gap, margin = 800, 10, 10
     needs = rooms()
-    commands = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
-    total = margin * 2 + (len(stack) + 1) * (height + gap) - gap
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {total}" width="{width}" height="{total}" '
-        'font-family="system-ui, Segoe UI, Helvetica, Arial, sans-serif">',
-        f'<rect width="{width}" height="{total}" fill="#ffffff" rx="8"/>',
-    ]
+    commands = [path.stem for path in PACKAGE.glob("*.py")] + [path.parent.name for path in PACKAGE.glob("*/__main__.py")]
+    commands = sorted(set(commands) - {"__init__"})
+    rows = [[("commands", ", ".join(commands), "each parses its flags and calls a room", "#fdf1d8")]]
+    for names in reversed(floors()):
+        below = {name: ", ".join(other for other in needs if other in needs[name]) for name in names}
+        rows.append([
+            (name, _summary(name), f"imports {below[name] or 'nothing of this package'}", "#e4eefa") for name in names
+        ])  # fmt: skip
+    parts: list[str] = []
 
-    def box(x: float, y: float, w: float, title: str, note: str, lines: list[str], fill: str) -> None:
-        parts.append(f'<rect x="{x:.1f}" y="{y}" width="{w:.1f}" height="{height}" rx="6" fill="{fill}" stroke="#5b6b7f"/>')
-        parts.append(f'<text x="{x + 12:.1f}" y="{y + 20}" font-size="15" font-weight="600" fill="#16202c">'
-                     f"{xml_escape(title)}</text>")
-        room_left = int((w - 40) / 6.2) - int(len(title) * 1.6)
-        if note and len(note) > room_left:
-            note = note[: room_left - 3] + "..."
-        parts.append(f'<text x="{x + w - 12:.1f}" y="{y + 20}" font-size="11" fill="#5b6b7f" text-anchor="end">'
-                     f"{xml_escape(note)}</text>")
-        for index, line in enumerate(lines):
-            parts.append(f'<text x="{x + 12:.1f}" y="{y + 42 + 17 * index}" font-size="13" fill="#3a4654">'
-                         f"{xml_escape(line)}</text>")
+    def text(x: float, y: float, size: int, color: str, words: str, weight: int = 400) -> None:
+        parts.append(f'<text x="{x:.0f}" y="{y:.0f}" font-size="{size}" font-weight="{weight}" fill="{color}">'
+                     f"{xml_escape(words)}</text>")
 
-    box(margin, margin, width - 2 * margin, "commands: " + ", ".join(commands), "",
-        ["python -m deft_jax.NAME; each is a thin file that parses its flags and calls a room"], "#fdf1d8")
-    for floor, names in enumerate(reversed(stack)):
-        y = margin + (floor + 1) * (height + gap)
-        w = (width - 2 * margin - gap * (len(names) - 1)) / len(names)
-        for index, name in enumerate(names):
-            below = ", ".join(other for other in needs if other in needs[name]) or "nothing of this package"
-            lines = textwrap.wrap(_summary(name), int((w - 24) / 6.6), max_lines=2, placeholder=" ...")
-            box(margin + index * (w + gap), y, w, name, f"imports {below}", lines, "#e4eefa")
-    return "\n".join([*parts, "</svg>"]) + "\n"
+    y = margin
+    for row in rows:
+        w = (width - 2 * margin - gap * (len(row) - 1)) / len(row)
+        wrapped = [[textwrap.wrap(words, int((w - 24) / size)) for words, size in ((cell[1], 7.4), (cell[2], 6.6))]
+                   for cell in row]  # fmt: skip
+        height = 34 + max(17 * len(summary) + 15 * len(note) for summary, note in wrapped)
+        for index, ((title, _, _, fill), (summary, note)) in enumerate(zip(row, wrapped, strict=True)):
+            x = margin + index * (w + gap)
+            parts.append(f'<rect x="{x:.0f}" y="{y}" width="{w:.0f}" height="{height}" rx="6" fill="{fill}" '
+                         'stroke="#5b6b7f"/>')
+            text(x + 12, y + 21, 15, "#16202c", title, 600)
+            for line, words in enumerate(summary):
+                text(x + 12, y + 40 + 17 * line, 13, "#26323f", words)
+            for line, words in enumerate(note):
+                text(x + 12, y + 39 + 17 * len(summary) + 15 * line, 11, "#5b6b7f", words)
+        y += height + gap
+    total = y - gap + margin
+    head = (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {total}" width="{width}" height="{total}" '
+            'font-family="system-ui, Segoe UI, Helvetica, Arial, sans-serif">')
+    return "\n".join([head, f'<rect width="{width}" height="{total}" fill="#ffffff" rx="8"/>', *parts, "</svg>"]) + "\n"
 
 
 def _members(room: str) -> list[str]:

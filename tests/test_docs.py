@@ -18,8 +18,13 @@ from deft_jax.training.runner import Runner
 from deft_jax.training.step import init_state
 
 ROOT = pathlib.Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md")),
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md",
+         *(path for path in sorted((ROOT / "docs").rglob("*.md")) if not {"_build", "generated"} & set(path.parts)),
          *sorted((ROOT / "notebooks").glob("*.ipynb"))]  # fmt: skip
+
+
+def page_id(page):
+    return str(page.relative_to(ROOT))
 
 
 def text_of(page):
@@ -58,7 +63,7 @@ def at_root(monkeypatch):
     monkeypatch.chdir(ROOT)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_links_and_images_exist(page):
     text = text_of(page)
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
@@ -66,14 +71,14 @@ def test_links_and_images_exist(page):
             assert (page.parent / target.partition("#")[0]).exists(), target
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_paths_of_this_repository_exist(page):
     pattern = r"(?<![\w/.@])((?:deft_jax|configs|docs|launch|benchmarks|notebooks)/[a-z0-9_/]+(?:\.[a-z]+)?)(?![\w<*])"
     for path in re.findall(pattern, text_of(page)):
         assert (ROOT / path).exists(), path
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_commands_exist_with_their_flags(page, at_root):
     for module, rest in commands_of(page):
         where_flags_are = "benchmarks/suite.py" if module.startswith("benchmarks") else "deft_jax/runtime/cli.py"
@@ -99,7 +104,7 @@ def test_fields_named_alone_are_those_of_some_config(at_root):
         known |= fields_of(config_named(str(path.relative_to(ROOT))))
     for page in PAGES:
         for field in re.findall(r"--config\.([a-z_.]+)=", text_of(page)):
-            assert field in known, f"{page.name}: --config.{field}"
+            assert field in known, f"{page_id(page)}: --config.{field}"
 
 
 # ---- the examples of docs/extending.md ----
