@@ -2,8 +2,9 @@
 
     sphinx-build -W --keep-going -b html docs docs/_build/html
 
-needs the extra `docs`. The pages under reference/generated/ are written from the package's sources at the start of every
-build, and the notebooks are copied from notebooks/ and shown with the outputs that are committed there; git ignores both.
+needs the extra `docs`. The pages under reference/generated/ are written from the package's sources at the start of
+every build, and the notebooks are copied from notebooks/ and shown with the outputs that are committed there; git
+ignores both.
 """
 
 import pathlib
@@ -93,13 +94,13 @@ def _generate(app) -> None:
 def _drop_empty_patterns(app, name: str, source: list[str]) -> None:
     """Drops the patterns of a table of contents that match no page, which Sphinx warns about."""
     folder = (DOCS / name).parent
+    is_pattern = re.compile(r"[\w/]+\*\n").fullmatch
     lines = source[0].splitlines(keepends=True)
-    source[0] = "".join(line for line in lines if not re.fullmatch(r"[\w/]+\*\n", line) or _matches(folder, line.strip()))
+    source[0] = "".join(line for line in lines if not is_pattern(line) or _matches(folder, line.strip()))
 
 
 def _matches(folder: pathlib.Path, pattern: str) -> bool:
-    pages = [path for path in folder.glob(f"{pattern}.md")]
-    return any(str(path.relative_to(DOCS)) not in exclude_patterns for path in pages)
+    return any(str(path.relative_to(DOCS)) not in exclude_patterns for path in folder.glob(f"{pattern}.md"))
 
 
 def _docstring(app, what, name, value, options, lines: list[str]) -> None:

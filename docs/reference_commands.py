@@ -45,9 +45,9 @@ def _absl_flags(name: str) -> list[Flag]:
             flags.append(Flag(f"--{flag[1]} {flag[1].upper()}", flag[2]))
         elif is_own and flags and line.strip() and "default: 'None'" not in line:
             flags[-1] = flags[-1]._replace(meaning=f"{flags[-1].meaning} {line.strip()}")
-    override = Flag("--config.FIELD=VALUE", "Sets a field of the configuration; `@FILE` as the value reads it from a JSON "
-                    "file that has an entry of the field's name. May be repeated.")  # fmt: skip
-    return sorted(flags) + [override] if flags else []
+    override = Flag("--config.FIELD=VALUE", "Sets a field of the configuration; `@FILE` as the value reads it from a "
+                    "JSON file that has an entry of the field's name. May be repeated.")  # fmt: skip
+    return [*sorted(flags), override] if flags else []
 
 
 def _argparse_flags(name: str) -> list[Flag]:
@@ -103,8 +103,8 @@ def commands() -> str:
     """The page of all commands."""
     text = [
         "# Commands\n",
-        "Every command is a module of the package. Invalid input ends in one line on stderr and status 2, a run that fails "
-        "in one line and status 1, a signal in a saved state and status 143.\n",
+        "Every command is a module of the package. Invalid input ends in one line on stderr and status 2, a run that "
+        "fails in one line and status 1, a signal in a saved state and status 143.\n",
     ]
     for name in COMMANDS:
         module = f"python -m deft_jax.{name}"
@@ -134,9 +134,9 @@ def configs() -> str:
     """The page of the configurations that come with the package: the first sentence of each file."""
     text = [
         "# Configurations\n",
-        "A configuration is a Python file with a function `get_config()` that returns a `ConfigDict`. These come with the "
-        "package, in a checkout and in a wheel: `--config configs/NAME.py` works in any folder. Each file opens with its "
-        "command and, where it has been measured, its run time and score.\n",
+        "A configuration is a Python file with a function `get_config()` that returns a `ConfigDict`. These come with "
+        "the package, in a checkout and in a wheel: `--config configs/NAME.py` works in any folder. Each file opens "
+        "with its command and, where it has been measured, its run time and score.\n",
     ]
     for folder, title, command in (
         ("configs", "Trainings and the annealing test", "`python -m deft_jax.train`; `ifp_dsprites.py` is for "

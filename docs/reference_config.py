@@ -9,6 +9,7 @@ import ast
 import dataclasses
 import importlib
 import inspect
+import itertools
 import pathlib
 import runpy
 import textwrap
@@ -81,7 +82,7 @@ def _source_docs(cls: type) -> dict[str, str]:
         except (OSError, TypeError):
             continue
         body = node.body if isinstance(node, ast.ClassDef) else []
-        for item, after in zip(body, body[1:], strict=False):
+        for item, after in itertools.pairwise(body):
             if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name) and isinstance(after, ast.Expr):
                 value = after.value
                 if isinstance(value, ast.Constant) and isinstance(value.value, str):

@@ -16,7 +16,8 @@ SECTIONS = ("Args", "Arguments", "Attributes", "Returns", "Yields", "Raises", "E
 _INLINE = re.compile(
     r"(`[^`\n]+`|arXiv[: ]\d{4}\.\d{4,5}|https?://[^\s),;]+|(?<![^\s(])--[a-z][\w.]*(?:=[^\s,;)]*[^\s,;:.)])?)"
 )
-_ENTRY = re.compile(r"(\*{0,2}[A-Za-z_][\w.*]*(?:, \*{0,2}[A-Za-z_][\w.]*)*|'\w+'): +(.*)")
+_NAME = r"\*{0,2}[A-Za-z_][\w.*]*"
+_ENTRY = re.compile(rf"({_NAME}(?:, {_NAME})*|'\w+'): +(.*)")
 
 
 def escape(text: str) -> str:
@@ -66,7 +67,10 @@ def _table(lines: list[str]) -> list[str]:
 
 
 def _entries(lines: list[str]) -> list[tuple[str, list[str]]] | None:
-    """Lines 'name: text', where the name may be quoted, with indented continuations as (name, text lines); None where they are something else."""
+    """Lines 'name: text' with indented continuations as (name, text lines); None where they are something else.
+
+    A name may be quoted.
+    """
     entries: list[tuple[str, list[str]]] = []
     for line in lines:
         match = _ENTRY.match(line)

@@ -1,4 +1,4 @@
-"""Pages of objectives, metrics and data sets, generated from the registries and from the docstrings of the functions."""
+"""Pages of objectives, metrics and data sets, generated from the registries and the docstrings of their functions."""
 
 import inspect
 import re
@@ -6,9 +6,10 @@ import typing
 from collections.abc import Callable
 from typing import Any
 
-from deft_jax import data, metrics, objectives
 from reference_docstrings import escape, eval_rst, first_sentence
 from reference_types import describe
+
+from deft_jax import data, metrics, objectives
 
 KINDS = {
     "samples": "codes [N, D] and factors [N, F]",
@@ -89,8 +90,8 @@ def objectives_page() -> str:
     text = [
         "# Objectives\n",
         "{field}`objective.name` is one of these names, or `module:function` of yours "
-        "({doc}`/howto/extend`). Options stand beside the name in the section `objective`. All weights are in nats against a "
-        "reconstruction loss summed over pixels.\n",
+        "({doc}`/howto/extend`). Options stand beside the name in the section `objective`. All weights are in nats "
+        "against a reconstruction loss summed over pixels.\n",
         eval_rst(_table(("Name", "Loss added to the reconstruction loss"), rows, "25 75")),
     ]
     return "\n".join([*text, *parts])
@@ -111,9 +112,9 @@ def metric_pages() -> dict[str, str]:
     names = "\n".join(f"metrics/{name}" for name in metrics.REGISTRY)
     made["metrics"] = "\n".join([
         "# Metrics\n",
-        "Each metric is a function of arrays: `deft_jax.metrics.compute(NAME, codes, factors)` returns a dict. The page of a "
-        "metric has its definition, its paper, its options with their defaults, and where it differs from other libraries. "
-        "{doc}`/explanation/scores` compares what they reward.\n",
+        "Each metric is a function of arrays: `deft_jax.metrics.compute(NAME, codes, factors)` returns a dict. The "
+        "page of a metric has its definition, its paper, its options with their defaults, and where it differs from other "
+        "libraries. {doc}`/explanation/scores` compares what they reward.\n",
         eval_rst(_table(("Name", "Definition and source", "Takes"), rows, "22 50 28")),
         f"```{{toctree}}\n:hidden:\n\n{names}\n```\n",
     ])  # fmt: skip
@@ -133,9 +134,9 @@ def data_page() -> str:
         parts += [f"(data-{name})=\n## {name}\n", eval_rst(lines)]
     text = [
         "# Data sets\n",
-        "{field}`data.name` is one of these names, a part of such a set (`dsprites(shape=heart)`), or `module:function` of "
-        "yours ({doc}`/howto/extend`). Options stand beside the name in the section `data`. Sets that are drawn inside "
-        "the compiled step need no files; {doc}`/howto/own_images` is about files of yours.\n",
+        "{field}`data.name` is one of these names, a part of such a set (`dsprites(shape=heart)`), or "
+        "`module:function` of yours ({doc}`/howto/extend`). Options stand beside the name in the section `data`. Sets "
+        "that are drawn inside the compiled step need no files; {doc}`/howto/own_images` is about files of yours.\n",
         eval_rst(_table(("Name", "Images"), rows, "25 75")),
         "```{figure} /gallery.png\n:alt: Random images of the sets that need no files\n\n"
         "Random images of the sets that need no files, drawn by `python -m deft_jax.gallery`.\n```\n",

@@ -59,8 +59,8 @@ def svg() -> str:
     """The rooms as an SVG picture: one row per floor, commands on top."""
     width, gap, margin = 800, 10, 10
     needs = rooms()
-    commands = [path.stem for path in PACKAGE.glob("*.py")] + [path.parent.name for path in PACKAGE.glob("*/__main__.py")]
-    commands = sorted(set(commands) - {"__init__"})
+    folders = {path.parent.name for path in PACKAGE.glob("*/__main__.py")}
+    commands = sorted({path.stem for path in PACKAGE.glob("*.py")} - {"__init__"} | folders)
     rows = [[("commands", ", ".join(commands), "each parses its flags and calls a room", "#fdf1d8")]]
     for names in reversed(floors()):
         below = {name: ", ".join(other for other in needs if other in needs[name]) for name in names}
@@ -101,7 +101,8 @@ def _members(room: str) -> list[str]:
     for name in sorted(module.__all__, key=str.lower):
         value = getattr(module, name)
         if inspect.isclass(value) and issubclass(value, BaseException):
-            lines += [f".. py:exception:: deft_jax.{room}.{name}", "", *("   " + line for line in to_rst(value.__doc__)), ""]
+            lines += [f".. py:exception:: deft_jax.{room}.{name}", ""]
+            lines += ["   " + line for line in to_rst(value.__doc__)]
         elif inspect.isclass(value):
             lines += [f".. autoclass:: deft_jax.{room}.{name}", "   :members:", ""]
         elif callable(value):
