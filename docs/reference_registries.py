@@ -113,8 +113,8 @@ def metric_pages() -> dict[str, str]:
     made["metrics"] = "\n".join([
         "# Metrics\n",
         "Each metric is a function of arrays: `deft_jax.metrics.compute(NAME, codes, factors)` returns a dict. The "
-        "page of a metric has its definition, its paper, its options with their defaults, and where it differs from other "
-        "libraries. {doc}`/explanation/scores` compares what they reward.\n",
+        "page of a metric has its definition, its paper, its options with their defaults, and where it differs from "
+        "other libraries. {doc}`/explanation/scores` compares what they reward.\n",
         eval_rst(_table(("Name", "Definition and source", "Takes"), rows, "22 50 28")),
         f"```{{toctree}}\n:hidden:\n\n{names}\n```\n",
     ])  # fmt: skip
