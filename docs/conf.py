@@ -30,7 +30,7 @@ exclude_patterns = ["_build", "extending.md", "features.md", "**.ipynb_checkpoin
 if (DOCS / "experiments" / "index.md").exists():
     exclude_patterns += ["results.md"]
 
-myst_enable_extensions = ["colon_fence", "deflist", "dollarmath", "amsmath", "attrs_inline", "fieldlist", "substitution"]
+myst_enable_extensions = ["colon_fence", "dollarmath", "amsmath", "substitution"]
 has_study_fields = (ROOT / "deft_jax" / "studies" / "config.py").exists()
 myst_substitutions = {"study_fields": ", of {doc}`a study <generated/fields_study>`" if has_study_fields else ""}
 myst_heading_anchors = 4
