@@ -26,7 +26,7 @@ version = release = deft_jax.__version__
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.viewcode", "sphinx.ext.mathjax", "sphinx_copybutton"]
 # Texts that other pages include, and the measurements, which are listed where they are a folder of pages.
-exclude_patterns = ["_build", "extending.md", "features.md", "**.ipynb_checkpoints"]
+exclude_patterns = ["_build", "extending.md", "features.md", "reference/generated/fragments", "**.ipynb_checkpoints"]
 if (DOCS / "experiments" / "index.md").exists():
     exclude_patterns += ["results.md"]
 

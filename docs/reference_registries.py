@@ -11,6 +11,7 @@ from reference_types import describe
 
 from deft_jax import data, metrics, objectives
 
+_CALLER_ARGUMENTS = getattr(metrics, "CALLER_ARGUMENTS", None) or metrics.GIVEN
 KINDS = {
     "samples": "codes [N, D] and factors [N, F]",
     "posteriors": "means and logvars [N, D] and factors [N, F]",
@@ -72,8 +73,8 @@ def _function(function: Callable[..., Any], path: str) -> list[str]:
     return [f".. autofunction:: {path}", ""]
 
 
-def objectives_page() -> str:
-    """All objectives on one page."""
+def objectives_fragment() -> str:
+    """All objectives: a table and a section each, for reference/objectives.md to include."""
     rows, parts = [], []
     seen: dict[Callable[..., Any], str] = {}
     for name in objectives.OBJECTIVES:
@@ -88,41 +89,33 @@ def objectives_page() -> str:
         lines += options_table(function, ("beta", "latents", "num_images"), "objective.")
         parts.append(eval_rst(lines))
     text = [
-        "# Objectives\n",
-        "{field}`objective.name` is one of these names, or `module:function` of yours "
-        "({doc}`/howto/extend`). Options stand beside the name in the section `objective`. All weights are in nats "
-        "against a reconstruction loss summed over pixels.\n",
         eval_rst(_table(("Name", "Loss added to the reconstruction loss"), rows, "25 75")),
     ]
     return "\n".join([*text, *parts])
 
 
 def metric_pages() -> dict[str, str]:
-    """The page of every metric, and that which lists them."""
+    """The page of every metric, and the table of them for reference/metrics.md to include."""
     made, rows = {}, []
     for name, kind in metrics.REGISTRY.items():
         function = metrics.get(name)
         module = inspect.getmodule(function)
         lines = [escape(first_sentence(module.__doc__ if module else "")), "", f"*Takes* {KINDS[kind]}.", ""]
         lines += [*_function(function, f"deft_jax.metrics.{name}.{name}")]
-        lines += options_table(function, metrics.GIVEN, "")
+        lines += options_table(function, _CALLER_ARGUMENTS, "")
         made[f"metrics/{name}"] = f"(metric-{name})=\n# {name}\n\n{eval_rst(lines)}"
         source = first_sentence(module.__doc__ if module else "").rstrip(".")
         rows.append((f":ref:`{name} <metric-{name}>`", escape(source), KINDS[kind]))
-    names = "\n".join(f"metrics/{name}" for name in metrics.REGISTRY)
-    made["metrics"] = "\n".join([
-        "# Metrics\n",
-        "Each metric is a function of arrays: `deft_jax.metrics.compute(NAME, codes, factors)` returns a dict. The "
-        "page of a metric has its definition, its paper, its options with their defaults, and where it differs from "
-        "other libraries. {doc}`/explanation/scores` compares what they reward.\n",
+    names = "\n".join(f"/reference/generated/metrics/{name}" for name in metrics.REGISTRY)
+    made["fragments/metrics"] = "\n".join([
         eval_rst(_table(("Name", "Definition and source", "Takes"), rows, "22 50 28")),
         f"```{{toctree}}\n:hidden:\n\n{names}\n```\n",
     ])  # fmt: skip
     return made
 
 
-def data_page() -> str:
-    """All data sets on one page."""
+def data_fragment() -> str:
+    """All data sets: a table and a section each, for reference/data_sets.md to include."""
     rows, parts = [], []
     for name, path in data.SOURCES.items():
         function = data.function_of(name)
@@ -133,17 +126,11 @@ def data_page() -> str:
         lines += options_table(function, (), "data.")
         parts += [f"(data-{name})=\n## {name}\n", eval_rst(lines)]
     text = [
-        "# Data sets\n",
-        "{field}`data.name` is one of these names, a part of such a set (`dsprites(shape=heart)`), or "
-        "`module:function` of yours ({doc}`/howto/extend`). Options stand beside the name in the section `data`. Sets "
-        "that are drawn inside the compiled step need no files; {doc}`/howto/own_images` is about files of yours.\n",
         eval_rst(_table(("Name", "Images"), rows, "25 75")),
-        "```{figure} /gallery.png\n:alt: Random images of the sets that need no files\n\n"
-        "Random images of the sets that need no files, drawn by `python -m deft_jax.gallery`.\n```\n",
     ]
     return "\n".join([*text, *parts])
 
 
 def pages() -> dict[str, str]:
     """Name -> Markdown of every page of the registries."""
-    return {"objectives": objectives_page(), "datasets": data_page()} | metric_pages()
+    return {"fragments/objectives": objectives_fragment(), "fragments/data_sets": data_fragment()} | metric_pages()

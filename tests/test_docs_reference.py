@@ -86,10 +86,10 @@ def test_every_flag_of_every_command():
 
 def test_every_name_of_the_registries():
     pages = generator("registries").pages()
-    assert all(f"(objective-{name})=" in pages["objectives"] for name in objectives.OBJECTIVES)
+    assert all(f"(objective-{name})=" in pages["fragments/objectives"] for name in objectives.OBJECTIVES)
     assert all(f"(metric-{name})=" in pages[f"metrics/{name}"] for name in metrics.REGISTRY)
     built_in = [name for name, path in data.SOURCES.items() if path.startswith("deft_jax.")]
-    assert all(f"(data-{name})=" in pages["datasets"] for name in built_in)
+    assert all(f"(data-{name})=" in pages["fragments/data_sets"] for name in built_in)
 
 
 def test_floors_hold_every_room_above_what_it_imports():
@@ -125,3 +125,13 @@ def test_docstrings_cannot_break_the_build():
     assert "<https://arxiv.org/abs/2102.03986>" in text
     assert "- ``codes``: [N, D] numbers," in text
     assert ".. code-block:: pycon" in text
+
+
+@pytest.mark.parametrize(
+    ("page", "names"),
+    [("objectives", objectives.OBJECTIVES), ("metrics", metrics.REGISTRY), ("data_sets", data.SOURCES)],
+)
+def test_pages_of_the_registries_name_every_entry(page, names):
+    text = (DOCS / "reference" / f"{page}.md").read_text()
+    built_in = [name for name in names if not str(names[name]).startswith("tiny:")]
+    assert [name for name in built_in if f"`{name}`" not in text] == []
