@@ -198,3 +198,26 @@ def test_the_data_set_trains(examples):
 def test_changelog_and_citation_tell_the_version():
     assert f"## [{deft_jax.__version__}]" in (ROOT / "CHANGELOG.md").read_text()
     assert f"\nversion: {deft_jax.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+
+
+# ---- the configurations of the how-to guides ----
+
+
+def example_file(page, name):
+    """The Python block of a guide that opens with this file name."""
+    blocks_of_page = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "howto" / page).read_text(), re.DOTALL)
+    return next(text for text in blocks_of_page if text.startswith(f'"""{name}: '))
+
+
+def test_the_configuration_of_the_guide_is_a_training(tmp_path, at_root):
+    path = tmp_path / "my_run.py"
+    path.write_text(example_file("configure.md", "my_run.py"))
+    assert training_build.build(config_named(str(path))).model.sizes == (2, 1, 1)
+
+
+def test_the_study_of_the_guide_is_a_study(tmp_path, at_root):
+    studies_config = pytest.importorskip("deft_jax.studies.config")
+    path = tmp_path / "my_study.py"
+    path.write_text(example_file("compare_methods.md", "my_study.py"))
+    runs = studies_config.parse_study(config_named(str(path))).expand_runs()
+    assert len(runs) == 9
