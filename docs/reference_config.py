@@ -117,8 +117,8 @@ def _sections_of(annotation: Any) -> tuple[list[type], bool]:
     if origin is Mapping:
         return _sections_of(arguments[1])[0], True
     if origin is not None and origin is not tuple:
-        found = [_sections_of(part) for part in arguments]
-        return [cls for classes, _ in found for cls in classes], any(mapped for _, mapped in found)
+        inner = [_sections_of(part) for part in arguments]
+        return [cls for classes, _ in inner for cls in classes], any(mapped for _, mapped in inner)
     return [], False
 
 
@@ -214,5 +214,5 @@ def _code(text: str) -> str:
 
 def pages() -> dict[str, str]:
     """Name -> Markdown of every page of fields."""
-    made = {name: markdown(page) for name, page in PAGES.items()}
-    return {name: text for name, text in made.items() if text is not None}
+    texts = {name: markdown(page) for name, page in PAGES.items()}
+    return {name: text for name, text in texts.items() if text is not None}

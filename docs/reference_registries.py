@@ -33,8 +33,8 @@ def _meaning(function: Callable[..., Any], option: str) -> str:
     doc = inspect.getdoc(function) or ""
     entry = re.search(rf"^ +(?:[\w]+, )*{option}(?:, \w+)*: (.*(?:\n {{4,}}.*)*)", doc, re.MULTILINE)
     sentence = re.search(rf"(?:^|[.\s]){option}: ([^.]*(?:\.\d[^.]*)*)\.", doc)
-    found = entry or sentence
-    return " ".join(found[1].split()) if found else ""
+    match = entry or sentence
+    return " ".join(match[1].split()) if match else ""
 
 
 def options_table(function: Callable[..., Any], given: tuple[str, ...], prefix: str) -> list[str]:
@@ -96,22 +96,22 @@ def objectives_fragment() -> str:
 
 def metric_pages() -> dict[str, str]:
     """The page of every metric, and the table of them for reference/metrics.md to include."""
-    made, rows = {}, []
+    pages, rows = {}, []
     for name, kind in metrics.REGISTRY.items():
         function = metrics.get(name)
         module = inspect.getmodule(function)
         lines = [escape(first_sentence(module.__doc__ if module else "")), "", f"*Takes* {KINDS[kind]}.", ""]
         lines += [*_function(function, f"deft_jax.metrics.{name}.{name}")]
         lines += options_table(function, _CALLER_ARGUMENTS, "")
-        made[f"metrics/{name}"] = f"(metric-{name})=\n# {name}\n\n{eval_rst(lines)}"
+        pages[f"metrics/{name}"] = f"(metric-{name})=\n# {name}\n\n{eval_rst(lines)}"
         source = first_sentence(module.__doc__ if module else "").rstrip(".")
         rows.append((f":ref:`{name} <metric-{name}>`", escape(source), KINDS[kind]))
     names = "\n".join(f"/reference/generated/metrics/{name}" for name in metrics.REGISTRY)
-    made["fragments/metrics"] = "\n".join([
+    pages["fragments/metrics"] = "\n".join([
         eval_rst(_table(("Name", "Definition and source", "Takes"), rows, "22 50 28")),
         f"```{{toctree}}\n:hidden:\n\n{names}\n```\n",
     ])  # fmt: skip
-    return made
+    return pages
 
 
 def data_fragment() -> str:

@@ -14,7 +14,7 @@ PACKAGE = pathlib.Path(__file__).parent.parent / "deft_jax"
 
 def _imports(path: pathlib.Path) -> set[str]:
     """Rooms that a file imports from."""
-    found: set[str] = set()
+    imported: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module:
             names = [f"{node.module}.{alias.name}" for alias in node.names]
@@ -22,8 +22,8 @@ def _imports(path: pathlib.Path) -> set[str]:
             names = [alias.name for alias in node.names]
         else:
             continue
-        found |= {name.split(".")[1] for name in names if name.startswith("deft_jax.")}
-    return found
+        imported |= {name.split(".")[1] for name in names if name.startswith("deft_jax.")}
+    return imported
 
 
 def rooms() -> dict[str, set[str]]:
