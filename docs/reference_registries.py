@@ -11,7 +11,6 @@ from reference_types import describe
 
 from deft_jax import data, metrics, objectives
 
-_CALLER_ARGUMENTS = getattr(metrics, "CALLER_ARGUMENTS", None) or metrics.GIVEN
 KINDS = {
     "samples": "codes [N, D] and factors [N, F]",
     "posteriors": "means and logvars [N, D] and factors [N, F]",
@@ -102,7 +101,7 @@ def metric_pages() -> dict[str, str]:
         module = inspect.getmodule(function)
         lines = [escape(first_sentence(module.__doc__ if module else "")), "", f"*Takes* {KINDS[kind]}.", ""]
         lines += [*_function(function, f"deft_jax.metrics.{name}.{name}")]
-        lines += options_table(function, _CALLER_ARGUMENTS, "")
+        lines += options_table(function, metrics.CALLER_ARGUMENTS, "")
         pages[f"metrics/{name}"] = f"(metric-{name})=\n# {name}\n\n{eval_rst(lines)}"
         source = first_sentence(module.__doc__ if module else "").rstrip(".")
         rows.append((f":ref:`{name} <metric-{name}>`", escape(source), KINDS[kind]))
