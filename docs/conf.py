@@ -25,14 +25,11 @@ copyright = "the authors of deft_jax, Apache 2.0"
 version = release = deft_jax.__version__
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.viewcode", "sphinx.ext.mathjax", "sphinx_copybutton"]
-# Texts that other pages include, and the measurements, which are listed where they are a folder of pages.
-exclude_patterns = ["_build", "extending.md", "features.md", "reference/generated/fragments", "**.ipynb_checkpoints"]
-if (DOCS / "experiments" / "index.md").exists():
-    exclude_patterns += ["results.md"]
+# Texts that other pages include
+exclude_patterns = ["_build", "extending.md", "reference/generated/fragments", "**.ipynb_checkpoints", "**.j2"]
 
 myst_enable_extensions = ["colon_fence", "dollarmath", "amsmath", "substitution"]
-has_study_fields = (ROOT / "deft_jax" / "studies" / "config.py").exists()
-myst_substitutions = {"study_fields": ", of {doc}`a study <generated/fields_study>`" if has_study_fields else ""}
+myst_substitutions = {"study_fields": ", of {doc}`a study <generated/fields_study>`"}
 myst_heading_anchors = 4
 smartquotes = False  # quotes and flags stay as they are typed in a shell
 nb_execution_mode = "off"
