@@ -18,8 +18,13 @@ from deft_jax.training.runner import Runner
 from deft_jax.training.step import init_state
 
 ROOT = pathlib.Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md")),
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md",
+         *(path for path in sorted((ROOT / "docs").rglob("*.md")) if not {"_build", "generated"} & set(path.parts)),
          *sorted((ROOT / "notebooks").glob("*.ipynb"))]  # fmt: skip
+
+
+def page_id(page):
+    return str(page.relative_to(ROOT))
 
 
 def text_of(page):
@@ -58,7 +63,7 @@ def at_root(monkeypatch):
     monkeypatch.chdir(ROOT)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_links_and_images_exist(page):
     text = text_of(page)
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
@@ -66,14 +71,14 @@ def test_links_and_images_exist(page):
             assert (page.parent / target.partition("#")[0]).exists(), target
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_paths_of_this_repository_exist(page):
     pattern = r"(?<![\w/.@])((?:deft_jax|configs|docs|launch|benchmarks|notebooks)/[a-z0-9_/]+(?:\.[a-z]+)?)(?![\w<*])"
     for path in re.findall(pattern, text_of(page)):
         assert (ROOT / path).exists(), path
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_commands_exist_with_their_flags(page, at_root):
     for module, rest in commands_of(page):
         where_flags_are = "benchmarks/suite.py" if module.startswith("benchmarks") else "deft_jax/runtime/cli.py"
@@ -99,7 +104,7 @@ def test_fields_named_alone_are_those_of_some_config(at_root):
         known |= fields_of(config_named(str(path.relative_to(ROOT))))
     for page in PAGES:
         for field in re.findall(r"--config\.([a-z_.]+)=", text_of(page)):
-            assert field in known, f"{page.name}: --config.{field}"
+            assert field in known, f"{page_id(page)}: --config.{field}"
 
 
 # ---- the examples of docs/extending.md ----
@@ -193,3 +198,26 @@ def test_the_data_set_trains(examples):
 def test_changelog_and_citation_tell_the_version():
     assert f"## [{deft_jax.__version__}]" in (ROOT / "CHANGELOG.md").read_text()
     assert f"\nversion: {deft_jax.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+
+
+# ---- the configurations of the how-to guides ----
+
+
+def example_file(page, name):
+    """The Python block of a guide that opens with this file name."""
+    blocks_of_page = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "howto" / page).read_text(), re.DOTALL)
+    return next(text for text in blocks_of_page if text.startswith(f'"""{name}: '))
+
+
+def test_the_configuration_of_the_guide_is_a_training(tmp_path, at_root):
+    path = tmp_path / "my_run.py"
+    path.write_text(example_file("configure.md", "my_run.py"))
+    assert training_build.build(config_named(str(path))).model.sizes == (2, 1, 1)
+
+
+def test_the_study_of_the_guide_is_a_study(tmp_path, at_root):
+    studies_config = pytest.importorskip("deft_jax.studies.config")
+    path = tmp_path / "my_study.py"
+    path.write_text(example_file("compare_methods.md", "my_study.py"))
+    runs = studies_config.parse_study(config_named(str(path))).expand_runs()
+    assert len(runs) == 9

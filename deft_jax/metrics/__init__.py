@@ -1,5 +1,9 @@
-"""Scores of a representation, one file per metric: codes [N, D] and factors [N, F] in, a dict out."""
+"""Scores of a representation, one file per metric: codes [N, D] and factors [N, F] in, a dict of scores out.
 
-from deft_jax.metrics.registry import GIVEN, REGISTRY, compute, get, kind
+`compute` scores one sample by the metric's name, `get` returns the metric's function, and `kind` names the arguments of
+that function. A metric's file is imported on first use, so scikit-learn and SciPy load only where they are used.
+"""
 
-__all__ = ["GIVEN", "REGISTRY", "compute", "get", "kind"]
+from deft_jax.metrics.registry import CALLER_ARGUMENTS, REGISTRY, compute, get, kind
+
+__all__ = ["CALLER_ARGUMENTS", "REGISTRY", "compute", "get", "kind"]

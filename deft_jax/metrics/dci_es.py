@@ -1,13 +1,19 @@
-"""Explicitness and size of DCI-ES, Eastwood et al. 2023 (arXiv 2210.00364)."""
+"""Explicitness and size of DCI-ES, Eastwood et al. 2023 (arXiv 2210.00364).
 
-import concurrent.futures
-import os
+Each tree of a forest is grown to the largest depth once and read at every smaller depth: a tree splits each node
+independently of the others, so a tree cut at depth c is distributed as one grown with max_depth = c, and a
+loss-capacity curve costs one forest instead of one per depth.
+"""
+
+import functools
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from deft_jax.metrics import inputs
+from deft_jax.metrics import held_out, inputs
+from deft_jax.metrics.inputs import Continuous
+from deft_jax.metrics.progress import Progress, map_in_threads
 from deft_jax.runtime.validation import Count, NonNegativeInt
 
 _DEPTHS = (1, 2, 3, 4, 8, 10, 12, 14, 16, 18, 20, 32)
@@ -20,12 +26,12 @@ def dci_es(
     num_trees: Count = 100,
     num_train: Count | None = None,
     seed: NonNegativeInt = 0,
-    continuous: Sequence[bool] | bool | None = None,
+    continuous: Continuous = None,
     num_workers: Count | None = None,
     groups: np.ndarray | None = None,
-    progress: inputs.Progress | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """How little capacity a probe needs to read a factor from the latents, and how many latents there are per factor.
+    """How little capacity a probe needs to predict a factor from the latents, and the number of factors per latent.
 
     Probes of capacities c_1 < ... < c_T have the losses l_1, ..., l_T on test images; m_t = min(l_1, ..., l_t), and b
     is the loss of the best constant prediction. Then
@@ -33,105 +39,110 @@ def dci_es(
       explicitness of factor f = 1 - 2 / ((c_T - c_1) b) sum over t < T of ((m_t + m_t+1) / 2 - m_T) (c_t+1 - c_t),
 
     from the area under the loss-capacity curve, above its end, with 0 as the lowest loss possible. 1: the weakest probe
-    does as well as any; 0: the loss falls on a straight line from b to 0; below 0: it falls late. It does not say how
-    much is known: latents that know nothing of a factor have a flat curve and explicitness 1 as well, so read it beside
-    informativeness, 1 - m_T.
+    does as well as any; 0: the loss falls on a straight line from b to 0; below 0: it falls late. Explicitness does not
+    measure how much information there is: uninformative latents have a flat curve and explicitness 1, so read it
+    beside informativeness, 1 - m_T. Size is F / D, the paper's S: 1 with one latent per factor, less with more latents.
 
     The probes are one of the paper's families, random forests of growing depth, with scikit-learn's defaults
     (bootstrap; sqrt(D) latents tried per split of a classifier, all of a regressor). Capacity is the depth. The loss is
     1 - accuracy, with b = 1 - the share of the most frequent value in the sample; where a factor is continuous it is
-    1 - R^2, with b = 1. Each tree is grown to the largest depth once and read at every smaller one: a tree splits each
-    node on its own, so that one cut at depth c is distributed as one grown with max_depth = c, and a curve costs one
-    forest instead of T. The authors' code grows T forests; the default depths and number of trees are theirs. Their
-    other families, multilayer perceptrons and random Fourier features, and SAGE importances are left out; `dci` has D,
-    C and I. Explicitness of different families or depths does not compare.
-
-      size = F / D, the paper's S: 1 with one latent per factor, less with more latents.
+    1 - R^2, with b = 1. The authors' code grows one forest per depth; here one forest is cut at each depth, which has
+    the same distribution. The default depths and number of trees are the authors'. Their other families, multilayer
+    perceptrons and random Fourier features, and SAGE importances are left out; `dci` has D, C and I. Explicitness of
+    different families or depths does not compare. disentanglement_lib does not have this metric.
 
     Args:
       codes: [N, D] finite real numbers, the posterior means by convention.
       factors: [N, F] integers >= 0; finite real numbers where continuous.
-      depths: capacities, two or more increasing integers >= 1; default: 1, 2, 3, 4, 8, 10, 12, 14, 16, 18, 20, 32.
-      num_trees: trees of a forest; default: 100.
-      num_train: rows of the training part, at least; default: two thirds of N; see `inputs.split`.
-      seed: integer in [0, 2**32), for the split and the forests; default: 0.
-      continuous: False (none), F booleans, or None, the default: columns that look continuous
-        (`inputs.continuous_columns`).
-      num_workers: threads, each with a factor at a time; None, the default: os.cpu_count(). The result does not depend
-        on it.
-      groups: [N] integers, equal for rows of one image; default: each row is an image of its own.
-      progress: called as progress(done, total) after each factor, see inputs.Progress.
+      depths: capacities, two or more increasing integers >= 1.
+      num_trees: trees of a forest.
+      num_train: the least number of rows in the training part; default: two thirds of N; see `held_out.split`.
+      seed: integer in [0, 2**32), for the split and the forests.
+      continuous: see `inputs.Continuous`; default: detected.
+      num_workers: threads, one factor each; default: os.cpu_count(). The result does not depend on it.
+      groups: [N] integers, equal for rows of one image; default: each row is a different image.
+      progress: called as progress(done, total) after each factor.
 
     Returns:
       {'dci_es_explicitness': float, the mean over factors, at most 1, which is best; 'dci_es_size': float;
       'dci_es_informativeness': float, the mean over factors; 'dci_es_explicitness_per_factor',
       'dci_es_informativeness_per_factor': [F]; 'dci_es_loss': [T, F], l_t; 'num_distinct_train', 'num_distinct_test':
-      int, distinct images in either part}.
+      int, distinct images in each part}.
 
     Raises:
       ValueError: an input does not fit, or a factor is constant in the sample or in the training part, or a continuous
-        one in the test part; one line says which.
+        one in the test part.
+
+    Example:
+      >>> factors = np.tile([[0, 0], [0, 1], [1, 0], [1, 1]], (20, 1))
+      >>> scores = dci_es(factors[:, :1], factors[:, :1], num_trees=3)
+      >>> scores["dci_es_explicitness"], scores["dci_es_size"], scores["dci_es_informativeness"]
+      (1.0, 1.0, 1.0)
     """
-    depths = tuple(depths) if np.ndim(depths) == 1 else (depths,)
-    inputs.check_at_least({f"depths[{t}]": (depth, 1) for t, depth in enumerate(depths)})
-    if len(depths) < 2 or any(np.diff(depths) <= 0):
-        raise ValueError(f"depths must be two or more increasing integers, got {depths}")
-    inputs.check_at_least({"num_trees": (num_trees, 1)})
-    if num_workers is not None:
-        inputs.check_at_least({"num_workers": (num_workers, 1)})
-    codes, columns, continuous = inputs.mixed_samples(codes, factors, continuous)
-    groups = inputs.image_groups(len(codes), groups)
-    train, test = inputs.split(len(codes), num_train, seed, groups)
-    for f, column in enumerate(columns):
-        if np.ptp(column[train]) == 0:
-            raise ValueError(f"factor {f} is constant in the training part: leave it out or raise num_train")
-        if continuous[f] and np.ptp(column[test]) == 0:
-            raise ValueError(f"factor {f} is constant in the test part: leave it out or lower num_train")
-    inputs.check_held_out(columns, continuous, train, test)
-    scaled = inputs.standardise(codes.astype(np.float64), train)
-
-    def curve(column, is_continuous):
-        from sklearn import ensemble
-
-        family = ensemble.RandomForestRegressor if is_continuous else ensemble.RandomForestClassifier
-        forest = family(num_trees, max_depth=max(depths), random_state=seed).fit(scaled[train], column[train])
-        outputs_TxNxC = _outputs_by_depth(forest, scaled[test], depths)
-        if is_continuous:
-            errors_TxN = (outputs_TxNxC[:, :, 0] - column[test]) ** 2
-            return errors_TxN.mean(axis=1) / column[test].var(), 1.0
-        correct_TxN = forest.classes_[outputs_TxNxC.argmax(axis=2)] == column[test]
-        most_frequent = np.unique(column, return_counts=True)[1].max()
-        return 1 - correct_TxN.mean(axis=1), 1 - most_frequent / len(column)
-
-    with concurrent.futures.ThreadPoolExecutor(num_workers or os.cpu_count()) as pool:
-        futures = [pool.submit(curve, *column) for column in zip(columns, continuous, strict=True)]
-        inputs.report_progress(futures, progress)
-        losses, baselines = zip(*(future.result() for future in futures), strict=True)
-    explicitness_F = np.array([_explicitness(depths, *pair) for pair in zip(losses, baselines, strict=True)])
-    loss_TxF = np.stack(losses, axis=1)
+    depths = _check_options(depths, num_trees)
+    sample = held_out.split_sample(codes, factors, continuous, num_train, seed, groups)
+    held_out.check_varies(sample.columns, sample.test, "test", only=sample.continuous)
+    held_out.check_shared_values(sample.columns, sample.continuous, sample.train, sample.test)
+    curve = functools.partial(_loss_curve, sample, depths, num_trees, seed)
+    curves = map_in_threads(curve, sample.columns, sample.continuous, num_workers=num_workers, progress=progress)
+    explicitness_F = np.array([_explicitness(depths, losses, baseline) for losses, baseline in curves])
+    loss_TxF = np.stack([losses for losses, _ in curves], axis=1)
     informativeness_F = 1 - loss_TxF.min(axis=0)
     return {
         "dci_es_explicitness": float(explicitness_F.mean()),
-        "dci_es_size": len(columns) / codes.shape[1],
+        "dci_es_size": len(sample.columns) / sample.codes.shape[1],
         "dci_es_informativeness": float(informativeness_F.mean()),
         "dci_es_explicitness_per_factor": explicitness_F,
         "dci_es_informativeness_per_factor": informativeness_F,
         "dci_es_loss": loss_TxF,
-        **inputs.distinct_counts(groups, train=train, test=test),
+        **sample.num_distinct(),
     }
 
 
-def _explicitness(capacities_T, losses_T, baseline) -> float:
+def _check_options(depths: Sequence[int], num_trees: int) -> tuple[int, ...]:
+    """The depths as a tuple; raises ValueError for an option that does not fit."""
+    capacities: tuple[Any, ...] = tuple(depths) if np.ndim(depths) == 1 else (depths,)
+    inputs.check_at_least({f"depths[{t}]": (depth, 1) for t, depth in enumerate(capacities)})
+    if len(capacities) < 2 or any(np.diff(capacities) <= 0):
+        raise ValueError(f"depths must be two or more increasing integers, got {capacities}")
+    inputs.check_at_least({"num_trees": (num_trees, 1)})
+    return capacities
+
+
+def _loss_curve(
+    sample: held_out.HeldOutSample,
+    depths: Sequence[int],
+    num_trees: int,
+    seed: int,
+    column: np.ndarray,
+    is_continuous: bool,
+) -> tuple[np.ndarray, float]:
+    """The losses [T] of forests that predict one factor, and the loss of the best constant prediction."""
+    from sklearn import ensemble
+
+    codes, train, test = sample.standardised_codes(), sample.train, sample.test
+    family = ensemble.RandomForestRegressor if is_continuous else ensemble.RandomForestClassifier
+    forest = family(num_trees, max_depth=max(depths), random_state=seed).fit(codes[train], column[train])
+    outputs_TxNxC = _outputs_by_depth(forest, codes[test], depths)
+    if is_continuous:
+        errors_TxN = (outputs_TxNxC[:, :, 0] - column[test]) ** 2
+        return errors_TxN.mean(axis=1) / column[test].var(), 1.0
+    correct_TxN = forest.classes_[outputs_TxNxC.argmax(axis=2)] == column[test]
+    most_frequent = np.unique(column, return_counts=True)[1].max()
+    return 1 - correct_TxN.mean(axis=1), 1 - most_frequent / len(column)
+
+
+def _explicitness(capacities_T: Sequence[int], losses_T: np.ndarray, baseline: float) -> float:
     """1 - 2 * (area of the running minimum of the losses above its end) / (range of capacities * baseline)."""
     above_T = np.minimum.accumulate(losses_T) - np.min(losses_T)
     area = ((above_T[1:] + above_T[:-1]) / 2 * np.diff(capacities_T)).sum()
     return float(1 - 2 * area / ((capacities_T[-1] - capacities_T[0]) * baseline))
 
 
-def _outputs_by_depth(forest, codes, depths) -> np.ndarray:
-    """Outputs of a fitted forest [T, N, C], class shares or one value, with its trees cut at each of T depths."""
-    rows = np.ascontiguousarray(codes, dtype=np.float32)  # what trees take
-    outputs = 0.0
+def _outputs_by_depth(forest: Any, codes: np.ndarray, depths: Sequence[int]) -> np.ndarray:
+    """Outputs [T, N, C] of a fitted forest, class shares or one value, with its trees cut at each of T depths."""
+    rows = np.ascontiguousarray(codes, dtype=np.float32)  # the dtype of scikit-learn's trees
+    outputs = np.zeros(())
     for estimator in forest.estimators_:
         tree = estimator.tree_
         parent, depth = _parents_and_depths(tree)
@@ -145,14 +156,14 @@ def _outputs_by_depth(forest, codes, depths) -> np.ndarray:
     return outputs / len(forest.estimators_)
 
 
-def _parents_and_depths(tree) -> tuple[np.ndarray, np.ndarray]:
+def _parents_and_depths(tree: Any) -> tuple[np.ndarray, np.ndarray]:
     """Parent and depth of each node of a fitted tree; the root, node 0, has depth 0 and itself as its parent."""
     parent, depth = np.zeros(tree.node_count, np.int64), np.zeros(tree.node_count, np.int64)
-    level, at = np.array([0]), 0
+    level, level_depth = np.array([0]), 0
     while len(level):
-        depth[level] = at
+        depth[level] = level_depth
         children = np.stack([tree.children_left[level], tree.children_right[level]], axis=1)
         inner = children[:, 0] >= 0
         parent[children[inner]] = level[inner, None]
-        level, at = children[inner].ravel(), at + 1
+        level, level_depth = children[inner].ravel(), level_depth + 1
     return parent, depth

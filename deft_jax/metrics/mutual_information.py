@@ -1,25 +1,26 @@
 """Discrete information: bins of codes, entropies and mutual information of bins and factors, in nats.
 
 Codes are continuous, factors are integers. The estimates are the plug-in ones of disentanglement_lib
-(Locatello et al. 2019): cut every code dimension into equal-width bins, count how often a bin meets a factor
-value, and read entropies off the counts. Numpy on the host, no randomness.
+(Locatello et al. 2019, arXiv 1811.12359): each latent is cut into equal-width bins, and entropies are those of the
+counts of bins and factor values. Everything is computed in NumPy, without randomness.
 """
 
 import numpy as np
+import numpy.typing as npt
 
 
-def check_samples(codes, factors):
-    """Checks one sample of codes and the factors it belongs to.
+def check_samples(codes: npt.ArrayLike, factors: npt.ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Checks one sample of codes and factors.
 
     Args:
       codes: [N, D] real numbers, all finite.
-      factors: [N, F] integers >= 0, whatever their sizes.
+      factors: [N, F] integers >= 0.
 
     Returns:
-      (codes, factors) as numpy arrays: codes float32 or float64 as they came, else float64; factors int64.
+      (codes, factors) as NumPy arrays: codes of dtype float32 or float64 unchanged, others as float64; factors int64.
 
     Raises:
-      ValueError: a shape, a type or a value does not fit; one line says which.
+      ValueError: a shape, a type or a value does not fit.
     """
     codes, factors = np.asarray(codes), np.asarray(factors)
     for name, array, axes in (("codes", codes, "[N, D]"), ("factors", factors, "[N, F]")):
@@ -38,23 +39,27 @@ def check_samples(codes, factors):
     return codes, _as_labels("factors", factors)
 
 
-def discretise(codes, num_bins=20):
-    """Cuts each code dimension into equal-width bins between its smallest and its largest value.
+def discretise(codes: npt.ArrayLike, num_bins: int = 20) -> np.ndarray:
+    """Cuts each latent into equal-width bins between its smallest and its largest value.
 
-    The same cut as disentanglement_lib's: the edges are those of np.histogram (in the dtype of the codes),
-    and the bin is that of np.digitize over all edges but the last, so the maximum falls into the last bin.
-    Bins are counted from 0 here, from 1 there. A constant dimension falls into one bin. A dimension that
-    spans only a few float steps, which np.histogram refuses, leaves some bins empty.
+    The bins are those of disentanglement_lib: the edges are those of np.histogram (in the dtype of the codes), and the
+    bin is that of np.digitize over all edges but the last, so the maximum falls into the last bin. Bins count from 0
+    here and from 1 there. A constant latent falls into one bin. A latent that spans only a few float steps, which
+    np.histogram refuses, leaves some bins empty.
 
     Args:
       codes: [N, D] finite real numbers.
-      num_bins: bins per dimension, at least 1.
+      num_bins: bins per latent, at least 1.
 
     Returns:
       [N, D] int64 in [0, num_bins).
 
     Raises:
       ValueError: num_bins is not a positive integer, or the codes are not real numbers.
+
+    Example:
+      >>> discretise([[0.0], [0.4], [0.6], [1.0]], num_bins=2).ravel()
+      array([0, 0, 1, 1])
     """
     if not isinstance(num_bins, int | np.integer) or isinstance(num_bins, bool) or num_bins < 1:
         raise ValueError(f"num_bins must be an integer >= 1, got {num_bins!r}")
@@ -71,8 +76,8 @@ def discretise(codes, num_bins=20):
     return bins_DxN.T
 
 
-def mutual_information(bins, factors):
-    """Mutual information of every column of bins with every factor.
+def mutual_information(bins: npt.ArrayLike, factors: npt.ArrayLike) -> np.ndarray:
+    """Mutual information of each column of bins with each factor.
 
     I(b; v) = sum over (b, v) of p(b, v) log(p(b, v) / (p(b) p(v))), with p the frequencies in the sample.
 
@@ -81,11 +86,15 @@ def mutual_information(bins, factors):
       factors: [N, F] integers >= 0.
 
     Returns:
-      [D, F] float64 in nats, >= 0. Exactly 0 where a column of either side is constant; equal columns of bins
+      [D, F] float64 in nats, >= 0. It is exactly 0 where a column of either side is constant; equal columns of bins
       have values that are equal to the last bit.
 
     Raises:
       ValueError: the inputs are not integers >= 0, or their N differs.
+
+    Example:
+      >>> mutual_information([[0], [0], [1], [1]], [[0, 0], [0, 1], [1, 0], [1, 1]]).round(3)
+      array([[0.693, 0.   ]])
     """
     bins_DxN = _compact(_as_labels("bins", np.asarray(bins)))
     factors_FxN = _compact(_as_labels("factors", np.asarray(factors)))
@@ -93,21 +102,21 @@ def mutual_information(bins, factors):
     if factors_FxN.shape[1] != num_samples:
         raise ValueError(f"bins and factors must have the same N: {num_samples}, {factors_FxN.shape[1]}")
     result_DxF = np.empty((num_codes, len(factors_FxN)))
-    # One row of cells per (code dimension, bin), so that one bincount per factor fills all its tables.
+    # One row of a table per (latent, bin), so that one bincount per factor fills the tables of all latents.
     rows_DxN = bins_DxN + num_bins * np.arange(num_codes)[:, None]
     for f, factor in enumerate(factors_FxN):
         size = factor.max() + 1
-        cells = (rows_DxN * size + factor).ravel()
-        counts = np.bincount(cells, minlength=num_codes * num_bins * size).reshape(num_codes, num_bins, size)
-        # Counts, not frequencies: their products are exact, so independent cells have a log of exactly 0.
+        entries = (rows_DxN * size + factor).ravel()
+        counts = np.bincount(entries, minlength=num_codes * num_bins * size).reshape(num_codes, num_bins, size)
+        # Products of counts, unlike those of frequencies, are exact: the log of independent entries is exactly 0.
         independent = counts.sum(axis=2, keepdims=True) * counts[0].sum(axis=0)
         ratio = np.divide(counts * num_samples, independent, where=counts > 0, out=np.ones(counts.shape))
         result_DxF[:, f] = (counts * np.log(ratio)).reshape(num_codes, -1).sum(axis=1)
     return np.maximum(result_DxF / num_samples, 0.0)
 
 
-def entropy(factors):
-    """Entropy of every factor over the sample: minus the sum over v of p(v) log p(v).
+def entropy(factors: npt.ArrayLike) -> np.ndarray:
+    """Entropy of each factor over the sample: minus the sum over v of p(v) log p(v).
 
     Args:
       factors: [N, F] integers >= 0.
@@ -117,6 +126,10 @@ def entropy(factors):
 
     Raises:
       ValueError: the factors are not integers >= 0.
+
+    Example:
+      >>> entropy([[0, 1], [1, 1]]).round(3)  # log 2, and a constant
+      array([0.693, 0.   ])
     """
     factors_FxN = _compact(_as_labels("factors", np.asarray(factors)))
     num_samples = factors_FxN.shape[1]
@@ -125,20 +138,23 @@ def entropy(factors):
     return np.array([(count * np.log(num_samples / count)).sum() / num_samples for count in counts])
 
 
-def normalised_mutual_information(codes, factors, num_bins=20):
-    """I(z_d; v_f) / H(v_f), the share of factor f that latent d knows (Chen et al. 2018, the terms of eq. 6).
+def normalised_mutual_information(codes: npt.ArrayLike, factors: npt.ArrayLike, num_bins: int = 20) -> np.ndarray:
+    """I(z_d; v_f) / H(v_f), the terms of eq. 6 of Chen et al. 2018 (arXiv 1802.04942).
 
     Args:
       codes: [N, D] finite real numbers.
       factors: [N, F] integers >= 0.
-      num_bins: bins per code dimension.
+      num_bins: bins per latent.
 
     Returns:
       [D, F] float64 in [0, 1] up to rounding; no unit.
 
     Raises:
-      ValueError: an input does not fit (`check_samples`, `discretise`), or a factor is constant in the
-        sample, which leaves the ratio undefined; the line names the factor's index.
+      ValueError: an input does not fit, or a factor is constant in the sample, which leaves the ratio undefined.
+
+    Example:
+      >>> normalised_mutual_information([[0.0], [0.0], [1.0], [1.0]], [[0, 0], [0, 1], [1, 0], [1, 1]])
+      array([[1., 0.]])
     """
     codes, factors = check_samples(codes, factors)
     entropy_F = entropy(factors)
@@ -148,13 +164,19 @@ def normalised_mutual_information(codes, factors, num_bins=20):
     return mutual_information(discretise(codes, num_bins), factors) / entropy_F
 
 
-def top_two(values_DxF):
+def top_two(values_DxF: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The highest and the second highest value of each column: two arrays [F]; with D = 1 the second is 0."""
     ordered = np.sort(values_DxF, axis=0)
     return ordered[-1], ordered[-2] if len(ordered) > 1 else np.zeros_like(ordered[-1])
 
 
-def _as_float(codes):
+def gaps(values_DxF: np.ndarray) -> np.ndarray:
+    """The highest minus the second highest value of each column, [F]; with D = 1 the second is 0."""
+    first, second = top_two(values_DxF)
+    return first - second
+
+
+def _as_float(codes: np.ndarray) -> np.ndarray:
     """float32 and float64 stay, because the bin edges follow the dtype; other real numbers become float64."""
     if codes.dtype in (np.float32, np.float64):
         return codes
@@ -163,7 +185,8 @@ def _as_float(codes):
     return codes.astype(np.float64)
 
 
-def _as_labels(name, labels):
+def _as_labels(name: str, labels: np.ndarray) -> np.ndarray:
+    """Labels [N, K] as int64, checked."""
     if labels.ndim != 2 or 0 in labels.shape:
         raise ValueError(f"{name} must be a non-empty 2-d array, got shape {labels.shape}")
     if labels.dtype.kind not in "iu":
@@ -173,8 +196,8 @@ def _as_labels(name, labels):
     return labels.astype(np.int64, copy=False)
 
 
-def _compact(labels):
-    """[N, K] to a contiguous [K, N], renumbered if a label is N or more, to keep tables of counts small."""
+def _compact(labels: np.ndarray) -> np.ndarray:
+    """[N, K] as a contiguous [K, N], renumbered if a label is N or more, to keep tables of counts small."""
     labels_KxN = np.ascontiguousarray(labels.T)
     if labels_KxN.max() < len(labels):
         return labels_KxN

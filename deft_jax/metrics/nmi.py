@@ -1,45 +1,44 @@
 """Normalised mutual information of latents and factors, and its two highest values per factor: NMI1, NMI2."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from deft_jax.metrics import inputs, mutual_information
+from deft_jax.metrics import binned, mutual_information
+from deft_jax.metrics.inputs import Continuous
 from deft_jax.runtime.validation import Count
 
 
-def nmi(
-    codes: np.ndarray,
-    factors: np.ndarray,
-    num_bins: Count = 20,
-    continuous: Sequence[bool] | bool | None = None,
-) -> dict[str, Any]:
-    """Which latent knows which factor, and how far that knowledge has spread.
+def nmi(codes: np.ndarray, factors: np.ndarray, num_bins: Count = 20, continuous: Continuous = None) -> dict[str, Any]:
+    """The share I(z_d; v_f) / H(v_f) of each factor in each latent, and the two highest shares of each factor.
 
-    I(z_d; v_f) / H(v_f) is the share of factor f that latent d knows. NMI1, the highest value of a factor,
-    says how much one latent has learned of it. NMI2, the second highest, says how much of it another latent
-    knows as well. The information diffusion of DEFT (arXiv 2102.03986), in which information that enters at a
-    lower beta spreads over latents already taken, shows as a rising NMI2, often with a falling NMI1. MIG, the
-    mean of NMI1 - NMI2, cannot tell a factor that spreads from one that is not learned.
+    NMI1, the highest share of a factor, measures what one latent has learned of it. NMI2, the second highest, measures
+    what a second latent contains as well. Information diffusion (DEFT, arXiv 2102.03986), where information that
+    appears at a lower beta spreads over latents that are already in use, raises NMI2 and often lowers NMI1. MIG, the
+    mean of NMI1 - NMI2, does not distinguish a factor that spreads from a factor that is not learned.
+
+    Estimated with equal-width bins per latent, as the MIG of disentanglement_lib, which does not return these shares.
 
     Args:
       codes: [N, D] finite real numbers, the posterior means by convention.
       factors: [N, F] integers >= 0; finite real numbers where continuous.
       num_bins: bins per latent and per continuous factor.
-      continuous: F booleans, False (no factor is continuous) or None, the default: the columns that look continuous
-        (`inputs.continuous_columns`). A continuous factor is cut into num_bins equal-width bins.
+      continuous: see `inputs.Continuous`; default: detected. Continuous factors are cut into num_bins equal-width bins.
 
     Returns:
-      {'nmi': [D, F], 'nmi1': [F], 'nmi2': [F] (0 if D = 1), 'nmi1_latent': [F] int, the latent that holds
-      NMI1, the first one of equals}, no unit; and where there are any, 'binned_factors': indices of the continuous
-      factors.
+      {'nmi': [D, F], 'nmi1': [F], 'nmi2': [F] (0 if D = 1), 'nmi1_latent': [F] int, the latent of NMI1, the first one
+      of equals}, no unit; and 'binned_factors', the indices of the continuous factors, where there are any.
 
     Raises:
-      ValueError: an input does not fit, or a factor is constant in the sample; one line says which.
+      ValueError: an input does not fit, or a factor is constant in the sample.
+
+    Example:
+      >>> factors = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
+      >>> scores = nmi(1.0 * factors[:, ::-1], factors)
+      >>> scores["nmi1"], scores["nmi2"], scores["nmi1_latent"]
+      (array([1., 1.]), array([0., 0.]), array([1, 0]))
     """
-    codes, classes, binned = inputs.as_classes(codes, factors, continuous, num_bins)
-    nmi_DxF = mutual_information.normalised_mutual_information(codes, classes, num_bins)
+    sample = binned.bin_sample(codes, factors, continuous, num_bins)
+    nmi_DxF = sample.normalised_information()
     first, second = mutual_information.top_two(nmi_DxF)
-    result = {"nmi": nmi_DxF, "nmi1": first, "nmi2": second, "nmi1_latent": nmi_DxF.argmax(axis=0)}
-    return result | ({"binned_factors": binned} if len(binned) else {})
+    return {"nmi": nmi_DxF, "nmi1": first, "nmi2": second, "nmi1_latent": nmi_DxF.argmax(axis=0)} | sample.notes

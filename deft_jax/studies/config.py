@@ -222,7 +222,7 @@ def _metric_faults(chosen: Any, num_samples: Any) -> list[str]:
             if metrics.kind(name) == "runs":
                 raise ValueError("compares several runs: score them with deft_jax.evaluate")
             if isinstance(options, Mapping):
-                validation.options_of(metrics.get(name), options, f"metrics.{name}", metrics.GIVEN)
+                validation.options_of(metrics.get(name), options, f"metrics.{name}", metrics.CALLER_ARGUMENTS)
         except ConfigErrors as error:
             lines += error.lines
         except ValueError as error:

@@ -83,7 +83,7 @@ def evaluate(
     model = restore.load(workdir, step)
     options = {name: dict(fields) for name, fields in names.items()} if isinstance(names, Mapping) else {}
     for name, fields in options.items():
-        validation.options_of(metrics.get(name), fields, name, metrics.GIVEN)
+        validation.options_of(metrics.get(name), fields, name, metrics.CALLER_ARGUMENTS)
     sample = ModelSample(model, num_samples, seed)
 
     def check_metric(name: str) -> None:

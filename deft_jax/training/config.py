@@ -300,7 +300,7 @@ def _option_faults(values: Mapping[str, Any]) -> list[str]:
             if metrics.kind(name) == "runs":
                 raise ValueError("compares several runs: score them with deft_jax.evaluate")
             options = {field: value for field, value in part.items() if field != "every"}
-            validation.options_of(metrics.get(name), options, f"periodic_metrics.{name}", metrics.GIVEN)
+            validation.options_of(metrics.get(name), options, f"periodic_metrics.{name}", metrics.CALLER_ARGUMENTS)
         except ConfigErrors as error:
             lines.extend(error.lines)
         except ValueError as error:

@@ -1,7 +1,4 @@
-"""Laws of metrics/mutual_information.py: against scikit-learn, numpy's own histogram and closed forms."""
-
-import subprocess
-import sys
+"""Bins, entropy and mutual information: closed forms, NumPy's histogram, scikit-learn."""
 
 import numpy as np
 import pytest
@@ -13,12 +10,12 @@ SIZES = (3, 6, 40, 32)
 
 
 def _sample(num_samples=2000, dtype=np.float64):
-    """Codes that know nothing, something and everything of factors, and one constant code (the last)."""
+    """Codes with no, partial and full information on factors, and one constant code (the last)."""
     rng = np.random.default_rng(0)
     factors = np.stack([rng.integers(size, size=num_samples) for size in SIZES], axis=1)
     noise = rng.normal(size=(num_samples, 3))
-    known = [noise[:, 0], factors[:, 2] + 3 * noise[:, 1], factors[:, 0] * factors[:, 1] + noise[:, 2]]
-    codes = np.stack([*known, factors[:, 3], np.zeros(num_samples)], axis=1)
+    columns = [noise[:, 0], factors[:, 2] + 3 * noise[:, 1], factors[:, 0] * factors[:, 1] + noise[:, 2]]
+    codes = np.stack([*columns, factors[:, 3], np.zeros(num_samples)], axis=1)
     return codes.astype(dtype), factors
 
 
@@ -34,21 +31,21 @@ def test_bins_are_those_of_histogram_and_digitize(dtype, num_bins):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_values_on_an_edge_fall_as_in_histogram_and_digitize(dtype):
+def test_bins_of_values_on_an_edge_are_those_of_histogram_and_digitize(dtype):
     # 21 evenly spaced values and 20 bins: every value is an edge up to rounding, so the edges' dtype decides.
     codes = (np.arange(21)[:, None] * np.linspace(0.1, 3, 60) - 1).astype(dtype)
     expected = [np.digitize(code, np.histogram(code, 20)[1][:-1]) - 1 for code in codes.T]
     np.testing.assert_array_equal(mutual_information.discretise(codes, 20), np.stack(expected, axis=1))
 
 
-def test_bins_of_a_range_of_a_few_float_steps():
+def test_range_of_a_few_float_steps_has_distinct_bins():
     codes = np.float32(1) + np.float32(2**-23) * np.arange(3, dtype=np.float32)[:, None]
     bins = mutual_information.discretise(codes, 20)
     assert bins[0] < bins[1] < bins[2]
     assert bins[2] == 19
 
 
-def test_half_precision_is_widened():
+def test_half_precision_has_the_bins_of_double():
     codes = _sample()[0].astype(np.float16)
     wide = mutual_information.discretise(codes.astype(np.float64))
     np.testing.assert_array_equal(mutual_information.discretise(codes), wide)
@@ -59,17 +56,17 @@ def test_mutual_information_equals_scikit_learn():
     bins = mutual_information.discretise(codes)
     expected = [[mutual_info_score(b, v) for v in factors.T] for b in bins.T]
     np.testing.assert_allclose(mutual_information.mutual_information(bins, factors), expected, rtol=0, atol=1e-6)
-    assert np.max(expected) > 1  # the sample holds information, so the comparison means something
+    assert np.max(expected) > 1  # the comparison is not of zeros
 
 
-def test_large_and_sparse_labels():
+def test_information_does_not_depend_on_the_numbering_of_labels():
     _, factors = _sample()
-    spread = factors * 10**15 + 7
+    sparse = factors * 10**15 + 7
     bins = factors[:, ::-1]
     np.testing.assert_array_equal(
-        mutual_information.mutual_information(bins, spread), mutual_information.mutual_information(bins, factors)
+        mutual_information.mutual_information(bins, sparse), mutual_information.mutual_information(bins, factors)
     )
-    np.testing.assert_array_equal(mutual_information.entropy(spread), mutual_information.entropy(factors))
+    np.testing.assert_array_equal(mutual_information.entropy(sparse), mutual_information.entropy(factors))
 
 
 def test_narrow_integers_do_not_overflow():
@@ -80,7 +77,7 @@ def test_narrow_integers_do_not_overflow():
     )
 
 
-def test_entropy_closed_forms():
+def test_entropy_has_closed_forms():
     uniform = np.arange(24)
     quarter = np.arange(24) % 4 == 0
     factors = np.stack([uniform, uniform % 6, quarter, np.zeros(24)], axis=1).astype(int)
@@ -92,17 +89,17 @@ def test_entropy_closed_forms():
 
 def test_information_of_a_factor_about_itself_is_its_entropy():
     _, factors = _sample()
-    own = np.diag(mutual_information.mutual_information(factors, factors))
-    np.testing.assert_allclose(own, mutual_information.entropy(factors), rtol=1e-12)
+    information = np.diag(mutual_information.mutual_information(factors, factors))
+    np.testing.assert_allclose(information, mutual_information.entropy(factors), rtol=1e-12)
 
 
-def test_independent_and_constant_columns_have_exactly_none():
+def test_independent_and_constant_columns_have_zero_information():
     grid = np.stack(np.meshgrid(range(3), range(7), range(5), indexing="ij"), axis=-1).reshape(-1, 3)
     with_constant = np.concatenate([grid, np.full((len(grid), 1), 4)], axis=1)
-    found = mutual_information.mutual_information(with_constant, with_constant)
-    np.testing.assert_array_equal(found[~np.eye(4, dtype=bool)], 0.0)
-    np.testing.assert_array_equal(found[3], 0.0)
-    np.testing.assert_allclose(np.diag(found)[:3], np.log([3, 7, 5]), rtol=1e-12)
+    information = mutual_information.mutual_information(with_constant, with_constant)
+    np.testing.assert_array_equal(information[~np.eye(4, dtype=bool)], 0.0)
+    np.testing.assert_array_equal(information[3], 0.0)
+    np.testing.assert_allclose(np.diag(information)[:3], np.log([3, 7, 5]), rtol=1e-12)
 
 
 @pytest.mark.parametrize("constant", [0.0, -0.3, 1e6])
@@ -111,17 +108,17 @@ def test_independent_and_constant_columns_have_exactly_none():
 def test_constant_code_has_no_information(constant, dtype):
     codes, factors = _sample(dtype=dtype)
     codes[:, -1] = constant
-    found = mutual_information.mutual_information(mutual_information.discretise(codes), factors)
-    np.testing.assert_array_equal(found[-1], 0.0)
-    assert np.isfinite(found).all()
+    information = mutual_information.mutual_information(mutual_information.discretise(codes), factors)
+    np.testing.assert_array_equal(information[-1], 0.0)
+    assert np.isfinite(information).all()
 
 
-def test_normalised_by_the_entropy_of_the_factor():
+def test_information_is_normalised_by_the_entropy_of_the_factor():
     codes, factors = _sample()
     expected = mutual_information.mutual_information(mutual_information.discretise(codes, 9), factors)
     expected = expected / [np.log(len(factors)) - _mean_log_count(v) for v in factors.T]
-    found = mutual_information.normalised_mutual_information(codes, factors, 9)
-    np.testing.assert_allclose(found, expected, rtol=1e-9)
+    information = mutual_information.normalised_mutual_information(codes, factors, 9)
+    np.testing.assert_allclose(information, expected, rtol=1e-9)
 
 
 def _mean_log_count(values):
@@ -130,7 +127,7 @@ def _mean_log_count(values):
     return np.log(count[index]).mean()
 
 
-def test_top_two():
+def test_top_two_of_each_column():
     first, second = mutual_information.top_two(np.array([[1.0, 5.0], [3.0, 2.0], [2.0, 5.0]]))
     np.testing.assert_array_equal(first, [3, 5])
     np.testing.assert_array_equal(second, [2, 5])
@@ -155,12 +152,3 @@ def test_labels_are_checked():
         mutual_information.mutual_information(good, good[:3])
     with pytest.raises(ValueError, match=r"factors must be a non-empty 2-d array, got shape \(4,\)"):
         mutual_information.entropy(good[:, 0])
-
-
-def test_import_needs_neither_scikit_learn_nor_matplotlib():
-    code = (
-        "import sys, deft_jax.metrics;"
-        "sys.exit(' '.join({'sklearn', 'matplotlib'} & set(sys.modules)) or 0)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr

@@ -6,7 +6,7 @@ import tiny
 
 from deft_jax import metrics
 from deft_jax.evaluation import encoder, scores
-from deft_jax.metrics import inputs
+from deft_jax.metrics import held_out
 from deft_jax.studies import score_file, scoring
 from deft_jax.training import restore, session
 
@@ -89,6 +89,6 @@ def test_a_metric_that_returns_no_dict_is_refused_in_words(tmp_path, found):
 def test_held_out_check_looks_at_classes_only():
     columns = [np.array([0, 0, 1, 1]), np.arange(4.0)]
     train, test = np.array([0, 2]), np.array([1, 3])
-    inputs.check_held_out(columns, [False, True], train, test)
+    held_out.check_shared_values(columns, [False, True], train, test)
     with pytest.raises(ValueError, match="factor 0"):
-        inputs.check_held_out(columns, [False, True], train[:1], test[1:])
+        held_out.check_shared_values(columns, [False, True], train[:1], test[1:])

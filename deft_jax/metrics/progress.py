@@ -1,0 +1,55 @@
+"""Progress of a metric, and the threads that fit one predictor per factor."""
+
+import concurrent.futures
+import os
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+from deft_jax.metrics import inputs
+
+T = TypeVar("T")
+
+Progress = Callable[[int, int], None]
+"""progress(done, total), called from the calling thread as parts of a metric, mostly its factors, are finished."""
+
+
+def map_in_threads(
+    function: Callable[..., T], *arguments: Iterable[Any], num_workers: int | None, progress: Progress | None
+) -> list[T]:
+    """function(*entries) for each tuple of entries, in threads.
+
+    Args:
+      function: called once per tuple.
+      *arguments: iterables of the same length.
+      num_workers: threads; None: os.cpu_count(). The results do not depend on it.
+      progress: called after each finished call; None: not called.
+
+    Returns:
+      The results, in the order of the arguments.
+
+    Raises:
+      ValueError: num_workers is not a positive integer.
+    """
+    if num_workers is not None:
+        inputs.check_at_least({"num_workers": (num_workers, 1)})
+    with concurrent.futures.ThreadPoolExecutor(num_workers or os.cpu_count()) as pool:
+        futures = [pool.submit(function, *entries) for entries in zip(*arguments, strict=True)]
+        report_progress(futures, progress)
+        return [future.result() for future in futures]
+
+
+def report_progress(futures: Sequence[concurrent.futures.Future], progress: Progress | None) -> None:
+    """Calls progress(done, total) as futures finish; returns when all have finished, or at once without `progress`.
+
+    An exception of a future or of `progress` ends the wait and cancels the futures that have not started.
+    """
+    if progress is None:
+        return
+    try:
+        for done, future in enumerate(concurrent.futures.as_completed(futures), 1):
+            future.result()
+            progress(done, len(futures))
+    except BaseException:
+        for future in futures:
+            future.cancel()
+        raise
