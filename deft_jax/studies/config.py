@@ -117,7 +117,7 @@ def parse_study(config: Any) -> StudyConfig:
 
 
 def _copy(values: Any) -> Any:
-    """A copy in which no two sections are the same object, as those of runs made from one dict are."""
+    """A copy of nested mappings in which no two are the same object; runs may share a section."""
     return {name: _copy(value) for name, value in values.items()} if isinstance(values, Mapping) else values
 
 
@@ -174,7 +174,8 @@ def _parsed_runs(values: dict[str, Any], lines: list[str]) -> dict[str, Training
     parsed = {}
     for name, run in chosen.items():
         if isinstance(run, dict) and run.get("num_seeds") is not None:
-            lines.append(f"runs.{name}.num_seeds must be None, got {run['num_seeds']!r}: a study has its seeds in seeds")
+            lines.append(f"runs.{name}.num_seeds must be None, got {short_repr(run['num_seeds'])}: "
+                         "a study has its seeds in seeds")
         try:
             parsed[name] = parse_training(run)
         except ConfigErrors as error:
@@ -216,7 +217,7 @@ def _within_run(name: str, line: str) -> str:
 
 def _metric_faults(chosen: Any, num_samples: Any) -> list[str]:
     """Faults of the metrics' names and options, and of a sample that is too small for them."""
-    lines = []
+    lines: list[str] = []
     for name, options in chosen.items() if isinstance(chosen, dict) else ():
         try:
             if metrics.kind(name) == "runs":

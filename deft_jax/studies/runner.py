@@ -105,7 +105,7 @@ def _run_processes(study: StudyConfig, workdir: pathlib.Path, jobs: int, total: 
     queue: Queue[str | _Ended] = parallel.SPAWN.Queue()
     processes = [
         parallel.SPAWN.Process(target=_process, args=(study, workdir, share, queue))
-        for share in parallel.core_shares(jobs)
+        for share in parallel.share_cores(jobs)
     ]
     failures, num_open, is_stopping = [], jobs, False
     with Signals() as signals:
@@ -147,7 +147,7 @@ class _Ended:
 
 def _process(study: StudyConfig, workdir: pathlib.Path, cores: Sequence[int], queue: "Queue[str | _Ended]") -> None:
     """One of several processes: puts its lines, and at last _Ended, into the queue."""
-    parallel.keep_to_cores(cores)
+    parallel.use_cores(cores)
     try:
         cli.keep_programs()
         work(study, workdir, queue.put)
