@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 from ml_collections import ConfigDict
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator
 
 from deft_jax import data, metrics
 from deft_jax.runtime import plugins, validation
@@ -23,8 +23,8 @@ from deft_jax.training.config import TrainingConfig, parse_training
 
 
 def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
-    if len(set(seeds)) < len(seeds):
-        raise ValueError("must hold each seed once")
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ValueError("must hold at least one seed, and each seed once")
     return seeds
 
 
@@ -40,7 +40,7 @@ class StudyConfig:
 
     runs: Mapping[str, TrainingConfig]
     """Trainings by name; their own seeds are not used. Runs called SET/OBJECTIVE make a table of objectives by sets."""
-    seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1), AfterValidator(_distinct)]
+    seeds: Annotated[tuple[NonNegativeInt, ...], AfterValidator(_distinct)]
     """Seeds of every run. Default: as the scale fills in."""
     metrics: Annotated[Mapping[str, Mapping[str, Any]], BeforeValidator(_with_options)]
     """Metrics that score finished models, of posterior means: names, or name -> options. Default: as the scale."""
