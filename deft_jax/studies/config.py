@@ -18,7 +18,7 @@ from deft_jax.runtime.files import to_jsonable
 from deft_jax.runtime.messages import short_repr
 from deft_jax.runtime.validation import ConfigErrors, Count, NonNegativeInt, Text, section
 from deft_jax.studies.scales import FILLED_IN
-from deft_jax.studies.scoring import LEAST
+from deft_jax.studies.scoring import MIN_SAMPLES
 from deft_jax.training.config import TrainingConfig, parse_training
 
 
@@ -228,6 +228,6 @@ def _metric_faults(chosen: Any, num_samples: Any) -> list[str]:
             lines += error.lines
         except ValueError as error:
             lines.append(f"metrics.{name}: {error}")
-    if chosen and isinstance(num_samples, int) and 1 <= num_samples < LEAST:
-        lines.append(f"num_samples must be at least {LEAST} to compute metrics, got {num_samples}")
+    if chosen and isinstance(num_samples, int) and 1 <= num_samples < MIN_SAMPLES:
+        lines.append(f"num_samples must be at least {MIN_SAMPLES} to compute metrics, got {num_samples}")
     return lines
