@@ -110,7 +110,7 @@ def evaluate(
             _score_variants(sample, name, variants, options.get(name, {}), score_file, progress)
         score_file.write()
         if score_file.moved:
-            progress.write_line(f"{score_file.path}: scores of another sample are kept under 'earlier_evaluations'")
+            progress.print_line(f"{score_file.path}: scores of another sample are kept under 'earlier_evaluations'")
     return score_file.result()
 
 
@@ -230,7 +230,7 @@ def evaluate_codes(path: str | os.PathLike, names: Sequence[str] | None = None) 
             score_file.add("codes", name, functools.partial(compute, name, progress.within))
             progress.finish()
         if score_file.moved:
-            progress.write_line(f"{score_file.path}: scores of other codes are kept under 'earlier_evaluations'")
+            progress.print_line(f"{score_file.path}: scores of other codes are kept under 'earlier_evaluations'")
     return score_file.result()
 
 

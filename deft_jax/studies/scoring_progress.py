@@ -33,7 +33,7 @@ class ScoringProgress:
         if self._bar is not None:
             self._bar.close()
 
-    def write_line(self, text: str) -> None:
+    def print_line(self, text: str) -> None:
         """Prints one line, above the bar."""
         if self._bar is None:
             print(text, file=self._stream, flush=True)
@@ -58,7 +58,7 @@ class ScoringProgress:
 
     def _show(self, text: str) -> None:
         if self._bar is None:
-            self.write_line(f"{self._label}: {self._done + 1}/{self._total}  {text}")
+            self.print_line(f"{self._label}: {self._done + 1}/{self._total}  {text}")
         else:
             self._bar.set_postfix_str(text)
         self._last = time.monotonic()

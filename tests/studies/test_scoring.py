@@ -51,7 +51,7 @@ def test_on_a_terminal_a_bar_names_the_metric_and_is_removed_at_the_end(monkeypa
     with ScoringProgress(2, "run") as progress:
         progress.start("dci, mean")
         progress.within(1, 5)
-        progress.write_line("a line")
+        progress.print_line("a line")
         progress.finish()
         text = progress._stream.getvalue()
         assert progress._bar.n == 1
