@@ -86,8 +86,8 @@ def test_a_config_opens_with_its_command_and_makes_an_experiment(path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", TRAININGS)
-def test_every_config_starts_for_two_steps_on_a_tiny_model(name):
+@pytest.mark.parametrize("name", [*BASELINES, "quickstart", "dsprites_deft", "color_dsprites_deft"])
+def test_every_objective_starts_for_two_steps_on_a_tiny_model(name):
     metrics = two_steps(small(rendered(load(CONFIGS / f"{name}.py"))))
     assert np.isfinite(metrics["loss"])
     assert np.isfinite(metrics["beta"])
