@@ -6,108 +6,38 @@
 
 A workdir is that of a training, finished or interrupted; the folder of several seeds or of a study stands for all of
 its runs. Every metric is computed of the posterior means and of sampled codes, of all latents and of the active ones
-alone (metrics/latents.py); mig_posterior, of the posteriors themselves, is the same for both. With several workdirs the
-runs stand side by side, as many at a time as --jobs says, and udr compares them. An archive holds `codes` [N, D] and
-`factors` [N, F], and may hold `logvar` [N, D], where the codes are means of posteriors; nothing else in it is read.
+only (metrics/latents.py); mig_posterior, of the posteriors themselves, is the same for both. Several workdirs have
+their columns in one table, --jobs of them are scored at a time, and udr compares them. An archive holds `codes` [N, D]
+and `factors` [N, F], and may hold `logvar` [N, D], where the codes are means of posteriors; nothing else in it is read.
 
 Results go into the workdir's results.json under 'evaluation', or beside the archive into FILE.results.json, after each
 metric: 'scores', variant -> metric -> its dict, and 'refused', variant -> metric -> why it could not be computed. The
 command ends with status 0 where each run has at least one score. A factor that is constant in the sample is left out.
 
-Another evaluation of the same sample (step, num_samples, seed, and options of the metrics they share) adds its metrics
-to those there. One of another sample takes the place under 'evaluation', and what was there moves to the list
-'earlier_evaluations'. All other entries of the file stay as they are.
+An evaluation of the same sample (step, num_samples, seed, and options of the metrics they share) adds its metrics to
+the earlier ones. One of another sample replaces the entry 'evaluation', and the earlier one moves to the list
+'earlier_evaluations'. All other entries of the file are left as they are.
 """
 
-import concurrent.futures
+import argparse
 import functools
-import multiprocessing
-import os
 import pathlib
-import queue
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from deft_jax.runtime import cli
 from deft_jax.runtime.paths import local_path
-from deft_jax.studies.scoring import DEFAULT, VARIANTS, check_request, compare, evaluate, evaluate_codes, runs_of
+from deft_jax.studies.run_folders import runs_of
+from deft_jax.studies.scoring import DEFAULT, VARIANTS, check_request, compare, evaluate, evaluate_codes
 
 
-def table(columns: Mapping[str, Mapping[str, float]]) -> str:
-    """A text table: columns, name -> {row: value}."""
-    rows = list(dict.fromkeys(row for values in columns.values() for row in values))
-    width = max([12, *(len(row) for row in rows)]) + 2
-    widths = {name: max(10, len(name) + 2) for name in columns}
-    lines = [" " * width + "".join(f"{name:>{widths[name]}}" for name in columns)]
-    for row in rows:
-        cells = (f"{values[row]:.3f}" if row in values else "" for values in columns.values())
-        lines.append(f"{row:<{width}}" + "".join(f"{cell:>{widths[name]}}" for cell, name in zip(cells, columns)))  # noqa: B905
-    return "\n".join(lines)
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the command; a bad input ends in status 2 and one line, or one line per run where several are scored.
 
-
-def _labels(given: Sequence[pathlib.Path], runs: Sequence[tuple[pathlib.Path, pathlib.Path]]) -> list[str]:
-    """A short name for each of (run, the folder that stood for it): all different."""
-    names = []
-    for run, folder in runs:
-        inner = run.relative_to(folder)
-        inner = inner.parent if inner.name == "run" else inner
-        names.append(str(inner) if len(given) == 1 and run != folder else str(pathlib.Path(folder.name) / inner))
-    return [str(run) if names.count(name) > 1 else name for name, (run, _) in zip(names, runs, strict=True)]
-
-
-def _score(workdirs, jobs, **options):
-    """Yields (workdir, the result of `evaluate` or the error it ended in) in the order of the workdirs.
-
-    jobs: how many to score at a time, each in a process of its own on its share of the cores; None for as many as
-    there are cores, or one on an accelerator, for whose memory processes would fight.
+    Args:
+      argv: arguments of the command line. Default: those of this process.
     """
-    import jax
-
-    from deft_jax.runtime import parallel
-
-    cores = parallel.cores()
-    if jobs is None:
-        jobs = len(cores) if jax.default_backend() == "cpu" else 1
-    jobs = min(jobs, len(workdirs))
-    call = functools.partial(_result, **options)
-    if jobs == 1:
-        yield from zip(workdirs, map(call, workdirs), strict=True)
-        return
-    shares = queue.SimpleQueue()
-    for job in range(jobs):
-        shares.put(cores[job::jobs] or [cores[job % len(cores)]])
-    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        yield from zip(workdirs, pool.map(functools.partial(run_in_subprocess, call, shares), workdirs), strict=True)
-
-
-def _result(workdir, **options):
-    try:
-        return evaluate(workdir, **options)
-    except ValueError as error:
-        return error
-
-
-def run_in_subprocess(call, shares, workdir):
-    """call(workdir) in a process of its own, which takes nobody along if it dies."""
-    share = shares.get()
-    context = multiprocessing.get_context("spawn")
-    try:
-        with concurrent.futures.ProcessPoolExecutor(1, context, initializer=_keep_to, initargs=(share,)) as alone:
-            return alone.submit(call, workdir).result()
-    except concurrent.futures.process.BrokenProcessPool:
-        return ChildProcessError("the process that scored it died; if memory ran out, give fewer --jobs")
-    finally:
-        shares.put(share)
-
-
-def _keep_to(cores):
-    """Keeps this process to some cores. The libraries that it loads later start as many threads."""
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, cores)
-
-
-def main(argv=None) -> None:
-    """Entry point; bad input ends in one line and status 2, one line a run where several are scored."""
     parser = cli.Parser("deft_jax.evaluate", __doc__)
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--workdir", nargs="+", metavar="DIR", help="workdirs of trainings, folders of seeds or studies")
@@ -117,61 +47,115 @@ def main(argv=None) -> None:
     parser.add_argument("--step", type=int, help="of the checkpoint (default: the newest)")
     parser.add_argument("--num_samples", type=int, default=10_000, help="images of the sample (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the draws (%(default)s)")
-    parser.add_argument("--jobs", type=int, help="workdirs scored at a time (one a core; one on an accelerator)")
+    parser.add_argument("--jobs", type=int, help="workdirs scored at a time (one per core; one on an accelerator)")
     args = parser.parse_args(argv)
     with cli.cli_errors("deft_jax.evaluate"):
-        _run(args)
+        if args.codes is not None:
+            _score_archive(args)
+        else:
+            _score_workdirs(args)
 
 
-def _run(args) -> None:
-    """What the command does with its arguments."""
+def _metric_names(args: argparse.Namespace) -> list[str] | None:
+    return None if args.metrics is None else [name for name in args.metrics.split(",") if name]
+
+
+def _score_archive(args: argparse.Namespace) -> None:
     from deft_jax.evaluation.scores import headlines
 
-    names = None if args.metrics is None else [word for word in args.metrics.split(",") if word]
-    variants = [word for word in args.variants.split(",") if word]
-    if args.codes is not None:
-        result = evaluate_codes(args.codes, names)
-        print(table({"codes": headlines(result["scores"]["codes"], labelled=True)}))
-        _print_gaps(result)
-        return
+    result = evaluate_codes(args.codes, _metric_names(args))
+    _print_table({"codes": headlines(result["scores"]["codes"], labelled=True)})
+    _print_gaps(result)
+
+
+def _score_workdirs(args: argparse.Namespace) -> None:
+    """Scores every run and prints the table; exits with a status other than 0 where a run cannot be scored."""
+    from deft_jax.evaluation.scores import headlines
+
+    names, variants = _metric_names(args), [name for name in args.variants.split(",") if name]
     check_request(DEFAULT if names is None else names, args.num_samples, variants, args.seed)
     if args.jobs is not None and args.jobs < 1:
         raise ValueError(f"--jobs must be at least 1, got {args.jobs}")
-    given = [local_path(workdir, "--workdir") for workdir in args.workdir]
-    runs = [(run, folder) for folder in given for run in runs_of(folder)]
-    if names and "udr" in names and len(runs) < 2:
+    folders = [local_path(workdir, "--workdir") for workdir in args.workdir]
+    runs = [(run, folder) for folder in folders for run in runs_of(folder)]
+    is_compared = names is not None and "udr" in names
+    if is_compared and len(runs) < 2:
         raise ValueError("udr compares several runs: give two workdirs or more")
-    label_of = {run: label for (run, _), label in zip(runs, _labels(given, runs), strict=True)}
-    options = {"num_samples": args.num_samples, "seed": args.seed}
-    fields = options | {"names": names, "step": args.step, "variants": variants}
-    columns, scored, failed = {}, {}, {}
-    for workdir, result in _score(list(label_of), args.jobs, **fields):
+    labels = {run: label for (run, _), label in zip(runs, _labels(runs, len(folders)), strict=True)}
+    sample = {"num_samples": args.num_samples, "seed": args.seed}
+    columns: dict[str, Mapping[str, float]] = {}
+    results: dict[pathlib.Path, dict[str, Any]] = {}
+    errors: dict[pathlib.Path, Exception] = {}
+    for run, result in _results(list(labels), args.jobs, names=names, step=args.step, variants=variants, **sample):
         if isinstance(result, Exception):
-            failed[workdir] = result
+            errors[run] = result
             continue
-        scored[workdir] = result
-        prefix = f"{label_of[workdir]} " if len(label_of) > 1 else ""
+        results[run] = result
+        prefix = f"{labels[run]} " if len(labels) > 1 else ""
         columns |= {prefix + variant: headlines(scores, labelled=True) for variant, scores in result["scores"].items()}
         latents = [f"{len(result[kind])} {kind}" for kind in ("active", "mixed", "passive")]
-        print(f"{workdir}, step {result['step']}: latents {', '.join(latents)}")
+        print(f"{run}, step {result['step']}: latents {', '.join(latents)}")
     if any(columns.values()):
-        print(table(columns))
-    for workdir, result in scored.items():
-        _print_gaps(result, f"{label_of[workdir]}: " if len(label_of) > 1 else "")
-    if names and "udr" in names and len(scored) > 1:
-        for correlation, found in compare(list(scored), **options).items():
-            values = ", ".join(f"{label_of[run]} {udr:.3f}" for run, udr in zip(scored, found["udr"], strict=True))
+        _print_table(columns)
+    for run, result in results.items():
+        _print_gaps(result, f"{labels[run]}: " if len(labels) > 1 else "")
+    if is_compared and len(results) > 1:
+        for correlation, scores in compare(list(results), **sample).items():
+            values = ", ".join(f"{labels[run]} {udr:.3f}" for run, udr in zip(results, scores["udr"], strict=True))
             print(f"udr, {correlation}: {values}")
-    for workdir, error in failed.items():
+    _exit_with_errors(errors)
+
+
+def _exit_with_errors(errors: Mapping[pathlib.Path, Exception]) -> None:
+    """Prints one line per run that could not be scored and exits, unless there is none."""
+    for run, error in errors.items():
         line = " ".join(str(error).split())
-        print(f"deft_jax.evaluate: {line if str(workdir) in line else f'{workdir}: {line}'}", file=sys.stderr)
-    if failed:
-        bad = all(isinstance(error, ValueError) for error in failed.values())
-        sys.exit(cli.BAD_INPUT if bad else cli.FAILED)
+        print(f"deft_jax.evaluate: {line if str(run) in line else f'{run}: {line}'}", file=sys.stderr)
+    if errors:
+        is_bad_input = all(isinstance(error, ValueError) for error in errors.values())
+        sys.exit(cli.BAD_INPUT if is_bad_input else cli.FAILED)
 
 
-def _print_gaps(result: Mapping, prefix: str = "") -> None:
-    """Prints what is not in the table: factors that do not vary, and metrics without a score."""
+def _labels(runs: Sequence[tuple[pathlib.Path, pathlib.Path]], num_folders: int) -> list[str]:
+    """A short and distinct name of each run.
+
+    runs: pairs of a run and the folder on the command line that stands for it.
+    """
+    names = []
+    for run, folder in runs:
+        inner = run.relative_to(folder)
+        inner = inner.parent if inner.name == "run" else inner
+        names.append(str(inner) if num_folders == 1 and run != folder else str(pathlib.Path(folder.name) / inner))
+    return [str(run) if names.count(name) > 1 else name for name, (run, _) in zip(names, runs, strict=True)]
+
+
+def _results(
+    runs: Sequence[pathlib.Path], jobs: int | None, **options: Any
+) -> Iterator[tuple[pathlib.Path, dict[str, Any] | Exception]]:
+    """Yields each run with the result of `evaluate`, or with the error it ended in."""
+    from deft_jax.runtime import parallel
+
+    jobs = min(parallel.default_jobs() if jobs is None else jobs, len(runs))
+    score = functools.partial(_result_or_error, **options)
+    results = map(score, runs) if jobs == 1 else parallel.map_in_processes(score, runs, jobs)
+    yield from zip(runs, results, strict=True)
+
+
+def _result_or_error(run: pathlib.Path, **options: Any) -> dict[str, Any] | ValueError:
+    try:
+        return evaluate(run, **options)
+    except ValueError as error:
+        return error
+
+
+def _print_table(columns: Mapping[str, Mapping[str, float]]) -> None:
+    from deft_jax.studies.tables import text_table
+
+    print(text_table(columns))
+
+
+def _print_gaps(result: Mapping[str, Any], prefix: str = "") -> None:
+    """Prints what the table lacks: factors that do not vary, and metrics without a score."""
     from deft_jax.studies.score_file import not_scored
 
     if result["left_out"]:

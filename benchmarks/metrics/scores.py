@@ -17,7 +17,7 @@ from benchmarks.training import step
 from deft_jax import metrics
 from deft_jax.data import factors
 from deft_jax.evaluation import encoder
-from deft_jax.studies import scoring
+from deft_jax.studies import model_sample
 from deft_jax.training import build as training_build
 
 SIZES, LATENTS, SAMPLES = (3, 6, 40, 32, 32), 10, 10_000
@@ -76,7 +76,7 @@ def _factor_vae_of_a_model(options, notes):
             lambda drawn: table(drawn).mean,
             built.source.factor_sizes,
             variance_threshold=0,
-            chunk=scoring.AT_ONCE,
+            chunk=model_sample.IMAGES_PER_CALL,
             **votes,
         )
         encoded.append(table.num_encoded)

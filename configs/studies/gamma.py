@@ -15,4 +15,5 @@ GAMMAS = (0.0, 0.1, 0.3, 0.5, 1.0)
 def get_config():
     betas = (70.0, 30.0, 12.0, 4.0)
     names = [f"gamma_{gamma:g}".replace(".", "_") for gamma in GAMMAS]
-    return study_presets.study({n: presets.deft("dsprites", betas, gamma=g) for n, g in zip(names, GAMMAS, strict=True)})
+    runs = {name: presets.deft("dsprites", betas, gamma=gamma) for name, gamma in zip(names, GAMMAS, strict=True)}
+    return study_presets.study(runs)

@@ -11,4 +11,5 @@ from deft_jax.studies import study_presets
 
 
 def get_config():
-    return study_presets.comparison("scream_dsprites", (100.0, 1.0), groups=(5, 5), scales=study_presets.with_two_seeds())
+    scales = study_presets.with_two_seeds()
+    return study_presets.comparison("scream_dsprites", (100.0, 1.0), groups=(5, 5), scales=scales)

@@ -3,8 +3,8 @@
     python -m deft_jax.sweep --config configs/studies/turns.py --workdir runs/study_turns
     python -m deft_jax.sweep --config configs/studies/turns.py --workdir runs/small_turns --config.scale=small
 
-Turning is an addition of this package: none of the papers has it. It is tried on every objective of the comparison
-that treats its latents alike; CascadeVAE-C, FactorVAE and DeVAE know them apart. `deft_smooth` is `smooth_gamma_1` of
+The rotation is an addition of this package: none of the papers has it. It is tried on every objective of the comparison
+that treats all latents alike, which CascadeVAE-C, FactorVAE and DeVAE do not. `deft_smooth` is `smooth_gamma_1` of
 configs/studies/ablation.py, `deft_found` `whole_set` of configs/studies/stages.py. `deft_sized` has as many latents as
 froze in the annealing test, and beta falls smoothly past the betas found there. The scales are those of
 configs/studies/dsprites.py.
@@ -24,7 +24,7 @@ def get_config():
         config.stages = dict(presets.SMOOTH_FALL)
         return config
 
-    def found():
+    def annealed():
         return presets.deft("dsprites", presets.ANNEALED_BETAS)
 
     def sized():
@@ -32,10 +32,10 @@ def get_config():
         config.stages = dict(presets.ANNEALED_FALL)
         return config
 
-    makers = {"deft": deft, "deft_smooth": smooth, "deft_found": found, "deft_sized": sized}
+    functions = {"deft": deft, "deft_smooth": smooth, "deft_found": annealed, "deft_sized": sized}
     for name in BASELINES:
-        makers[name] = lambda name=name: presets.baseline(name, **presets.BASELINES[name])
+        functions[name] = lambda name=name: presets.baseline(name, **presets.BASELINES[name])
     runs = {}
-    for name, make in makers.items():
-        runs[name], runs[f"{name}_turned"] = make(), presets.with_rotation(make())
+    for name, preset in functions.items():
+        runs[name], runs[f"{name}_turned"] = preset(), presets.with_rotation(preset())
     return study_presets.study(runs)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 from ml_collections import ConfigDict
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator
 
 from deft_jax import data, metrics
 from deft_jax.runtime import plugins, validation
@@ -18,13 +18,13 @@ from deft_jax.runtime.files import to_jsonable
 from deft_jax.runtime.messages import short_repr
 from deft_jax.runtime.validation import ConfigErrors, Count, NonNegativeInt, Text, section
 from deft_jax.studies.scales import FILLED_IN
-from deft_jax.studies.scoring import LEAST
+from deft_jax.studies.scoring import MIN_SAMPLES
 from deft_jax.training.config import TrainingConfig, parse_training
 
 
 def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
-    if len(set(seeds)) < len(seeds):
-        raise ValueError("must hold each seed once")
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ValueError("must hold at least one seed, and each seed once")
     return seeds
 
 
@@ -40,7 +40,7 @@ class StudyConfig:
 
     runs: Mapping[str, TrainingConfig]
     """Trainings by name; their own seeds are not used. Runs called SET/OBJECTIVE make a table of objectives by sets."""
-    seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1), AfterValidator(_distinct)]
+    seeds: Annotated[tuple[NonNegativeInt, ...], AfterValidator(_distinct)]
     """Seeds of every run. Default: as the scale fills in."""
     metrics: Annotated[Mapping[str, Mapping[str, Any]], BeforeValidator(_with_options)]
     """Metrics that score finished models, of posterior means: names, or name -> options. Default: as the scale."""
@@ -117,7 +117,7 @@ def parse_study(config: Any) -> StudyConfig:
 
 
 def _copy(values: Any) -> Any:
-    """A copy in which no two sections are the same object, as those of runs made from one dict are."""
+    """A copy of nested mappings in which no two are the same object; runs may share a section."""
     return {name: _copy(value) for name, value in values.items()} if isinstance(values, Mapping) else values
 
 
@@ -174,7 +174,8 @@ def _parsed_runs(values: dict[str, Any], lines: list[str]) -> dict[str, Training
     parsed = {}
     for name, run in chosen.items():
         if isinstance(run, dict) and run.get("num_seeds") is not None:
-            lines.append(f"runs.{name}.num_seeds must be None, got {run['num_seeds']!r}: a study has its seeds in seeds")
+            lines.append(f"runs.{name}.num_seeds must be None, got {short_repr(run['num_seeds'])}: "
+                         "a study has its seeds in seeds")
         try:
             parsed[name] = parse_training(run)
         except ConfigErrors as error:
@@ -216,7 +217,7 @@ def _within_run(name: str, line: str) -> str:
 
 def _metric_faults(chosen: Any, num_samples: Any) -> list[str]:
     """Faults of the metrics' names and options, and of a sample that is too small for them."""
-    lines = []
+    lines: list[str] = []
     for name, options in chosen.items() if isinstance(chosen, dict) else ():
         try:
             if metrics.kind(name) == "runs":
@@ -227,6 +228,6 @@ def _metric_faults(chosen: Any, num_samples: Any) -> list[str]:
             lines += error.lines
         except ValueError as error:
             lines.append(f"metrics.{name}: {error}")
-    if chosen and isinstance(num_samples, int) and 1 <= num_samples < LEAST:
-        lines.append(f"num_samples must be at least {LEAST} to compute metrics, got {num_samples}")
+    if chosen and isinstance(num_samples, int) and 1 <= num_samples < MIN_SAMPLES:
+        lines.append(f"num_samples must be at least {MIN_SAMPLES} to compute metrics, got {num_samples}")
     return lines

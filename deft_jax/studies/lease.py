@@ -15,8 +15,11 @@ _STALE = 120.0  # seconds without a touch after which another process may take o
 class Lease:
     """The right to work in a directory, for one process on one of several machines that share it.
 
-    A file that only one process can create, and that it touches every few seconds. A file that is no longer touched,
-    because its process was killed, may be taken over. Times are those of the file system, so clocks need not agree.
+    The lease is a file that only one process can create and that it touches every few seconds. When its process is
+    killed, the file is no longer touched, and another process takes it over. Ages are differences of two times of the
+    file system, so the clocks of the machines need not agree. filelock does not replace this: its locks of the
+    operating system do not reach across machines on every shared file system, and its soft locks either stay when a
+    process on another machine is killed or expire by the local clock while their process still works.
     """
 
     def __init__(self, directory: pathlib.Path, stale: float = _STALE, heartbeat: float = _HEARTBEAT):

@@ -11,8 +11,10 @@ from deft_jax import metrics
 from deft_jax.evaluation import encoder, scores
 from deft_jax.metrics import latents
 from deft_jax.models.posterior import Posterior
-from deft_jax.studies.scoring import AT_ONCE, options_of_columns
 from deft_jax.training.restore import TrainedModel
+
+IMAGES_PER_CALL = 1_000_000
+"""Images per call of `encode` by metrics that draw their images; large calls are the fastest."""
 
 _Encode = Callable[[np.ndarray], np.ndarray]
 
@@ -98,12 +100,12 @@ class ModelSample:
         if not len(kept):
             raise ValueError("no latent is active")
         kind = variant.partition("_")[0]
-        offered = {"seed": self._seed, "chunk": AT_ONCE, "groups": self.image_N, "progress": progress}
+        offered = {"seed": self._seed, "chunk": IMAGES_PER_CALL, "groups": self.image_N, "progress": progress}
         accepted = scores.accepted(name, offered, self.continuous_K)
         posterior = jax.tree.map(lambda leaf: leaf[:, kept], self.posterior)
         return scores.metric(
             name, self._encode(kind, kept), self._codes[kind][:, kept], self.truth_NxK, self.source, posterior,
-            **accepted | options_of_columns(options, self.columns),
+            **accepted | _options_of_columns(options, self.columns),
         )  # fmt: skip
 
     def _encode(self, kind: str, kept: np.ndarray) -> _Encode:
@@ -118,3 +120,14 @@ class ModelSample:
             return mean[:, kept]
 
         return encode_factors
+
+
+def _options_of_columns(options: Mapping[str, Any], columns: np.ndarray) -> dict[str, Any]:
+    """A metric's options for the factors of these columns; the options given count all factors."""
+    place = {int(column): index for index, column in enumerate(columns)}
+    selected = dict(options)
+    if isinstance(options.get("continuous"), list | tuple):
+        selected["continuous"] = [entry for column, entry in enumerate(options["continuous"]) if column in place]
+    if options.get("average_over") is not None:
+        selected["average_over"] = [place[column] for column in options["average_over"] if column in place]
+    return selected

@@ -1,4 +1,4 @@
-"""Settings of the literature by name, from which the files in configs/ are made.
+"""Settings of the literature by name, which the files in configs/ use.
 
 A preset is a whole configuration of a training (ml_collections.ConfigDict); each of its fields can be set on the
 command line, for example --config.batch_size=64.
@@ -11,9 +11,9 @@ from ml_collections import ConfigDict, config_dict
 
 from deft_jax.studies.data_sections import data_section
 
-# Variance of an encoder's first means by data set; default: 1. Plain dense layers have a third in PyTorch and nearly two
-# in TensorFlow 1. Where every pixel is noisy, means of that size are noise, and the KL closes them for the rest of a
-# short run.
+# Variance of an encoder's first means by data set; default: 1. Plain dense layers have a third of it in PyTorch and
+# nearly twice as much in TensorFlow 1. Where every pixel is noisy, means of that size are noise, and the KL closes them
+# for the rest of a short run.
 HEAD_INIT_SCALES = {"noisy_dsprites": 0.01}
 
 # Result of the annealing test of the whole of dSprites, without labels: betas, and the number of latents that froze in

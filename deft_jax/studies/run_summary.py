@@ -4,6 +4,7 @@ import dataclasses
 import json
 import pathlib
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from deft_jax.runtime.files import write_atomically
 
@@ -39,7 +40,7 @@ class RunSummary:
 
     def write(self, directory: pathlib.Path) -> None:
         """Writes run.json in the folder of a run."""
-        values = {"seconds": {"training": self.training_seconds, "scoring": self.scoring_seconds}}
+        values: dict[str, Any] = {"seconds": {"training": self.training_seconds, "scoring": self.scoring_seconds}}
         optional = {"diverged": self.diverged, "step": self.step, "scores": self.scores}
         values |= {name: value for name, value in optional.items() if value is not None}
         write_atomically(directory / NAME, json.dumps(values, indent=2) + "\n")

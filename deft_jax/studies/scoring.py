@@ -24,16 +24,14 @@ if TYPE_CHECKING:
 Names = Sequence[str] | Mapping[str, Mapping[str, Any]]
 """Names of metrics, or a mapping of each to its options."""
 
-# In the order in which they are computed: the quick ones first.
+# In the order in which they are computed: fast ones first.
 DEFAULT = ("mig", "nmi", "gaussian_total_correlation", "irs", "mig_posterior", "sap", "infomec",
            "modularity_explicitness", "factor_vae", "dci")  # fmt: skip
 
-AT_ONCE = 1_000_000
-"""Images for which a metric that draws its own asks in one call; many at a time are quickest."""
 VARIANTS = ("mean", "mean_active", "sampled", "sampled_active")
 """Codes that are scored: posterior means or samples, of all latents or of those that are not passive."""
-LEAST = 20
-"""Fewest images of a sample: one for each bin of a latent, in the metrics that count."""
+MIN_SAMPLES = 20
+"""Fewest images of a sample: as many as the bins of a latent in metrics of counts."""
 
 
 @pinned()
@@ -112,7 +110,7 @@ def evaluate(
             _score_variants(sample, name, variants, options.get(name, {}), score_file, progress)
         score_file.write()
         if score_file.moved:
-            progress.say(f"{score_file.path}: scores of another sample are kept under 'earlier_evaluations'")
+            progress.print_line(f"{score_file.path}: scores of another sample are kept under 'earlier_evaluations'")
     return score_file.result()
 
 
@@ -168,22 +166,6 @@ def _check_columns(name: str, columns: "np.ndarray") -> None:
         raise ValueError(f"the metric {name!r} needs factors, and no factor varies in the sample")
 
 
-def options_of_columns(options: Mapping[str, Any], columns: "np.ndarray") -> dict[str, Any]:
-    """A metric's options for some columns of the factors.
-
-    Args:
-      options: of the metric; `continuous` and `average_over` count all factors.
-      columns: indices of the factors that the metric gets.
-    """
-    place = {int(column): index for index, column in enumerate(columns)}
-    selected = dict(options)
-    if isinstance(options.get("continuous"), list | tuple):
-        selected["continuous"] = [entry for column, entry in enumerate(options["continuous"]) if column in place]
-    if options.get("average_over") is not None:
-        selected["average_over"] = [place[column] for column in options["average_over"] if column in place]
-    return selected
-
-
 @pinned()
 def evaluate_codes(path: str | os.PathLike, names: Sequence[str] | None = None) -> dict[str, Any]:
     """Scores an archive of codes and factors and writes FILE.results.json beside it.
@@ -205,7 +187,7 @@ def evaluate_codes(path: str | os.PathLike, names: Sequence[str] | None = None) 
     from deft_jax.evaluation import scores
     from deft_jax.metrics import inputs
 
-    check_request(DEFAULT if names is None else names, LEAST, VARIANTS)
+    check_request(DEFAULT if names is None else names, MIN_SAMPLES, VARIANTS)
     path = local_path(path, "--codes")
     codes, factors, logvar = _read_codes(path)
     arrays = (codes, factors) if logvar is None else (codes, factors, logvar)
@@ -248,7 +230,7 @@ def evaluate_codes(path: str | os.PathLike, names: Sequence[str] | None = None) 
             score_file.add("codes", name, functools.partial(compute, name, progress.within))
             progress.finish()
         if score_file.moved:
-            progress.say(f"{score_file.path}: scores of other codes are kept under 'earlier_evaluations'")
+            progress.print_line(f"{score_file.path}: scores of other codes are kept under 'earlier_evaluations'")
     return score_file.result()
 
 
@@ -316,7 +298,7 @@ def check_request(names: Names, num_samples: int, variants: Sequence[str], seed:
         plugins.choose(dict.fromkeys(VARIANTS), variant, "variant")
     if not names or not variants or num_samples < 1:
         raise ValueError("there must be a metric, a variant and a sample at least")
-    validation.check(validation.count_from(LEAST), num_samples, "num_samples")
+    validation.check(validation.count_from(MIN_SAMPLES), num_samples, "num_samples")
     validation.check(validation.NonNegativeInt, seed, "seed")
 
 

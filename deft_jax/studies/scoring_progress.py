@@ -9,7 +9,7 @@ _QUIET = 10.0  # seconds between two lines about one metric, where no terminal i
 
 
 class ScoringProgress:
-    """The metric that is being computed: a bar where a terminal is attached, plain lines where not."""
+    """Shows the metric that is being computed: a bar on a terminal, otherwise plain lines."""
 
     def __init__(self, total: int, label: str):
         """Shows nothing yet.
@@ -33,7 +33,7 @@ class ScoringProgress:
         if self._bar is not None:
             self._bar.close()
 
-    def say(self, text: str) -> None:
+    def print_line(self, text: str) -> None:
         """Prints one line, above the bar."""
         if self._bar is None:
             print(text, file=self._stream, flush=True)
@@ -58,7 +58,7 @@ class ScoringProgress:
 
     def _show(self, text: str) -> None:
         if self._bar is None:
-            self.say(f"{self._label}: {self._done + 1}/{self._total}  {text}")
+            self.print_line(f"{self._label}: {self._done + 1}/{self._total}  {text}")
         else:
             self._bar.set_postfix_str(text)
         self._last = time.monotonic()

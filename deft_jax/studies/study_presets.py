@@ -1,4 +1,4 @@
-"""Studies from which the files in configs/studies/ are made."""
+"""Presets of studies, which the files in configs/studies/ use."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

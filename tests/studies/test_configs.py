@@ -1,4 +1,4 @@
-"""Every file in configs/ starts: on its own set, or on a drawn one where its own needs files."""
+"""Every file in configs/ starts: on its data set, or on a rendered one of as many channels if that needs files."""
 
 import importlib.util
 import inspect
@@ -16,8 +16,10 @@ from PIL import Image
 from deft_jax import data
 from deft_jax.objectives import registry
 from deft_jax.runtime import config_file
-from deft_jax.studies import presets, study
+from deft_jax.studies.config import parse_study
+from deft_jax.studies.data_sections import DATA
 from deft_jax.training import build as training_build
+from deft_jax.training.config import parse_training
 from deft_jax.training.runner import Runner
 from deft_jax.training.step import init_state
 
@@ -47,8 +49,8 @@ def parsed(config, *arguments):
     return values["config"].value.to_dict()
 
 
-def drawn(config):
-    """The configuration with a drawn set of as many channels in place of one that needs files."""
+def rendered(config):
+    """The configuration with a rendered set of as many channels in place of one that needs files."""
     name = config["data"]["name"]
     if name in NEED_FILES:
         colour = name in ("shapes3d", "cars3d") or config["data"].get("channels") == 3
@@ -78,38 +80,38 @@ def test_a_config_opens_with_its_command_and_makes_an_experiment(path):
     if command == "annealing":
         return  # tests/annealing/test_annealing.py builds these
     config = load(path)
-    built = training_build.build(drawn(config))
+    built = training_build.build(rendered(config))
     assert built.stages.total_steps == config["total_steps"]
     assert built.model.num_latents == config["model"]["latents"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", TRAININGS)
-def test_every_config_starts_for_two_steps_on_a_tiny_model(name):
-    metrics = two_steps(small(drawn(load(CONFIGS / f"{name}.py"))))
+@pytest.mark.parametrize("name", [*BASELINES, "quickstart", "dsprites_deft", "color_dsprites_deft"])
+def test_every_objective_starts_for_two_steps_on_a_tiny_model(name):
+    metrics = two_steps(small(rendered(load(CONFIGS / f"{name}.py"))))
     assert np.isfinite(metrics["loss"])
     assert np.isfinite(metrics["beta"])
 
 
-def test_there_is_a_config_for_each_rival_and_for_deft_on_each_set():
+def test_there_is_a_config_for_each_baseline_and_for_deft_on_each_set():
     assert set(BASELINES) <= set(TRAININGS)
-    missing = set(presets.DATA) - {"archive", "folder", "celeba"} - {name.removesuffix("_deft") for name in TRAININGS}
+    missing = set(DATA) - {"archive", "folder", "celeba"} - {name.removesuffix("_deft") for name in TRAININGS}
     assert not missing
 
 
 @pytest.mark.parametrize("name", BASELINES)
-def test_every_rival_takes_every_set_after_the_colon(name):
-    for choice, options in presets.DATA.items():
+def test_every_baseline_takes_every_set_after_the_colon(name):
+    for choice, options in DATA.items():
         config = load(CONFIGS / f"{name}.py", choice)
         assert {field: value for field, value in config["data"].items() if value is not None} == options
         assert config["objective"]["name"] == name
-    training_build.build(drawn(config))
+    training_build.build(rendered(config))
     with pytest.raises(ValueError, match="unknown data set 'mnist' after the colon; known: dsprites, "):
         load(CONFIGS / f"{name}.py", "mnist")
 
 
-def test_the_presets_name_sets_that_there_are():
-    for options in presets.DATA.values():
+def test_the_presets_name_registered_sets():
+    for options in DATA.values():
         assert options["name"] in data.SOURCES
 
 
@@ -120,9 +122,9 @@ VALUES = {bool: ("false", False), int: ("7", 7), str: ("word", "word"), tuple: (
 def test_every_option_of_every_set_is_a_field_of_every_config(path):
     config, types = get_config(path), data.option_types()
     assert set(types) <= set(config.data)
-    given = [f"--config.data.{option}={VALUES[kind][0]}" for option, kind in types.items()]
-    found = parsed(config.lock(), *given, "--config.data.name=own")["data"]
-    assert found == {"name": "own"} | {option: VALUES[kind][1] for option, kind in types.items()}
+    arguments = [f"--config.data.{option}={VALUES[kind][0]}" for option, kind in types.items()]
+    section = parsed(config.lock(), *arguments, "--config.data.name=new")["data"]
+    assert section == {"name": "new"} | {option: VALUES[kind][1] for option, kind in types.items()}
 
 
 def test_options_that_are_not_set_are_those_of_the_function():
@@ -148,45 +150,65 @@ def test_a_workdir_whose_config_lists_no_unset_options_is_of_the_same_run(tmp_pa
 
 
 @pytest.mark.parametrize("config", ["quickstart", "dsprites_deft", "beta_vae", "noisy_dsprites_deft"])
-def test_an_archive_of_ones_own_in_any_config(config, tmp_path):
+def test_any_config_takes_an_archive_of_the_user(config, tmp_path):
     np.savez(tmp_path / "set.npz", np.random.default_rng(0).integers(0, 256, (30, 32, 32, 3), np.uint8))
-    found = get_config(CONFIGS / f"{config}.py")
-    given = ("name=archive", f"path={tmp_path / 'set.npz'}", "images=arr_0", "factors=none", "likelihood=gaussian")
-    found = parsed(found.lock(), *(f"--config.data.{option}" for option in given))
-    built = training_build.build(json.loads(json.dumps(found)))
+    options = ("name=archive", f"path={tmp_path / 'set.npz'}", "images=arr_0", "factors=none", "likelihood=gaussian")
+    arguments = (f"--config.data.{option}" for option in options)
+    values = parsed(get_config(CONFIGS / f"{config}.py").lock(), *arguments)
+    built = training_build.build(json.loads(json.dumps(values)))
     assert (built.source.num_images, built.source.image_shape) == (30, (32, 32, 3))
     assert built.source.likelihood == "gaussian"
 
 
 @pytest.mark.parametrize("word", ["archive", "folder"])
-def test_a_word_after_the_colon_names_a_set_of_ones_own(word, tmp_path):
+def test_a_word_after_the_colon_names_a_set_of_the_user(word, tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), np.uint8)
     np.savez(tmp_path / "set.npz", images=images)
     for number, image in enumerate(images):
         Image.fromarray(image).save(tmp_path / f"{number}.png")
     place = tmp_path / "set.npz" if word == "archive" else tmp_path
-    found = parsed(get_config(CONFIGS / "beta_tcvae.py", word).lock(), f"--config.data.path={place}")
-    source = training_build.build(found).source
+    values = parsed(get_config(CONFIGS / "beta_tcvae.py", word).lock(), f"--config.data.path={place}")
+    source = training_build.build(values).source
     assert (source.num_images, source.image_shape) == (4, (64, 64, 3))
 
 
 @pytest.mark.parametrize("name", STUDIES)
 def test_every_run_of_every_study_builds_at_every_scale(name):
-    described = load(CONFIGS / "studies" / f"{name}.py")
-    for scale in described["scales"]:
-        made = study.expand_runs(described | {"scale": scale, "seeds": (0,)})
-        for config in made.values():
-            built = training_build.build(drawn(config))
-            assert len(built.stages) <= len(built.model.sizes)
+    path = CONFIGS / "studies" / f"{name}.py"
+    assert f"python -m deft_jax.sweep --config configs/studies/{name}.py" in path.read_text()
+    for scale in load(path)["scales"]:
+        study = parse_study(load(path) | {"scale": scale, "seeds": (0,)})
+        for run in study.runs.values():
+            experiment = training_build.build(rendered(run.to_mapping()))
+            assert len(experiment.stages) <= len(experiment.model.sizes)
 
 
-def test_comparisons_in_three_channels_are_as_short_as_the_others_by_a_seed_less():
+def test_the_scales_of_a_study_have_the_steps_batches_and_seeds_of_its_docs():
+    path = CONFIGS / "studies" / "dsprites.py"
+    sizes = {}
+    for scale in load(path)["scales"]:
+        study = parse_study(load(path) | {"scale": scale})
+        run = study.runs["deft"]
+        sizes[scale] = (run.total_steps, run.batch_size, run.model.width, run.model.decoder_width, len(study.seeds))
+    assert sizes == {
+        "full": (70_000, 256, 8, 32, 10),
+        "large": (28_000, 64, 8, 16, 3),
+        "medium": (42_000, 16, 3, 8, 3),
+        "small": (14_000, 16, 3, 8, 3),
+    }
+    short = parse_study(load(CONFIGS / "studies" / "baselines.py"))
+    assert {(run.total_steps, run.batch_size) for run in short.runs.values()} == {(2_100, 32)}
+    ramped, rotated = short.runs["dsprites/annealed_vae"], parse_study(load(path)).runs["deft_found_turned"]
+    assert (ramped.objective.options["ramp_steps"], rotated.stages.rotation_every) == (900, 3_000)
+
+
+def test_comparisons_in_three_channels_have_one_seed_less_at_the_small_scale():
     seeds = {
-        name: tuple(study.resolve_scale(load(CONFIGS / "studies" / f"{name}.py") | {"scale": "small"})["seeds"])
+        name: parse_study(load(CONFIGS / "studies" / f"{name}.py") | {"scale": "small"}).seeds
         for name in ("dsprites", "smallnorb", "correlated", "color", "noisy", "scream")
     }
     assert set(seeds.values()) == {(0, 1, 2), (0, 1)}
-    assert [name for name, those in seeds.items() if len(those) == 2] == ["color", "noisy", "scream"]
+    assert [name for name in seeds if len(seeds[name]) == 2] == ["color", "noisy", "scream"]
 
 
 @pytest.mark.parametrize("name", ["dsprites", "smallnorb", "correlated", "color", "noisy", "scream"])
@@ -197,22 +219,16 @@ def test_the_runs_of_a_comparison_start_alike(name):
     assert len({(run["batch_size"], run["total_steps"], json.dumps(run["data"])) for run in runs}) == 1
 
 
-@pytest.mark.parametrize("name", STUDIES)
-def test_a_study_opens_with_its_command(name):
-    text = (CONFIGS / "studies" / f"{name}.py").read_text()
-    assert f"python -m deft_jax.sweep --config configs/studies/{name}.py" in text
+def test_dsprites_found_is_the_rotated_run_of_the_study_of_stages():
+    config = parse_training(load(CONFIGS / "dsprites_found.py")).to_mapping()
+    changes = {"scale": "large", "seeds": (0,), "only": ("whole_set",), "set": ("stages.rotation_every=1200",)}
+    study = parse_study(load(CONFIGS / "studies" / "stages.py") | changes)
+    run = study.expand_runs()["whole_set/seed_0"].to_mapping()
+    assert run.keys() == config.keys()
+    assert {field for field in run if run[field] != config[field]} == {"log_every", "evaluation", "checkpoints"}
 
 
-def test_dsprites_found_is_the_turned_run_of_the_study_of_stages():
-    plain = lambda config: json.loads(json.dumps(config))  # noqa: E731  tuples and lists alike
-    found = plain(load(CONFIGS / "dsprites_found.py"))
-    chosen = {"scale": "large", "seeds": (0,), "only": ("whole_set",), "set": ("stages.rotation_every=1200",)}
-    made = plain(study.expand_runs(load(CONFIGS / "studies" / "stages.py") | chosen)["whole_set/seed_0"])
-    assert made.keys() == found.keys()
-    assert {field for field in made if made[field] != found[field]} == {"log_every", "evaluation", "checkpoints"}
-
-
-def test_dsprites_sized_is_the_sized_run_of_the_study_of_turns_on_a_smaller_model():
+def test_dsprites_sized_is_the_sized_run_of_the_study_of_rotations_on_a_smaller_model():
     sized = load(CONFIGS / "dsprites_sized.py")
     run = load(CONFIGS / "studies" / "turns.py")["runs"]["deft_sized_turned"]
     assert {**sized["stages"], "rotation_every": 0} == {**run["stages"], "rotation_every": 0}
