@@ -3,7 +3,7 @@
     python -m deft_jax.sweep --config configs/studies/ablation.py --workdir runs/study_ablation
     python -m deft_jax.sweep --config configs/studies/ablation.py --workdir runs/small_ablation --config.scale=small
 
-`base` is DEFT as in configs/dsprites_deft.py; each of the others differs from it in one thing, but for
+`base` is DEFT as in configs/dsprites_deft.py; each of the others differs from it in one setting, except
 `smooth_gamma_1`, which has the two of configs/quickstart.py. The scales are those of configs/studies/dsprites.py.
 """
 
@@ -29,14 +29,14 @@ def get_config():
         "smooth": deft(),
         "smooth_gamma_1": deft(gamma=1.0),
         "near_prior": deft(),
-        "turned": deft(),
-        "turned_near_prior": deft(),
+        "rotated": deft(),
+        "rotated_near_prior": deft(),
     }
     runs["wide"].model.width, runs["wide"].model.hidden = 16, 128
     runs["decoder_slow"].optimizer.decoder_learning_rate /= 2
     runs["decoder_fast"].optimizer.decoder_learning_rate *= 2
-    # An encoder's first means vary a hundredth as much as what feeds them, in place of as much.
-    runs["near_prior"].model.head_init_scale = runs["turned_near_prior"].model.head_init_scale = 0.01
-    runs["turned"].stages.rotation_every = runs["turned_near_prior"].stages.rotation_every = 3_000
+    # The variance of an encoder's first means is a hundredth of that of its last layer, instead of the same.
+    runs["near_prior"].model.head_init_scale = runs["rotated_near_prior"].model.head_init_scale = 0.01
+    runs["rotated"].stages.rotation_every = runs["rotated_near_prior"].stages.rotation_every = 3_000
     runs["smooth"].stages = runs["smooth_gamma_1"].stages = dict(presets.SMOOTH_FALL)
     return study_presets.study(runs)

@@ -6,8 +6,8 @@
 The first trains for 70,000 steps of 256 images with ten seeds in one program, a job for an accelerator; the second
 took 32 minutes on two CPU cores for 27 of its 30 runs.
 
-`deft` has the settings of its author, betas set by hand; `deft_found_turned` the betas that the annealing test found
-without labels, and latents that turn, as configs/dsprites_found.py has them.
+`deft` has the settings of its author, betas set by hand; `deft_annealed_rotated` has the betas of the annealing test,
+without labels, and rotated latents, as in configs/dsprites_annealed.py.
 """
 
 from deft_jax.studies import presets, study_presets
@@ -15,5 +15,5 @@ from deft_jax.studies import presets, study_presets
 
 def get_config():
     study = study_presets.comparison("dsprites", (70.0, 30.0, 12.0, 4.0))
-    study.runs.deft_found_turned = presets.with_rotation(presets.deft("dsprites", presets.ANNEALED_BETAS))
+    study.runs.deft_annealed_rotated = presets.with_rotation(presets.deft("dsprites", presets.ANNEALED_BETAS))
     return study

@@ -1,9 +1,9 @@
-"""Where the betas of DEFT's stages come from: set by hand, found by the annealing test, or read off the spectrum.
+"""Where the betas of DEFT's stages come from: set by hand, from the annealing test, or from the spectrum.
 
     python -m deft_jax.sweep --config configs/studies/stages.py --workdir runs/study_stages
     python -m deft_jax.sweep --config configs/studies/stages.py --workdir runs/small_stages --config.scale=small
 
-The betas that were found are those of `python -m deft_jax.annealing --config configs/ifp_dsprites.py`, as
+The betas of the test are those of `python -m deft_jax.annealing --config configs/ifp_dsprites.py`, as
 docs/experiments/annealing_test.md has them. The scales are those of configs/studies/dsprites.py.
 """
 

@@ -57,7 +57,7 @@ HEADINGS = {
 LABELS = {
     "deft": "DEFT",
     "deft_smooth": "DEFT, smooth fall, gamma 1",
-    "deft_found": "DEFT, betas without labels",
+    "deft_annealed": "DEFT, betas without labels",
     "deft_sized": "DEFT, four latents",
     "beta_vae": "beta-VAE",
     "beta_tcvae": "beta-TCVAE",
@@ -313,8 +313,8 @@ class Experiment:
 
 
 def method(run: str) -> str:
-    """The name of a run in a table: deft_smooth_turned -> DEFT, smooth fall, gamma 1, rotated."""
-    rotated = run.removesuffix("_turned").removesuffix("_rotated")
+    """The name of a run in a table: deft_smooth_rotated -> DEFT, smooth fall, gamma 1, rotated."""
+    rotated = run.removesuffix("_rotated").removesuffix("_rotated")
     return LABELS.get(rotated, f"`{rotated}`") + (", rotated" if rotated != run else "")
 
 

@@ -198,7 +198,7 @@ def test_the_scales_of_a_study_have_the_steps_batches_and_seeds_of_its_docs():
     }
     short = parse_study(load(CONFIGS / "studies" / "baselines.py"))
     assert {(run.total_steps, run.batch_size) for run in short.runs.values()} == {(2_100, 32)}
-    ramped, rotated = short.runs["dsprites/annealed_vae"], parse_study(load(path)).runs["deft_found_turned"]
+    ramped, rotated = short.runs["dsprites/annealed_vae"], parse_study(load(path)).runs["deft_annealed_rotated"]
     assert (ramped.objective.options["ramp_steps"], rotated.stages.rotation_every) == (900, 3_000)
 
 
@@ -219,8 +219,8 @@ def test_the_runs_of_a_comparison_start_alike(name):
     assert len({(run["batch_size"], run["total_steps"], json.dumps(run["data"])) for run in runs}) == 1
 
 
-def test_dsprites_found_is_the_rotated_run_of_the_study_of_stages():
-    config = parse_training(load(CONFIGS / "dsprites_found.py")).to_mapping()
+def test_dsprites_annealed_is_the_rotated_run_of_the_study_of_stages():
+    config = parse_training(load(CONFIGS / "dsprites_annealed.py")).to_mapping()
     changes = {"scale": "large", "seeds": (0,), "only": ("whole_set",), "set": ("stages.rotation_every=1200",)}
     study = parse_study(load(CONFIGS / "studies" / "stages.py") | changes)
     run = study.expand_runs()["whole_set/seed_0"].to_mapping()
@@ -230,7 +230,7 @@ def test_dsprites_found_is_the_rotated_run_of_the_study_of_stages():
 
 def test_dsprites_sized_is_the_sized_run_of_the_study_of_rotations_on_a_smaller_model():
     sized = load(CONFIGS / "dsprites_sized.py")
-    run = load(CONFIGS / "studies" / "turns.py")["runs"]["deft_sized_turned"]
+    run = load(CONFIGS / "studies" / "rotation.py")["runs"]["deft_sized_rotated"]
     assert {**sized["stages"], "rotation_every": 0} == {**run["stages"], "rotation_every": 0}
     assert [sized["model"][field] for field in ("latents", "groups", "width", "hidden", "head_init_scale")] == [
         run["model"][field] for field in ("latents", "groups", "width", "hidden", "head_init_scale")

@@ -1,12 +1,12 @@
 """Latents rotated onto independent axes while they train: DEFT and its baselines on dSprites, with and without.
 
-    python -m deft_jax.sweep --config configs/studies/turns.py --workdir runs/study_turns
-    python -m deft_jax.sweep --config configs/studies/turns.py --workdir runs/small_turns --config.scale=small
+    python -m deft_jax.sweep --config configs/studies/rotation.py --workdir runs/study_rotation
+    python -m deft_jax.sweep --config configs/studies/rotation.py --workdir runs/small_rotation --config.scale=small
 
 The rotation is an addition of this package: none of the papers has it. It is tried on every objective of the comparison
 that treats all latents alike, which CascadeVAE-C, FactorVAE and DeVAE do not. `deft_smooth` is `smooth_gamma_1` of
-configs/studies/ablation.py, `deft_found` `whole_set` of configs/studies/stages.py. `deft_sized` has as many latents as
-froze in the annealing test, and beta falls smoothly past the betas found there. The scales are those of
+configs/studies/ablation.py, `deft_annealed` is `whole_set` of configs/studies/stages.py. `deft_sized` has as many
+latents as froze in the annealing test, and beta falls smoothly past the betas of that test. The scales are those of
 configs/studies/dsprites.py.
 """
 
@@ -32,10 +32,10 @@ def get_config():
         config.stages = dict(presets.ANNEALED_FALL)
         return config
 
-    functions = {"deft": deft, "deft_smooth": smooth, "deft_found": annealed, "deft_sized": sized}
+    functions = {"deft": deft, "deft_smooth": smooth, "deft_annealed": annealed, "deft_sized": sized}
     for name in BASELINES:
         functions[name] = lambda name=name: presets.baseline(name, **presets.BASELINES[name])
     runs = {}
     for name, preset in functions.items():
-        runs[name], runs[f"{name}_turned"] = preset(), presets.with_rotation(preset())
+        runs[name], runs[f"{name}_rotated"] = preset(), presets.with_rotation(preset())
     return study_presets.study(runs)

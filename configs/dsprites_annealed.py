@@ -1,10 +1,10 @@
-"""DEFT on dSprites with betas found without labels and latents that turn: half an hour on one CPU core.
+"""DEFT on dSprites with betas chosen without labels and rotated latents: half an hour on one CPU core.
 
-    python -m deft_jax.train --config configs/dsprites_found.py --workdir runs/found
+    python -m deft_jax.train --config configs/dsprites_annealed.py --workdir runs/annealed
 
 The betas 51.1, 18.9, 1 are those of the whole set in `python -m deft_jax.annealing --config configs/ifp_dsprites.py`.
-Position takes the first group, size the second, and the third turns with the orientation of the ellipse. It is
-`whole_set` of configs/studies/stages.py at the scale `large`, with turns:
+Position enters the first group, size the second; the third encodes the orientation of the ellipse. It is
+`whole_set` of configs/studies/stages.py at the scale `large`, with rotation:
 docs/experiments/betas_without_labels.md has its scores.
 """
 
