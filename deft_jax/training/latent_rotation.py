@@ -28,14 +28,15 @@ def independent_axes(codes_NxD: jax.Array) -> jax.Array:
     num = codes_NxD.shape[1]
     pairs = list(itertools.combinations(range(num), 2)) * (_SWEEPS if num > 2 else 1)
 
-    def rotate_pair(carry: tuple[jax.Array, jax.Array], pair: jax.Array) -> tuple[tuple[jax.Array, ...], None]:
+    def rotate_pair(carry: tuple[jax.Array, jax.Array], pair: jax.Array) -> tuple[tuple[jax.Array, jax.Array], None]:
         angle = _best_angle(carry[0][pair])
         cos, sin = jnp.cos(angle), jnp.sin(angle)
         rotation_2x2 = jnp.array([[cos, -sin], [sin, cos]])
-        return tuple(each.at[pair].set(rotation_2x2 @ each[pair]) for each in carry), None
+        codes_DxN, rotation = (each.at[pair].set(rotation_2x2 @ each[pair]) for each in carry)
+        return (codes_DxN, rotation), None
 
     start = ((codes_NxD - jnp.mean(codes_NxD, axis=0)).T, jnp.eye(num))
-    (_, rotation), _ = jax.lax.scan(rotate_pair, start, np.asarray(pairs, np.int32).reshape(-1, 2))
+    (_, rotation), _ = jax.lax.scan(rotate_pair, start, jnp.asarray(np.reshape(pairs, (-1, 2)), jnp.int32))
     return rotation
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import pathlib
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from deft_jax import data
 from deft_jax.data.description import check_unchanged, same_images
@@ -60,7 +61,8 @@ def moved_paths(workdir: pathlib.Path, config: DataConfig, source: Source) -> li
     names = data.path_options(config.name)
     if not same_images(source, workdir):
         section = (read_object(workdir / "config.json") or {}).get("data")
-        is_same_set = isinstance(section, Mapping) and section.get("name") == config.name
-        saved = data.with_absolute_paths(config.name, section) if is_same_set else {}
+        saved: Mapping[str, Any] = {}
+        if isinstance(section, Mapping) and section.get("name") == config.name:
+            saved = data.with_absolute_paths(config.name, section)
         names = tuple(name for name in names if name in saved and saved[name] == config.options.get(name))
     return [f"data.{name}" for name in names]
