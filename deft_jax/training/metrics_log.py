@@ -78,7 +78,7 @@ class MetricsLog:
 class Events:
     """A TensorBoard file of scalars, written synchronously.
 
-    tensorboardX's SummaryWriter writes in a thread, which a full disk would end silently, and the run would wait forever.
+    tensorboardX's SummaryWriter writes in a thread. A full disk would end it silently, and the run would wait forever.
     """
 
     def __init__(self, folder: pathlib.Path, step: int):
@@ -88,7 +88,7 @@ class Events:
         self._folder = folder
         with reraise_as_cannot_write(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            # The name has the second in it; the number of files keeps apart two starts within one second.
+            # The name has the second in it; the number of files distinguishes two starts within one second.
             count = len(list(folder.iterdir()))
             self._writer = EventsWriter(str(folder / "events"), f".{count}")
         if step:

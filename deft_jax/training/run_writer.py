@@ -119,7 +119,7 @@ class RunWriter:
         """Scores the model and writes an evaluation record, and figures at the end of a stage."""
         with only_warning(f"the evaluation of step {step}"):
             posterior = self.encoder(state.params, self.factors, stage)
-            self.last_scores = scores.score(posterior.mean, self.classes)
+            self.last_scores = scores.score(np.asarray(posterior.mean), self.classes)
             seed = self.config.evaluation.seed
             information = scores.information(posterior, self.experiment.source.num_images, seed)
             information["factor_information"] = scores.factor_information(posterior, self.classes, seed)
@@ -138,7 +138,7 @@ class RunWriter:
             return
 
         def encode(factors: np.ndarray) -> np.ndarray:
-            return self.encoder(state.params, factors, stage).mean
+            return np.asarray(self.encoder(state.params, factors, stage).mean)
 
         posterior = self.encoder(state.params, self.factors, stage)
         for name in due:
@@ -150,7 +150,7 @@ class RunWriter:
                 options = scores.accepted(name, {"groups": self.images}, continuous) | options
                 truth = self.truth[:, self.varying]
                 result = scores.metric(
-                    name, encode, posterior.mean, truth, self.experiment.source, posterior, **options
+                    name, encode, np.asarray(posterior.mean), truth, self.experiment.source, posterior, **options
                 )
                 numbers = scores.headlines({name: result})
                 # After an interruption or a failure, some metrics of a step have records already.
@@ -200,7 +200,7 @@ class RunWriter:
         self.last_scores = {}
         with only_warning("the final evaluation"):
             posterior = self.encoder(state.params, self.factors, stage)
-            self.last_scores = scores.score(posterior.mean, self.classes)
+            self.last_scores = scores.score(np.asarray(posterior.mean), self.classes)
             self._draw(step, stage, state.params, posterior, "")
         with only_warning("the figures of the whole run"):
             history = figures.history_figures(

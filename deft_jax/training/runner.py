@@ -71,7 +71,7 @@ class Runner:
 
     def put(self, state: TrainState | Sequence[TrainState]) -> TrainState:
         """Copies a state, or a list of one state per replica, to the devices."""
-        if self.replicas is None:
+        if isinstance(state, TrainState) or self.replicas is None:
             return self._replicate(state, may_alias=False)
         stacked = jax.tree.map(lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), *state)
         if not self._pmapped:
