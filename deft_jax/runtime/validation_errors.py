@@ -39,7 +39,7 @@ def lines_of(errors: Sequence[ErrorDetails], kind: Any, path: str) -> list[str]:
     lines = []
     for where, faults in by_path.items():
         of_type = [error["type"] in _KINDS for error, _ in faults]
-        may_follow = all(wrong or error["type"] == "too_short" for wrong, (error, _) in zip(of_type, faults, strict=True))
+        may_follow = all(error["type"] in (*_KINDS, "too_short") for error, _ in faults)
         if may_follow and any(other.startswith((f"{where}[", f"{where}.")) for other in by_path):
             continue  # another member of the union has the right type, or entries are missing because they are faulty
         if not all(of_type):  # so does this one: its fault says more than that other members have another type
