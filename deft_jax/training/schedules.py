@@ -126,7 +126,7 @@ def fixed_stages(betas: Sequence[float], steps: int | Sequence[int], total_steps
     lengths = list(steps) if isinstance(steps, Sequence) else [int(steps)]
     lengths = lengths * len(betas) if len(lengths) == 1 else lengths
     if len(lengths) != len(betas):
-        raise ValueError(f"stages.steps has {len(lengths)} lengths for {len(betas)} betas; give one per stage, or one for all")
+        raise ValueError(f"stages.steps has {len(lengths)} lengths for {len(betas)} betas; give one per stage or one")
     if any(length < 1 for length in lengths):
         raise ValueError(f"stages.steps must be at least 1, got {tuple(lengths)}")
     starts = tuple(itertools.accumulate(lengths[:-1], initial=0))
