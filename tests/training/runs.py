@@ -1,8 +1,12 @@
 """What the tests of whole runs read from a workdir."""
 
+import dataclasses
+
 import jax
+import numpy as np
 import tiny
 
+import deft_jax
 from deft_jax.training.checkpoint import Checkpoints
 from deft_jax.training.metrics_log import read_records
 from deft_jax.training.step import state_shapes
@@ -43,3 +47,35 @@ def times(workdir):
 
 def set_to_nan(params):
     return jax.tree.map(lambda leaf: leaf * float("nan"), params)
+
+
+# ---- runs on an archive of images ----
+
+RNG = np.random.default_rng(0)
+IMAGES = RNG.integers(0, 255, (40, 16, 16, 3), dtype=np.uint8)
+ONE_STAGE = {"rule": "steps", "betas": (8.0,), "steps": 4}
+
+
+def random_images(count, channels=1):
+    return RNG.integers(0, 255, (count, 16, 16, channels), dtype=np.uint8)
+
+
+def archive(path, images=IMAGES, **factors):
+    """Writes an archive; returns its path as text."""
+    np.savez(path, images=images, **factors)
+    return str(path)
+
+
+def archive_config(path, **changes):
+    """The configuration of a run of four steps on an archive."""
+    return tiny.config(data={"name": "archive", "path": path}, total_steps=4, stages=ONE_STAGE, **changes)
+
+
+def parameters(workdir):
+    """The bytes of the parameters that `load` returns."""
+    return tiny.fingerprint(deft_jax.load(workdir).params)
+
+
+def squares_with_remarks():
+    """A data set with a remark."""
+    return dataclasses.replace(tiny.squares(), remarks=("2 files left out",))
