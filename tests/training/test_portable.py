@@ -1,4 +1,4 @@
-"""A workdir that is copied or moved, data that changed, codes of images: what works without the data, what is refused."""
+"""Workdirs that are copied or moved, data that changed, and the codes of images."""
 
 import json
 import shutil
@@ -212,7 +212,8 @@ def test_bytes_are_scaled_and_other_values_out_of_range_are_refused(archive_run)
     np.testing.assert_allclose(black, model.encode(np.zeros((2, 16, 16, 3))).mean, atol=1e-6)
     assert model.encode(runs.IMAGES[:0]).mean.shape == (0, 4)
     nan = np.full((1, 16, 16, 3), np.nan)
-    for wrong in (runs.IMAGES[:1].astype(np.float32), nan, -nan, runs.IMAGES[:1].astype(int), runs.IMAGES[:1] - 1.5, runs.IMAGES[0]):
+    one = runs.IMAGES[:1]
+    for wrong in (one.astype(np.float32), nan, -nan, one.astype(int), one - 1.5, one[0]):
         with pytest.raises(ValueError, match=r"^images must be"):
             model.encode(wrong)
 
