@@ -108,9 +108,9 @@ class TrainingLoop:
         total, groups = self.stages.total_steps, len(self.experiment.model.sizes)
         if len(self.stages) < groups:
             closed = groups - len(self.stages)
-            self.progress.say(f"{groups} encoder groups but {len(self.stages)} stages: the last {closed} never open")
+            self.progress.write(f"{groups} encoder groups but {len(self.stages)} stages: the last {closed} never open")
         if self.step:
-            self.progress.say(f"resuming at step {self.step} of {total}")
+            self.progress.write(f"resuming at step {self.step} of {total}")
             self._write_missing_evaluations()
         opened, window_steps, window_seconds = None, 0, 0.0
         while self.step < total:
@@ -193,7 +193,7 @@ class TrainingLoop:
             if self.runner.replicas is None:
                 raise FloatingPointError(message)
             writer.diverge(message)
-            self.progress.say(f"{writer.workdir.name}: {message}")
+            self.progress.write(f"{writer.workdir.name}: {message}")
         if all(writer.diverged is not None for writer in self.writers):
             raise FloatingPointError(f"all {len(self.writers)} seeds have diverged; {self.writers[0].diverged}")
 
@@ -203,7 +203,7 @@ class TrainingLoop:
         begin = time.perf_counter()
         self.runner.compile(stage, self.device_state)
         seconds = time.perf_counter() - begin
-        self.progress.say(
+        self.progress.write(
             f"stage {stage} of {len(self.stages)}: beta {float(self.stages.beta(self.step)):g}, "
             f"steps {self.step} to {self.stages.end(stage)}, compiled in {seconds:.1f} s"
         )

@@ -145,7 +145,7 @@ def _train(
             writers.append(RunWriter(run_config, workdir, of_run, encoder))
         training = TrainingLoop(config, experiment, runner, writers)
         for remark in experiment.source.remarks if remarks else ():
-            training.progress.say(f"data: {remark}")
+            training.progress.write(f"data: {remark}")
         try:
             with Signals() as signals:
                 training.train(signals)

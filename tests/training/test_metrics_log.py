@@ -99,7 +99,7 @@ class Terminal(io.StringIO):
 def test_progress_without_a_terminal_is_plain_lines():
     stream = io.StringIO()
     progress = runtime_progress.Progress(1000, 0, stream)
-    progress.say("stage 0")
+    progress.write("stage 0")
     progress.update(20, ["beta 8", "loss 1.5"])
     progress.close()
     assert stream.getvalue() == "stage 0\nstep   20/1000  beta 8  loss 1.5\n"
@@ -109,7 +109,7 @@ def test_progress_on_a_terminal_is_a_bar_that_starts_at_the_resumed_step():
     stream = Terminal()
     progress = runtime_progress.Progress(1000, 400, stream)
     progress.update(500, ["beta 8"])
-    progress.say("a line")
+    progress.write("a line")
     progress.close()
     text = stream.getvalue()
     assert "500/1000" in text
