@@ -32,7 +32,7 @@ def small_disk(tmp_path):
 
 def test_full_disk_ends_a_run_in_one_line_and_the_run_resumes_with_space(small_disk, whole, capfd):
     folder, enlarge = small_disk
-    with pytest.raises(CannotWrite, match=r"cannot write a checkpoint into .*: No space left on device") as error:
+    with pytest.raises(CannotWrite, match=r"cannot write .*run/.*: No space left on device") as error:
         session.run(tiny.config(), folder / "run")
     assert "\n" not in str(error.value)
     assert "Traceback" not in capfd.readouterr().err
