@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 
 Tree = TypeVar("Tree")
 
-# A process counts as dead, and the others end, after so many seconds without a heartbeat, or without an end once the
+# In seconds: a process counts as dead, and the others end, after so long without a heartbeat, or so long after the
 # first process has ended.
-_HEARTBEAT = 60
+_HEARTBEAT, _SHUTDOWN = 60, 60
 _NAMES = ("DEFT_JAX_COORDINATOR", "DEFT_JAX_NUM_PROCESSES", "DEFT_JAX_PROCESS_ID")
 
 
@@ -33,7 +33,7 @@ def initialize() -> None:
 
     try:
         jax.distributed.initialize(
-            **arguments, heartbeat_timeout_seconds=_HEARTBEAT, shutdown_timeout_seconds=_HEARTBEAT
+            **arguments, heartbeat_timeout_seconds=_HEARTBEAT, shutdown_timeout_seconds=_SHUTDOWN
         )
     except (RuntimeError, ValueError) as error:
         raise ValueError(f"cannot connect to the other processes: {' '.join(str(error).split())}") from None

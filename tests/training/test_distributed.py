@@ -27,7 +27,7 @@ def get_config():
 COMMAND = """
 import runpy, sys
 from deft_jax.training import distributed
-distributed._HEARTBEAT = 10
+distributed._HEARTBEAT = 20
 runpy.run_module("deft_jax.train", run_name="__main__", alter_sys=True)
 """
 LONG = ("--config.total_steps=10000000", "--config.log_every=50", "--config.evaluation.every=10000000",
