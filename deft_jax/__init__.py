@@ -1,10 +1,25 @@
 """DEFT and its baselines: unsupervised disentanglement in JAX."""
 
+import pathlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from deft_jax.training.restore import TrainedModel
+
 __version__ = "0.1.0"
+__all__ = ["__version__", "load"]
 
 
-def load(workdir, step=None):
-    """The trained model of a workdir, with encode, decode, config and source: see deft_jax.training.restore.load."""
-    from deft_jax.training import restore  # only now: importing the package alone loads nothing
+def load(workdir: str | pathlib.Path, step: int | None = None) -> "TrainedModel":
+    """The model in the workdir of a training, with encode, decode, config and source.
+
+    Args:
+      workdir: of the training, finished or not.
+      step: of the checkpoint. Default: None, the newest readable one.
+
+    Raises:
+      ValueError: there is no run or no such checkpoint, or it is damaged.
+    """
+    from deft_jax.training import restore  # imported here, so that `import deft_jax` loads neither jax nor flax
 
     return restore.load(workdir, step)

@@ -3,13 +3,18 @@
 A value @FILE is read from a JSON file: --config.stages.betas=@runs/ifp/betas.json.
 """
 
+from collections.abc import Callable
+from typing import Any
+
+from ml_collections import ConfigDict
+
 from deft_jax.runtime import cli
 
 
-def _load():
+def _load() -> Callable[[ConfigDict, str], dict[str, Any]]:
     from deft_jax.training import distributed, session
 
-    def train(config, workdir):
+    def train(config: ConfigDict, workdir: str) -> dict[str, Any]:
         distributed.initialize()
         return session.run(config, workdir)
 

@@ -116,7 +116,7 @@ class TrialsInstrument:
             state = checkpoints.restore(state)
         step = int(state.step)
         progress = Progress(settings.steps, step)
-        progress.say(
+        progress.write(
             f"{len(self.bounds)} trials of {settings.steps} steps, beta {settings.beta_max:.4g} to "
             f"{settings.beta_min:g}" + (f", resuming at step {step}" if step else "")
         )

@@ -1,4 +1,4 @@
-"""Cores of this process, and functions run in processes of their own."""
+"""Cores of this process, and functions that run in separate processes."""
 
 import concurrent.futures
 import functools
@@ -44,7 +44,7 @@ def use_cores(share: Sequence[int]) -> None:
 def map_in_processes(
     function: Callable[[Item], Result], items: Sequence[Item], jobs: int
 ) -> Iterator[Result | ChildProcessError]:
-    """function(item) of each item, in their order, each in a process of its own.
+    """function(item) of each item, in their order, each in a separate process.
 
     Args:
       function: a function that can be pickled.

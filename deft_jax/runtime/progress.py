@@ -33,7 +33,7 @@ class Progress:
             disable=None,  # where there is no terminal
         )
 
-    def say(self, text: str) -> None:
+    def write(self, text: str) -> None:
         """Prints a line, above the bar if there is one."""
         if self._bar.disable:
             print(text, file=self._stream, flush=True)

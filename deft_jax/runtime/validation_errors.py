@@ -39,8 +39,8 @@ def lines_of(errors: Sequence[ErrorDetails], kind: Any, path: str) -> list[str]:
     lines = []
     for where, faults in by_path.items():
         of_type = [error["type"] in _KINDS for error, _ in faults]
-        inner_only = all(of_type) or all(error["type"] == "too_short" for error, _ in faults)
-        if inner_only and any(other.startswith((f"{where}[", f"{where}.")) for other in by_path):
+        may_follow = all(error["type"] in (*_KINDS, "too_short") for error, _ in faults)
+        if may_follow and any(other.startswith((f"{where}[", f"{where}.")) for other in by_path):
             continue  # another member of the union has the right type, or entries are missing because they are faulty
         if not all(of_type):  # so does this one: its fault says more than that other members have another type
             faults = [fault for fault, wrong_type in zip(faults, of_type, strict=True) if not wrong_type]

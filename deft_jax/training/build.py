@@ -1,6 +1,8 @@
-"""From a configuration to an experiment that has been checked, before anything compiles."""
+"""From a configuration to an experiment; errors are raised before anything compiles."""
 
-from typing import Any
+from typing import Any, cast
+
+import optax
 
 from deft_jax import data, metrics
 from deft_jax.data.description import SourceDescription
@@ -12,11 +14,9 @@ from deft_jax.runtime.jax_settings import pinned
 from deft_jax.runtime.messages import short_repr
 from deft_jax.runtime.validation import ConfigErrors
 from deft_jax.training import optimizer as training_optimizer
-from deft_jax.training import schedules
 from deft_jax.training.config import OptimizerConfig, TrainingConfig, parse_training
 from deft_jax.training.experiment import Experiment
-
-DECAYS = {"constant": lambda value, total_steps: schedules.constant(value), "cosine": schedules.cosine}
+from deft_jax.training.learning_rates import DECAYS
 
 
 @pinned()
@@ -25,17 +25,18 @@ def build(config: Any, source: Source | SourceDescription | None = None) -> Expe
 
     Args:
       config: a TrainingConfig, or what `parse_training` takes.
-      source: the data set, or what a run has kept of it, in place of the one that the configuration describes.
+      source: a data set, or the description that a run has kept of it. Default: None, the one that the configuration
+        describes.
 
     Raises:
       ConfigErrors: one line per fault of the configuration.
-      ValueError: the data set cannot be built, or does not fit the model or the objective; one line says which.
+      ValueError: the data set cannot be built, or does not fit the model or the objective.
     """
     config = parse_training(config)
     if source is None:
         source = data.get(config.data.name, only=config.data.only, **config.data.options)
     if not isinstance(source, Source | SourceDescription):
-        raise ValueError(f"data.name {config.data.name!r} makes no Source but {short_repr(source)}")
+        raise ValueError(f"data.name {config.data.name!r} must return a Source, got {short_repr(source)}")
     stages = config.stages.stages(config.total_steps)
     model = networks.build(
         source.image_shape,
@@ -59,11 +60,11 @@ def build(config: Any, source: Source | SourceDescription | None = None) -> Expe
     )
     if stages.rotation_every is not None and not objective.rotation_safe:
         raise ValueError(
-            f"stages.rotation_every rotates latents, which the objective {config.objective.name!r} knows apart; leave "
-            "it out (one that treats them alike says so, by rotation_safe)"
+            f"stages.rotation_every rotates latents, and the objective {config.objective.name!r} does not treat them "
+            "alike; leave it out (objectives that do have rotation_safe = True)"
         )
 
-    def optimizer(stage: int):
+    def optimizer(stage: int) -> optax.GradientTransformation:
         return training_optimizer.deft_optimizer(
             stages=stages,
             stage=stage,
@@ -73,7 +74,7 @@ def build(config: Any, source: Source | SourceDescription | None = None) -> Expe
         )
 
     return Experiment(
-        source=source,
+        source=cast(Source, source),
         model=model,
         objective=objective,
         stages=stages,
@@ -84,7 +85,7 @@ def build(config: Any, source: Source | SourceDescription | None = None) -> Expe
 
 
 def _optimizer_arguments(config: OptimizerConfig, total_steps: int) -> dict[str, Any]:
-    """The arguments of optimizer.deft_optimizer that a section stands for."""
+    """The arguments of deft_optimizer that a section determines."""
     schedule = DECAYS[config.decay]
     return {
         "learning_rate": schedule(config.learning_rate, total_steps),
@@ -98,7 +99,11 @@ def _optimizer_arguments(config: OptimizerConfig, total_steps: int) -> dict[str,
 
 
 def check_metrics(config: TrainingConfig, source: Source) -> None:
-    """Raises ConfigErrors where a periodic metric cannot be computed on this data set, one line each."""
+    """Checks that the periodic metrics can be computed on a data set.
+
+    Raises:
+      ConfigErrors: one line for each that cannot.
+    """
     lines = []
     for name, metric in (config.periodic_metrics or {}).items():
         try:

@@ -27,21 +27,24 @@ from deft_jax.runtime.validation import (
 from deft_jax.training import schedules
 from deft_jax.training.schedules import Stages
 
-# What a resumed run may set anew: it changes what is written down, not what is learned.
+# Fields that may change when a run is resumed: they determine what is written, not what is learned.
 RESUMABLE_CHANGES = ("log_every", "checkpoints", "evaluation", "periodic_metrics")
 
 Counts = Count | Annotated[tuple[Count, ...], Field(min_length=1)]
 Beta = NonNegative
 
 
-def named_options(values: Any, *own: str) -> Any:
-    """{'name': ..., option: ...} -> {'name': ..., 'options': {...}}: in a configuration they stand beside the name."""
+def named_options(values: Any, *fields: str) -> Any:
+    """{'name': ..., option: ...} -> {'name': ..., 'options': {...}}.
+
+    Args:
+      values: a section as the user writes it; anything else than a mapping is returned unchanged.
+      fields: of the section; all others are options, of which those that are None are left out.
+    """
     if not isinstance(values, Mapping):
         return values
-    kept = {field: values[field] for field in own if field in values}
-    # An option that is None is left out, which is its default.
-    options = {field: value for field, value in values.items() if field not in own and value is not None}
-    return kept | {"options": options}
+    options = {field: value for field, value in values.items() if field not in fields and value is not None}
+    return {field: values[field] for field in fields if field in values} | {"options": options}
 
 
 @section
@@ -49,9 +52,9 @@ class NamedOptions:
     """A function by name, and options for it."""
 
     name: Text
-    """A registered name, or 'module:function' of a function of your own."""
+    """A registered name, or 'module:function' for a function of the user."""
     options: Mapping[str, Any]
-    """Options of that function, checked against its signature."""
+    """Options of that function, written beside the name; validated against its signature."""
 
 
 @section
@@ -59,7 +62,7 @@ class DataConfig(NamedOptions):
     """The data set that is trained on: its name in deft_jax.data, and its options."""
 
     only: Mapping[str, Any] | None = None
-    """Factors to hold or to restrict: factor -> value, values or 'start:stop:step'. Default: None, the whole set."""
+    """Subset of the data: factor -> index, indices or 'start:stop:step'. Default: None, the whole set."""
 
 
 @section
@@ -67,23 +70,23 @@ class ModelConfig:
     """Encoders of the groups, and the decoder that they share. Wu et al. 2022, section 4."""
 
     latents: Annotated[Count, Field(le=10_000)]
-    """D, latents of all groups together."""
+    """Number of latents D of all groups together, 1 to 10,000."""
     groups: Counts
-    """Number of equal groups, or the latents of each group; stage k opens group k."""
+    """Number of equal groups, at least 1, or latents per group, which add up to `latents`; stage k opens group k."""
     width: Counts
-    """Channels of an encoder's first two convolutions, half those of the last two; one for all or one per group."""
+    """Channels of an encoder's first two convolutions, half those of the last two, >= 1, for all or per group."""
     hidden: Counts
-    """Units of an encoder's dense layer; one for all groups or one per group."""
+    """Units of an encoder's dense layer, at least 1; one number for all groups or one per group."""
     decoder_width: Count
-    """Channels of the decoder's last hidden layers, half those of the first ones."""
+    """Channels of the decoder's last hidden layers, half those of the first ones, at least 1."""
     decoder_hidden: Count
-    """Units of the decoder's dense layer."""
+    """Units of the decoder's dense layer, at least 1."""
     calibrate: Flag = False
-    """Whether frozen groups have a learned scale and shift per latent (author's code, August 2022); needs gamma = 0."""
+    """Whether frozen groups have a learned scale and shift per latent (authors' code, 2022); needs gamma = 0."""
     head_init_scale: Positive = 0.01
-    """Variance of the posteriors' means and logvars at the start, relative to that of the layer below."""
+    """Variance of the posteriors' means and logvars at the start relative to that of the layer below, above 0."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """What layers compute in; parameters, posteriors, losses and the optimiser are float32 with either."""
+    """Type that layers compute in; parameters, posteriors, losses and the optimiser are always float32."""
 
     @property
     def group_sizes(self) -> tuple[int, ...]:
@@ -96,18 +99,18 @@ class FixedStages:
     """Stages of a fixed number of steps, each at its own beta. Wu et al. 2022, algorithm 1."""
 
     rule: Literal["steps"]
-    """Names this rule."""
+    """Selects stages of a fixed number of steps."""
     betas: Annotated[tuple[Beta, ...], Field(min_length=1)]
-    """Weight of the KL in each stage, strictly falling; against a reconstruction loss summed over pixels, in nats."""
+    """Weight of the KL per stage, >= 0, strictly falling; KL and reconstruction loss in nats, summed over pixels."""
     steps: Counts
-    """Length of each stage in steps, or one length for all; the last stage lasts to total_steps."""
+    """Steps of each stage, at least 1, or one number for all; the last stage lasts to total_steps."""
     rotation_every: Count | None = None
-    """Steps between two rotations of the open group onto independent axes. Default: None, never."""
+    """Steps between two rotations of the open group onto independent axes (Comon 1994), >= 1. Default: None, never."""
 
     def stages(self, total_steps: int) -> Stages:
         """The schedule of beta and the stages. Raises ValueError where the numbers do not fit each other."""
-        made = schedules.fixed_stages(self.betas, self.steps, total_steps)
-        return dataclasses.replace(made, rotation_every=self.rotation_every)
+        stages = schedules.fixed_stages(self.betas, self.steps, total_steps)
+        return dataclasses.replace(stages, rotation_every=self.rotation_every)
 
 
 @section
@@ -115,22 +118,22 @@ class ExponentialStages:
     """beta = start exp(-rate step / total_steps) + end; a stage opens where beta has passed its threshold."""
 
     rule: Literal["exponential"]
-    """Names this rule."""
+    """Selects an exponential fall of beta."""
     start: Positive
-    """Beta above `end` at the first step."""
+    """Beta at step 0 minus `end`, above 0; weight of the KL in nats, as `betas` of the rule 'steps'."""
     end: NonNegative
-    """What beta falls towards."""
+    """Asymptote of beta, at least 0."""
     rate: Positive
-    """Number of times by which beta - end falls by a factor e within the run."""
+    """How often beta - end falls by the factor e within total_steps, above 0."""
     thresholds: tuple[Beta, ...]
-    """Betas at which stages 1, 2, ... open, strictly falling; () for one stage."""
+    """Betas at which stages 1, 2, ... open, strictly falling, between the last and the first beta; () for one stage."""
     rotation_every: Count | None = None
-    """Steps between two rotations of the open group onto independent axes. Default: None, never."""
+    """Steps between two rotations of the open group onto independent axes (Comon 1994), >= 1. Default: None, never."""
 
     def stages(self, total_steps: int) -> Stages:
         """The schedule of beta and the stages. Raises ValueError where the numbers do not fit each other."""
-        made = schedules.exponential_stages(self.start, self.end, self.rate, self.thresholds, total_steps)
-        return dataclasses.replace(made, rotation_every=self.rotation_every)
+        stages = schedules.exponential_stages(self.start, self.end, self.rate, self.thresholds, total_steps)
+        return dataclasses.replace(stages, rotation_every=self.rotation_every)
 
 
 @section
@@ -138,21 +141,21 @@ class OptimizerConfig:
     """Adam with a learning-rate schedule per label. Wu et al. 2022, section 4.2; Kingma and Ba 2015."""
 
     learning_rate: Positive
-    """Of the encoder group that the stage has opened."""
+    """Learning rate of the encoder group that the stage has opened, at step 0, above 0."""
     decoder_learning_rate: Positive
-    """Of the decoder."""
+    """Learning rate of the decoder at step 0, above 0."""
     gamma: Annotated[NonNegative, Field(le=1)]
-    """Factor on the learning rate of groups whose stage is over; 0 freezes them."""
+    """Factor on the learning rate of groups whose stage is over, 0 (frozen) to 1. Wu et al. 2022, section 4.2."""
     decay: Literal["constant", "cosine"] = "constant"
-    """How all learning rates fall: not at all, or along half a cosine to 0 at total_steps."""
+    """Schedule of all learning rates: constant, or along half a cosine to 0 at total_steps."""
     weight_decay: NonNegative = 0.0
-    """Of AdamW, times the learning rate. Loshchilov and Hutter 2019."""
+    """Weight decay of AdamW, multiplied by the learning rate, at least 0; 0 is Adam. Loshchilov and Hutter 2019."""
     b1: Annotated[NonNegative, Field(lt=1)] = 0.9
-    """Decay of Adam's first moment."""
+    """Decay of Adam's first moment per step, from 0 to below 1. Kingma and Ba 2015."""
     b2: Annotated[NonNegative, Field(lt=1)] = 0.999
-    """Decay of Adam's second moment."""
+    """Decay of Adam's second moment per step, from 0 to below 1. Kingma and Ba 2015."""
     eps: Positive = 1e-8
-    """Added to the root of Adam's second moment."""
+    """Added to the root of Adam's second moment, above 0. Kingma and Ba 2015."""
 
 
 @section
@@ -160,11 +163,11 @@ class EvaluationConfig:
     """Evaluations while training: MIG, NMI and the decomposition of the KL."""
 
     every: Count
-    """Steps between two evaluations; the end of each stage is evaluated as well."""
+    """Steps between two evaluations, at least 1; the end of each stage is evaluated as well."""
     num_samples: Annotated[Count, Field(ge=2)]
-    """Images that are encoded for one evaluation."""
+    """Images encoded for one evaluation, at least 2."""
     seed: NonNegativeInt = 0
-    """Of the draw of these images."""
+    """Seed of the draw of these images, at least 0."""
 
 
 @section
@@ -172,9 +175,9 @@ class CheckpointsConfig:
     """Checkpoints: what a run resumes from."""
 
     every: Count
-    """Steps between two checkpoints; the end of each stage is saved as well."""
+    """Steps between two checkpoints, at least 1; the end of each stage is saved as well."""
     keep: Count = 3
-    """How many of the newest stay."""
+    """How many of the newest checkpoints are kept, at least 1."""
 
 
 @section
@@ -182,9 +185,9 @@ class PeriodicMetric:
     """A metric that is computed while training."""
 
     every: Count
-    """Steps between two evaluations of it."""
+    """Steps between two evaluations of the metric, at least 1."""
     options: Mapping[str, Any]
-    """Options of the metric, checked against its signature."""
+    """Options of the metric, written beside `every`; validated against its signature."""
 
 
 @section
@@ -192,33 +195,33 @@ class TrainingConfig:
     """A training: everything that `python -m deft_jax.train` needs."""
 
     seed: NonNegativeInt
-    """Of all random numbers of the run."""
+    """Seed of all random numbers of the run, at least 0."""
     batch_size: Count
-    """Images per step, shared by all devices."""
+    """Images per step over all devices, at least 1; a multiple of the number of devices."""
     total_steps: Count
-    """Steps of the whole run."""
+    """Steps of the whole run, at least 1; the last stage must have started before."""
     data: Annotated[DataConfig, BeforeValidator(lambda values: named_options(values, "name", "only"))]
-    """The data set."""
+    """The data set: its name in deft_jax.data, and its options."""
     model: ModelConfig
-    """Encoders and decoder."""
+    """The encoders of the groups, and the decoder."""
     objective: Annotated[NamedOptions, BeforeValidator(lambda values: named_options(values, "name"))]
     """The training objective: its name in deft_jax.objectives, and its options."""
     stages: Annotated[FixedStages | ExponentialStages, Field(discriminator="rule")]
-    """How beta falls, and when groups open."""
+    """The schedule of beta, and the steps at which groups open; `rule` selects its fields."""
     optimizer: OptimizerConfig
-    """Learning rates."""
+    """The optimiser: Adam, and its learning rates."""
     log_every: Count
-    """Steps between two lines of the log."""
+    """Steps between two training records and lines on the terminal, at least 1."""
     evaluation: EvaluationConfig
-    """Evaluations while training."""
+    """The evaluations while training."""
     checkpoints: CheckpointsConfig
-    """Checkpoints."""
+    """When checkpoints are saved, and how many are kept."""
     periodic_metrics: (
         Mapping[str, Annotated[PeriodicMetric, BeforeValidator(lambda values: named_options(values, "every"))]] | None
     ) = None
-    """Further metrics to compute while training, by name. Default: None."""
+    """Further metrics computed while training: name in deft_jax.metrics -> section. Default: None."""
     num_seeds: Count | None = None
-    """Trains so many seeds, from `seed` on, in one program. Default: None, one run."""
+    """Runs with consecutive seeds from `seed` that train in one program, at least 1. Default: None, one run."""
 
     def to_mapping(self) -> dict[str, Any]:
         """The configuration as the user writes it: what config.json holds, and what `parse_training` takes."""
@@ -231,7 +234,7 @@ class TrainingConfig:
         return to_jsonable(values)
 
     def with_seed(self, seed: int) -> "TrainingConfig":
-        """The configuration of a run of this seed alone."""
+        """The configuration of a single run with this seed."""
         return dataclasses.replace(self, seed=seed, num_seeds=None)
 
 
@@ -264,19 +267,21 @@ def parse_training(config: Any) -> TrainingConfig:
 
 
 def option_faults(
-    path: str, section: Any, function_of: Callable[[str], Callable], given: Sequence[str], *own: str
+    path: str, section: Any, function_of: Callable[[str], Callable[..., Any]], given: Sequence[str], *fields: str
 ) -> list[str]:
     """Faults of a name and of the options beside it.
 
     Args:
-      path: of the section. section: a mapping with a name and options.
+      path: of the section.
+      section: a mapping with a name and options; anything else has no faults here.
       function_of: name -> the function whose signature the options are validated against.
-      given: parameters that are no options. own: fields of the section that are no options.
+      given: parameters of the function that are no options.
+      fields: of the section that are no options.
     """
     if not isinstance(section, Mapping) or not isinstance(section.get("name"), str):
         return []  # reported with the types
     try:
-        options = {field: value for field, value in section.items() if field not in own and value is not None}
+        options = {field: value for field, value in section.items() if field not in fields and value is not None}
         validation.options_of(function_of(section["name"]), options, path, given)
     except ConfigErrors as error:
         return list(error.lines)
@@ -288,7 +293,6 @@ def option_faults(
 def _option_faults(values: Mapping[str, Any]) -> list[str]:
     """Faults of names and of the options beside them."""
     lines: list[str] = []
-
     lines += option_faults("data", values.get("data"), data.function_of, (), "name", "only")
     context = ("beta", "latents", "num_images")
     lines += option_faults("objective", values.get("objective"), objectives.function_of, context, "name")
@@ -309,7 +313,7 @@ def _option_faults(values: Mapping[str, Any]) -> list[str]:
 
 
 def _combination_faults(config: TrainingConfig, faults: Sequence[str]) -> list[str]:
-    """Faults of numbers that do not fit each other; faults: of names and options, whose metrics are left out."""
+    """Faults of fields that contradict each other; metrics that are in `faults` already are not checked."""
     lines, stages, sizes = [], None, None
     try:
         stages = config.stages.stages(config.total_steps)

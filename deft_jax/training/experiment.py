@@ -1,8 +1,10 @@
-"""The experiment: all that a training step is compiled from."""
+"""The experiment: everything that a training step is compiled from."""
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
+import jax
 import optax
 
 from deft_jax.data.source import Source
@@ -14,9 +16,16 @@ from deft_jax.training.schedules import Stages
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Experiment:
-    """What a step is compiled from: all that is fixed during a run.
+    """Everything that is fixed during a run.
 
-    optimizer: stage -> optax transformation; the state has the same structure for every stage.
+    Attributes:
+      source: the data set, or its description where no images are drawn.
+      model: encoders and decoder.
+      objective: the training objective.
+      stages: the schedule of beta, and the steps at which groups open.
+      optimizer: stage -> optax transformation; the state has the same structure for every stage.
+      batch_size: images per step, shared by all devices.
+      seed: of all random numbers of the run.
     """
 
     source: Source
@@ -27,6 +36,6 @@ class Experiment:
     batch_size: int
     seed: int
 
-    def encode(self, params, images, stage: int) -> Posterior:
-        """The representation of images [B, H, W, C] with the groups up to `stage` open: what is scored and shown."""
+    def encode(self, params: Any, images: jax.Array, stage: int) -> Posterior:
+        """The representation of images [B, H, W, C] that is scored and shown, with the groups up to `stage` open."""
         return self.objective.represent(params["objective"], self.model.encode(params, images, stage))

@@ -1,8 +1,10 @@
-"""The training loop: dispatches between two stops, and what happens at each."""
+"""The training loop: dispatches of several steps, and what is written between them."""
 
 import io
 import statistics
 import time
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -12,39 +14,61 @@ from deft_jax.runtime.signals import Signals
 from deft_jax.training import distributed
 from deft_jax.training.config import TrainingConfig
 from deft_jax.training.experiment import Experiment
-from deft_jax.training.run_writer import RunWriter, restore_common_step
+from deft_jax.training.resume import restore_common_step
+from deft_jax.training.run_writer import RunWriter
 from deft_jax.training.runner import Runner
-from deft_jax.training.step import init_state
+from deft_jax.training.state import TrainState
+from deft_jax.training.step import Metrics, init_state
 
-_SHOWN = ("beta", "loss", "reconstruction", "kl")
+_PRINTED = ("beta", "loss", "reconstruction", "kl")
 
 
 class TrainingLoop:
-    """The runs of one program: what the loop needs beside their state."""
+    """Trains the runs of one program, one run or several seeds, from the last common checkpoint.
 
-    def __init__(self, config: TrainingConfig, built: Experiment, runner: Runner, records: list[RunWriter]):
-        self.config, self.built, self.runner, self.records = config, built, runner, records
-        self.stages = built.stages
+    Attributes:
+      step: updates done so far.
+      device_state: the state of all runs, on the devices.
+      progress: what is printed while training.
+    """
+
+    def __init__(
+        self, config: TrainingConfig, experiment: Experiment, runner: Runner, writers: Sequence[RunWriter]
+    ):
+        """Restores the states and opens the writers.
+
+        Args:
+          config: of the program; of several seeds, any of theirs.
+          experiment: of the same.
+          runner: of the experiment.
+          writers: one per run; empty in processes other than process 0, which write nothing.
+
+        Raises:
+          ValueError: there are checkpoints, but none is readable; all processes raise it.
+        """
+        self.config, self.experiment, self.runner, self.writers = config, experiment, runner, list(writers)
+        self.stages = experiment.stages
         self.periodic_metrics = config.periodic_metrics or {}
-        states = self._resumed([init_state(record.built) for record in records] or [init_state(built)])
-        # Only process 0 has checkpoints; the others get from it what it goes on with.
+        experiments = [writer.experiment for writer in writers] or [experiment]
+        states = self._restore([init_state(each) for each in experiments])
+        # Only process 0 reads checkpoints.
         states = [distributed.broadcast_from_first(state) for state in states]
         self.step = int(states[0].step)
-        for record in records:
-            record.open(self.step)
-        self.progress = Progress(self.stages.total_steps, self.step, stream=None if records else io.StringIO())
+        for writer in writers:
+            writer.open(self.step)
+        self.progress = Progress(self.stages.total_steps, self.step, stream=None if writers else io.StringIO())
         self.device_state = runner.put(states if runner.replicas else states[0])
 
-    def _resumed(self, states) -> list:
-        """The states that the runs go on with; all processes raise ValueError where process 0 cannot read its own."""
+    def _restore(self, states: list[TrainState]) -> list[TrainState]:
+        """The states to continue from: those of the last common checkpoint, or the given ones."""
         refused = None
         try:
-            if self.records:
-                latest, states = restore_common_step(self.records, states)
-                # A run that has diverged has no such checkpoint: what goes on in its place is not looked at.
+            if self.writers:
+                latest, states = restore_common_step(self.writers, states)
+                # A diverged run has no such checkpoint; its replica trains on, and the result is ignored.
                 states = [
-                    state if latest is None or record.diverged is None else state.replace(step=np.int32(latest))
-                    for record, state in zip(self.records, states, strict=True)
+                    state if latest is None or writer.diverged is None else state.replace(step=np.int32(latest))
+                    for writer, state in zip(self.writers, states, strict=True)
                 ]
         except ValueError as error:
             refused = error
@@ -52,158 +76,169 @@ class TrainingLoop:
             raise refused or ValueError("process 0 cannot read its checkpoints")
         return states
 
-    def alive(self):
-        """(record, its state) of the runs that have not diverged; none in a process that does not write."""
-        if not self.records:
+    def active_runs(self) -> list[tuple[RunWriter, TrainState]]:
+        """(writer, state) of the runs that have not diverged; [] in a process that does not write."""
+        if not self.writers:
             return []
         states = self.runner.split(self.device_state)
-        return [pair for pair in zip(self.records, states, strict=True) if pair[0].diverged is None]
+        runs = zip(self.writers, states, strict=True)
+        return [(writer, state) for writer, state in runs if writer.diverged is None]
 
-    def next_stop(self, stage: int) -> int:
-        """The next step at which something is written, or the stage ends."""
+    def next_stop(self) -> int:
+        """The next step at which something is written, latents are rotated or the stage ends."""
         config = self.config
         intervals = [config.log_every, config.evaluation.every, config.checkpoints.every]
         intervals += [metric.every for metric in self.periodic_metrics.values()]
         return min([self.stages.next_rotation(self.step), *(self.step + n - self.step % n for n in intervals)])
 
     def train(self, signals: Signals) -> None:
-        """Runs to the last step; raises Interrupted after a signal."""
+        """Trains to the last step.
+
+        Raises:
+          Interrupted: a signal was received, and the state saved.
+          FloatingPointError: no run is finite any more.
+          CannotWrite: a file could not be written.
+        """
         try:
             self._train(signals)
         finally:
             self.progress.close()
 
     def _train(self, signals: Signals) -> None:
-        say = self.progress.say
-        total = self.stages.total_steps
-        groups = len(self.built.model.sizes)
+        total, groups = self.stages.total_steps, len(self.experiment.model.sizes)
         if len(self.stages) < groups:
-            never = groups - len(self.stages)
-            say(f"{groups} encoder groups but {len(self.stages)} stages: the last {never} never open")
+            closed = groups - len(self.stages)
+            self.progress.write(f"{groups} encoder groups but {len(self.stages)} stages: the last {closed} never open")
         if self.step:
-            say(f"resuming at step {self.step} of {total}")
-            self.catch_up()
-        window_steps, window_seconds, opened = 0, 0.0, None
+            self.progress.write(f"resuming at step {self.step} of {total}")
+            self._write_missing_evaluations()
+        opened, window_steps, window_seconds = None, 0, 0.0
         while self.step < total:
             stage = self.stages.at(self.step)
             if stage != opened:
-                self.open_stage(stage)
+                self._open_stage(stage)
                 opened = stage
-            steps = self.next_stop(stage) - self.step
-            begin = time.perf_counter()
-            self.device_state, found = self.runner.run(stage, self.device_state, steps)
-            metrics = [jax.tree.map(np.asarray, one) for one in self.runner.split_metrics(found)]
-            window_seconds += time.perf_counter() - begin
-            window_steps += steps
-            self.step += steps
-            for record in self.records:
-                record.checkpoints.check()  # what is written in the background
-            self.check(stage, steps, metrics)
-            if self.stages.rotates_at(self.step) and self.built.model.sizes[stage] > 1:
-                self.rotate(stage)
+            steps = self.next_stop() - self.step
+            metrics, seconds = self._dispatch(stage, steps)
+            window_steps, window_seconds = window_steps + steps, window_seconds + seconds
             stage_ends = self.step == self.stages.end(stage)
             if self.step % self.config.log_every == 0 or stage_ends:
-                self.log_training(stage, metrics, window_steps / window_seconds)
+                self._log(stage, metrics, window_steps / window_seconds)
                 window_steps, window_seconds = 0, 0.0
-            saves = self.step % self.config.checkpoints.every == 0 or stage_ends
             stops = distributed.any_process(signals.received is not None) and self.step < total
-            alive = self.alive()
-            # Before anything else is done with the models: whatever comes of that, the runs go on from here.
-            for record, state in alive if saves or stops else ():
-                record.save(state)
-            for record, state in alive:
-                if self.evaluates(self.step):
-                    record.evaluate(self.step, stage, state, stage_ends)
-                record.score(self.step, stage, state)
+            runs = self.active_runs()
+            # Checkpoints come first: if an evaluation fails, the runs can be resumed after it.
+            if self.step % self.config.checkpoints.every == 0 or stage_ends or stops:
+                for writer, state in runs:
+                    writer.save(state)
+            for writer, state in runs:
+                if self._evaluates(self.step):
+                    writer.evaluate(self.step, stage, state, stage_ends)
+                writer.score(self.step, stage, state)
             if stops:
                 raise signals.interrupted(self.step, total)
 
-    def evaluates(self, step: int) -> bool:
-        """Whether the model is evaluated after so many updates."""
+    def _dispatch(self, stage: int, steps: int) -> tuple[list[Metrics], float]:
+        """Trains `steps` steps, checks the numbers and rotates latents; returns metrics per run, and seconds."""
+        begin = time.perf_counter()
+        self.device_state, on_device = self.runner.run(stage, self.device_state, steps)
+        metrics = [jax.tree.map(np.asarray, of_run) for of_run in self.runner.split_metrics(on_device)]
+        seconds = time.perf_counter() - begin
+        self.step += steps
+        for writer in self.writers:
+            writer.checkpoints.check()  # whether the write in the background has failed
+        self._check_finite(stage, steps, metrics)
+        if self.stages.rotates_at(self.step) and self.experiment.model.sizes[stage] > 1:
+            self._rotate(stage)
+        return metrics, seconds
+
+    def _evaluates(self, step: int) -> bool:
+        """Whether models are evaluated after so many updates."""
         return step % self.config.evaluation.every == 0 or step == self.stages.end(self.stages.at(step - 1))
 
-    def catch_up(self) -> None:
-        """Evaluates and scores at the step of the checkpoint what an interruption right after it has left out."""
+    def _write_missing_evaluations(self) -> None:
+        """Evaluates and scores the restored models if the interruption came between checkpoint and evaluation."""
         stage = self.stages.at(self.step - 1)
-        for record, state in self.alive():
-            if self.evaluates(self.step) and not record.count("eval", self.step):
-                record.evaluate(self.step, stage, state, self.step == self.stages.end(stage))
-            record.score(self.step, stage, state)
+        for writer, state in self.active_runs():
+            if self._evaluates(self.step) and not writer.count("eval", self.step):
+                writer.evaluate(self.step, stage, state, self.step == self.stages.end(stage))
+            writer.score(self.step, stage, state)
 
-    def rotate(self, stage: int) -> None:
-        """Turns the latents of the stage onto independent axes, and notes by how much."""
+    def _rotate(self, stage: int) -> None:
+        """Rotates the latents of the stage onto independent axes, and writes by how many degrees."""
         self.device_state, degrees = self.runner.rotate(stage, self.device_state)
-        for record, moved in zip(self.records, degrees, strict=False):  # a process that does not write has no records
-            if record.diverged is None:
-                record.log_rotation(self.step, stage, float(moved))
+        for writer, angle in zip(self.writers, degrees, strict=False):  # there may be no writers
+            if writer.diverged is None:
+                writer.log_rotation(self.step, stage, float(angle))
 
-    def check(self, stage: int, steps: int, metrics) -> None:
-        """Notes the beta of each run, and which of them are no longer finite; raises FloatingPointError if all are."""
+    def _check_finite(self, stage: int, steps: int, metrics: Sequence[Metrics]) -> None:
+        """Records the beta of each run and which runs have diverged; raises FloatingPointError if all have."""
         finite = self.runner.finite(self.device_state)
-        if not self.records:
+        if not self.writers:
             if not (finite.all() and np.isfinite(metrics[0]["loss"])):
                 raise FloatingPointError(f"loss or parameters are not finite at step {self.step}, see process 0")
             return
-        for record, found, whole in zip(self.records, metrics, finite, strict=True):
-            if record.diverged is not None:
+        for writer, of_run, parameters_finite in zip(self.writers, metrics, finite, strict=True):
+            if writer.diverged is not None:
                 continue
-            record.beta = float(found["beta"])
-            if not (np.isfinite(found["loss"]) and whole):
-                latest = record.checkpoints.latest
-                kept = f"the last good checkpoint is that of step {latest}"
-                kept = "there is no checkpoint" if latest is None else kept
-                told = (
-                    f"loss or parameters are not finite (loss {found['loss']}) between steps {self.step - steps} "
-                    f"and {self.step}, in stage {stage}; {kept}"
-                )
-                if self.runner.replicas is None:
-                    raise FloatingPointError(told)
-                record.diverge(told)
-                self.progress.say(f"{record.workdir.name}: {told}")
-        if all(record.diverged is not None for record in self.records):
-            raise FloatingPointError(f"all {len(self.records)} seeds have diverged; {self.records[0].diverged}")
+            writer.beta = float(of_run["beta"])
+            if np.isfinite(of_run["loss"]) and parameters_finite:
+                continue
+            latest = writer.checkpoints.latest
+            kept = "there is no checkpoint" if latest is None else f"the last good checkpoint is that of step {latest}"
+            message = (
+                f"loss or parameters are not finite (loss {of_run['loss']}) between steps {self.step - steps} "
+                f"and {self.step}, in stage {stage}; {kept}"
+            )
+            if self.runner.replicas is None:
+                raise FloatingPointError(message)
+            writer.diverge(message)
+            self.progress.write(f"{writer.workdir.name}: {message}")
+        if all(writer.diverged is not None for writer in self.writers):
+            raise FloatingPointError(f"all {len(self.writers)} seeds have diverged; {self.writers[0].diverged}")
 
-    def open_stage(self, stage: int) -> None:
-        """Notes the stage in the state and compiles its program."""
+    def _open_stage(self, stage: int) -> None:
+        """Sets the stage in the state and compiles its program."""
         self.device_state = self.runner.at_stage(self.device_state, stage)
         begin = time.perf_counter()
         self.runner.compile(stage, self.device_state)
         seconds = time.perf_counter() - begin
-        self.progress.say(
+        self.progress.write(
             f"stage {stage} of {len(self.stages)}: beta {float(self.stages.beta(self.step)):g}, "
             f"steps {self.step} to {self.stages.end(stage)}, compiled in {seconds:.1f} s"
         )
 
-    def log_training(self, stage: int, metrics, steps_per_second: float) -> None:
-        """One training record a run, and a line on the terminal: of the mean over runs where there are several."""
+    def _log(self, stage: int, metrics: Sequence[Metrics], steps_per_second: float) -> None:
+        """Writes one training record per run, and prints the means over the runs."""
+        if not self.writers:
+            return
         rates = {
             "steps_per_second": steps_per_second,
-            "images_per_second": steps_per_second * self.built.batch_size * len(self.records),
+            "images_per_second": steps_per_second * self.experiment.batch_size * len(self.writers),
         }
-        if not self.records:
-            return
-        shown = []
-        for record, found in zip(self.records, metrics, strict=True):
-            if record.diverged is None:
-                record.train(self.step, stage, found, rates)
-                shown.append(found)
-        means = {name: float(np.mean([found[name] for found in shown])) for name in _SHOWN}
+        logged: list[Metrics] = []
+        for writer, of_run in zip(self.writers, metrics, strict=True):
+            if writer.diverged is None:
+                writer.train(self.step, stage, of_run, rates)
+                logged.append(of_run)
+        means = {name: float(np.mean([of_run[name] for of_run in logged])) for name in _PRINTED}
         texts = [
             f"beta {means['beta']:.3g}",
             f"loss {means['loss']:.1f}",
             f"reconstruction {means['reconstruction']:.1f}",
             f"KL {means['kl']:.2f}",
         ]
-        migs = [record.last_scores["mig"] for record in self.records if "mig" in record.last_scores]
+        migs = [writer.last_scores["mig"] for writer in self.writers if "mig" in writer.last_scores]
         if migs:
-            spread = f" ({min(migs):.3f} to {max(migs):.3f})" if len(migs) > 1 else ""
-            texts.append(f"MIG {statistics.mean(migs):.3f}{spread}")
+            extent = f" ({min(migs):.3f} to {max(migs):.3f})" if len(migs) > 1 else ""
+            texts.append(f"MIG {statistics.mean(migs):.3f}{extent}")
         texts.append(f"{steps_per_second:.1f} steps/s")
         self.progress.update(self.step, texts)
 
-    def finish(self) -> list[dict | None]:
-        """Final scores, figures and results.json of every run; None of one that has diverged."""
-        found: dict[int, dict] = {}
-        for record, state in self.alive():
-            found[id(record)] = record.finish(self.step, state, self.runner.devices)
-        return [found.get(id(record)) for record in self.records]
+    def finish(self) -> list[dict[str, Any] | None]:
+        """Writes final scores, figures and results.json; returns the results per run, None of a diverged one."""
+        results = {
+            writer.workdir: writer.finish(self.step, state, self.runner.devices)
+            for writer, state in self.active_runs()
+        }
+        return [results.get(writer.workdir) for writer in self.writers]

@@ -5,6 +5,7 @@ import os
 import pathlib
 import time
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -12,8 +13,8 @@ from deft_jax.runtime.errors import reraise_as_cannot_write
 from deft_jax.runtime.files import to_jsonable, write_atomically
 
 
-def read_records(path: pathlib.Path) -> list[dict]:
-    """The records of a metrics.jsonl, without a last line that an interruption cut short."""
+def read_records(path: pathlib.Path) -> list[dict[str, Any]]:
+    """The records of a metrics.jsonl, without an incomplete last line; [] if there is no file."""
     if not path.exists():
         return []
     records = []
@@ -32,11 +33,11 @@ class MetricsLog:
     """Appends records to metrics.jsonl and their scalars to TensorBoard.
 
     Every record has 'kind' ('train', 'eval', 'score' or 'rotation'), 'step' and 'stage'. A vector becomes one
-    TensorBoard scalar per entry; a matrix is kept in metrics.jsonl alone.
+    TensorBoard scalar per entry; a matrix is written to metrics.jsonl only.
     """
 
     def __init__(self, workdir: pathlib.Path, step: int):
-        """step: where the run stands; records of later steps, from an interrupted run, are dropped."""
+        """step: of the run now; records of later steps, from an interrupted run, are dropped."""
         self.path = workdir / "metrics.jsonl"
         self.records = [record for record in read_records(self.path) if record["step"] <= step]
         write_atomically(self.path, "".join(json.dumps(record) + "\n" for record in self.records))
@@ -44,7 +45,7 @@ class MetricsLog:
             self._file = self.path.open("a")
         self._events = Events(workdir / "tensorboard", step)
 
-    def write(self, kind: str, step: int, stage: int, values: Mapping) -> None:
+    def write(self, kind: str, step: int, stage: int, values: Mapping[str, Any]) -> None:
         """Adds one record; `values` are numbers and arrays by name. Raises CannotWrite."""
         record = {"kind": kind, "step": step, "stage": stage, **to_jsonable(values)}
         self.records.append(record)
@@ -61,12 +62,12 @@ class MetricsLog:
         self._events.write(step, scalars)
 
     def sync(self) -> None:
-        """Has the records on the disk: a checkpoint that outlives a power failure is not to be ahead of them."""
+        """Flushes the records to the disk: after a power failure no checkpoint must be ahead of them."""
         with reraise_as_cannot_write(self.path):
             os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """Writes out what is buffered. Raises CannotWrite."""
+        """Flushes and closes the files. Raises CannotWrite."""
         try:
             with reraise_as_cannot_write(self.path):
                 self._file.close()
@@ -75,21 +76,21 @@ class MetricsLog:
 
 
 class Events:
-    """A TensorBoard file of scalars, written at once.
+    """A TensorBoard file of scalars, written synchronously.
 
-    tensorboardX's SummaryWriter writes in a thread, which would die of a full disk unseen and leave the run waiting.
+    tensorboardX's SummaryWriter writes in a thread. A full disk would end it silently, and the run would wait forever.
     """
 
     def __init__(self, folder: pathlib.Path, step: int):
-        """step: where the run stands; what earlier files hold of later steps is not shown any more."""
+        """step: of the run now; TensorBoard no longer shows later steps of earlier files."""
         from tensorboardX.event_file_writer import EventsWriter
 
         self._folder = folder
         with reraise_as_cannot_write(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            # The name has the second in it; a run that was interrupted and resumed within one has another step.
-            taken = len(list(folder.iterdir()))
-            self._writer = EventsWriter(str(folder / "events"), f".{taken}")
+            # The name has the second in it; the number of files distinguishes two starts within one second.
+            count = len(list(folder.iterdir()))
+            self._writer = EventsWriter(str(folder / "events"), f".{count}")
         if step:
             self._write(step=step + 1, session_log=True)
 
@@ -97,7 +98,7 @@ class Events:
         """Adds numbers by tag. Raises CannotWrite."""
         self._write(step=step, scalars=scalars)
 
-    def _write(self, step, scalars=None, session_log=False):
+    def _write(self, step: int, scalars: Mapping[str, float] | None = None, session_log: bool = False) -> None:
         from tensorboardX.proto import event_pb2, summary_pb2
 
         event = event_pb2.Event(wall_time=time.time(), step=step)

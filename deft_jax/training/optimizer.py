@@ -1,28 +1,35 @@
 """One optimiser for all parameters: `optax.multi_transform` with a learning-rate schedule for each label.
 
-| label          | parameters                          | learning rate                                    |
-|----------------|-------------------------------------|--------------------------------------------------|
-| group_g        | encoder of latent group g           | before stage g: 0; in it: lr; after it: gamma lr |
-| calibration_g  | learned scale and shift of group g  | lr from stage g + 1 on                           |
-| decoder        | decoder                             | a schedule of its own                            |
-| objective      | parameters of the objective, if any | that of the decoder, or an optimiser of its own  |
-
-A learning rate per group, and not a scaled gradient, because Adam divides a constant scale out again within a few
-thousand steps.
+learning_rates.py decides the learning rates. Groups have different learning rates and not scaled gradients, because
+Adam divides a constant scale out again within a few thousand steps.
 """
+
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from deft_jax.training.schedules import Schedule, Stages, group_learning_rate
+from deft_jax.training.learning_rates import LearningRate, learning_rates
+from deft_jax.training.schedules import Schedule, Stages
 
 
-def labels(params):
-    """The pytree of labels of `params`; raises ValueError that names the parameters no label covers."""
+def labels(params: Any) -> Any:
+    """The label of each parameter: group_g, calibration_g, decoder or objective.
+
+    Args:
+      params: as in TrainState.
+
+    Returns:
+      A pytree of the same structure.
+
+    Raises:
+      ValueError: some parameters have no label; the message names them.
+    """
     uncovered = []
 
-    def label(path, leaf):
+    def label(path: tuple[Any, ...], leaf: Any) -> str:
         del leaf
         names = [str(entry.key) for entry in path if isinstance(entry, jax.tree_util.DictKey)]
         if names[:1] == ["decoder"] or names[:1] == ["objective"]:
@@ -35,22 +42,22 @@ def labels(params):
         uncovered.append("/".join(names))
         return "uncovered"
 
-    labelled = jax.tree_util.tree_map_with_path(label, params)
+    tree = jax.tree_util.tree_map_with_path(label, params)
     if uncovered:
         raise ValueError(f"no learning-rate schedule covers the parameters {', '.join(sorted(uncovered))}")
-    return labelled
+    return tree
 
 
-def active_if(transform: optax.GradientTransformation, open_now: bool) -> optax.GradientTransformation:
-    """`transform` while it is open; while it is not, updates are zero and its state stands still.
+def active_if(transform: optax.GradientTransformation, is_active: bool) -> optax.GradientTransformation:
+    """`transform` if it is active; otherwise updates are zero and the state does not change.
 
-    So Adam's count and moments start with the stage that opens a group. Were they to run from step 0 on the zero
-    gradients of a closed group, its bias correction would be over and the first updates several times too large.
+    Adam's count and moments of a group thereby start with its stage. If they ran from step 0 on the zero gradients of
+    a closed group, the bias correction would be over and the first updates several times too large.
     """
-    if open_now:
+    if is_active:
         return transform
 
-    def update(updates, state, params=None):
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         del params
         return jax.tree.map(jnp.zeros_like, updates), state
 
@@ -71,45 +78,44 @@ def deft_optimizer(
     b2: float = 0.999,
     eps: float = 1e-8,
 ) -> optax.GradientTransformation:
-    """Adam (or AdamW) for every label with its own schedule (Wu et al. 2022, section 4.2), as it stands in `stage`.
+    """Adam (or AdamW) for every label with its learning-rate schedule, for one stage. Wu et al. 2022, section 4.2.
 
-    learning_rate, decoder_learning_rate: step of the run -> rate. gamma: factor on the rate of groups whose stage is
-    over; 0 leaves their parameters and moments as they are, bit for bit. weight_decay: of AdamW (Loshchilov and Hutter
-    2019), times the learning rate, for all parameters of open groups and the decoder; Adam if 0. objective_optimizer:
-    of the label 'objective', Adam as for the decoder unless given.
     The state has the same structure in every stage, so it passes from one stage's program to the next.
+
+    Args:
+      stages, stage, num_groups, learning_rate, decoder_learning_rate: see learning_rates.learning_rates.
+      gamma: factor on the learning rate of groups whose stage is over; 0 leaves their parameters and moments
+        unchanged, bit for bit.
+      weight_decay: of AdamW (Loshchilov and Hutter 2019), times the learning rate, for all parameters of open groups
+        and the decoder. Default: 0, Adam.
+      objective_optimizer: of the label 'objective'. Default: None, Adam as for the decoder, without weight decay.
+      b1, b2, eps: of Adam. Kingma and Ba 2015.
     """
 
-    def adam(rate: Schedule, start: int, open_now: bool):
-        # The count of a label begins when it opens; its schedule is a function of the run's step.
-        schedule = lambda count: rate(count + start)  # noqa: E731
+    def adam(rate: LearningRate) -> optax.GradientTransformation:
         if weight_decay:
-            made = optax.adamw(schedule, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay)
+            transform = optax.adamw(rate.schedule, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay)
         else:
-            made = optax.adam(schedule, b1=b1, b2=b2, eps=eps)
-        return active_if(made, open_now)
+            transform = optax.adam(rate.schedule, b1=b1, b2=b2, eps=eps)
+        return active_if(transform, rate.active)
 
+    rates = learning_rates(stages, stage, num_groups, learning_rate, decoder_learning_rate, gamma)
     of_objective = objective_optimizer or optax.adam(decoder_learning_rate, b1=b1, b2=b2, eps=eps)
-    transforms = {"decoder": adam(decoder_learning_rate, 0, True), "objective": of_objective}
-    for group in range(num_groups):
-        start = stages.starts[group] if group < len(stages) else stages.total_steps
-        rate = group_learning_rate(learning_rate, gamma, stages.starts, group)
-        learns = stage == group or (stage > group and gamma > 0)
-        transforms[f"group_{group}"] = adam(rate, start, learns)
-        after = stages.end(group) if group < len(stages) else stages.total_steps
-        transforms[f"calibration_{group}"] = adam(learning_rate, after, stage > group)
+    transforms = {label: adam(rate) for label, rate in rates.items()} | {"objective": of_objective}
     return optax.multi_transform(transforms, labels)
 
 
-def rotate_moments(opt_state, turn):
-    """The state of an optimiser whose parameters are turned by a rotation R: Adam's moments turn with them.
+def rotate_moments(opt_state: Any, rotate: Callable[[Any, int], Any]) -> Any:
+    """The state of an optimiser after its parameters were rotated: Adam's moments rotate with them.
 
-    turn: (tree of the form of the parameters, power of R's entries) -> that tree, turned. First moments turn as
-    parameters do, second moments as if the gradients of different latents were uncorrelated.
+    Args:
+      opt_state: of `deft_optimizer`.
+      rotate: (tree of the structure of the parameters, power of the rotation's entries) -> rotated tree. First moments
+        rotate as parameters do, second moments as if the gradients of different latents were uncorrelated.
     """
     adam = optax.ScaleByAdamState
 
-    def of(state):
-        return state._replace(mu=turn(state.mu, 1), nu=turn(state.nu, 2)) if isinstance(state, adam) else state
+    def of(state: Any) -> Any:
+        return state._replace(mu=rotate(state.mu, 1), nu=rotate(state.nu, 2)) if isinstance(state, adam) else state
 
     return jax.tree.map(of, opt_state, is_leaf=lambda state: isinstance(state, adam))

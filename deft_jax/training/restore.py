@@ -3,6 +3,8 @@
 import dataclasses
 import functools
 import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -23,55 +25,76 @@ from deft_jax.training.checkpoint import Checkpoints
 from deft_jax.training.config import TrainingConfig, parse_training
 from deft_jax.training.experiment import Experiment
 from deft_jax.training.metrics_log import read_records
+from deft_jax.training.state import TrainState
 from deft_jax.training.step import state_shapes
 
-_CHUNK = 200  # images at a time
+Output = TypeVar("Output")
+
+_CHUNK = 200  # images per call of a compiled function
 
 
 class TrainedModel:
-    """A model as a checkpoint left it.
+    """A model as a checkpoint has saved it.
 
-    It encodes and decodes without the data set, of which it knows what the run has kept; the data set itself is opened
-    when it is first needed, for `source` and `encode_factors`.
+    It encodes and decodes without the data set, of which it uses the description in the workdir; the data set itself is
+    opened at the first use of `source` or `encode_factors`.
 
     Attributes:
-      workdir: where it comes from. config: the configuration of its run, a TrainingConfig.
-      description: what the run has kept of its data set: names, sizes, shape, likelihood.
-      model, params: the modules and their parameters.
+      workdir: of its run.
+      config: of its run.
+      records: the lines of metrics.jsonl up to its step.
+      experiment: of its run; its source is the description of the data set.
+      description: of the data set: names, sizes, shape, likelihood.
+      model: encoders and decoder.
+      params: parameters of `model` and of the objective.
+      stages: the schedule of beta, and the stages.
       traversal_range: traversals set a latent to values from -traversal_range to traversal_range.
-      step: updates done. stage: index of the stage that the checkpoint was taken in.
-      records: the lines of metrics.jsonl up to that step.
+      step: updates done.
+      stage: index of the stage in which the checkpoint was saved.
     """
 
-    def __init__(self, workdir: pathlib.Path, config: TrainingConfig, built: Experiment, state, records):
-        self.workdir, self.config, self.records = workdir, config, records
-        self.experiment = built
-        self.description: SourceDescription = describe(built.source)
-        self.model: Model = built.model
-        self.traversal_range: float = built.objective.traversal_range
-        self.stages, self.params = built.stages, state.params
+    def __init__(
+        self,
+        workdir: pathlib.Path,
+        config: TrainingConfig,
+        experiment: Experiment,
+        state: TrainState,
+        records: Sequence[dict[str, Any]],
+    ):
+        """See the attributes; state: as restored."""
+        self.workdir, self.config, self.records = workdir, config, list(records)
+        self.experiment = experiment
+        self.description: SourceDescription = describe(experiment.source)
+        self.model: Model = experiment.model
+        self.traversal_range: float = experiment.objective.traversal_range
+        self.stages, self.params = experiment.stages, state.params
         self.step, self.stage = int(state.step), int(state.stage)
         likelihood = self.description.likelihood
-        self._encode = jax.jit(lambda params, images: built.encode(params, images, self.stage))
+        self._encode = jax.jit(lambda params, images: experiment.encode(params, images, self.stage))
         self._decode = jax.jit(lambda params, z: likelihoods.to_images(likelihood, self.model.decode(params, z)))
 
     @functools.cached_property
     def source(self) -> Source:
-        """The data set itself, opened now. Raises ValueError where it is gone, or its images are others than those of
-        the run."""
+        """The data set, opened at the first use.
+
+        Raises:
+          ValueError: it cannot be opened, or its images are not those of the run.
+        """
         if isinstance(self.experiment.source, Source):
             return self.experiment.source
         try:
             source = data.get(self.config.data.name, only=self.config.data.only, **self.config.data.options)
         except ValueError as error:
-            raise ValueError(f"the images that the run in {self.workdir} was trained on cannot be opened: {error}; "
-                             "encoding and decoding images of your own needs none of them") from None
+            raise ValueError(
+                f"the images that the run in {self.workdir} was trained on cannot be opened: {error}; "
+                "encode and decode work without them"
+            ) from None
         check_unchanged(source, self.workdir)
         return source
 
     @functools.cached_property
     def experiment_with_source(self) -> Experiment:
-        """The experiment on the data set itself. Raises ValueError as `source` does."""
+        """The experiment on the data set. Raises ValueError as `source` does."""
         return dataclasses.replace(self.experiment, source=self.source)
 
     @functools.cached_property
@@ -80,39 +103,59 @@ class TrainedModel:
 
     @pinned()
     def encode(self, images: np.ndarray) -> Posterior:
-        """The representation of images, a posterior: mean and logvar, numpy [N, D].
+        """The posterior of images.
 
         Args:
-          images: [N, H, W, C]: floats in [0, 1], or bool, or uint8, where 255 is white; 1 is white where all pixels
-            are 0 or 1, as in the archives of dSprites. N may be 0.
+          images: [N, H, W, C], N >= 0: floats in [0, 1], bool, or uint8. In uint8, 255 is white; if all pixels are 0
+            or 1, as in the archive of dSprites, 1 is white.
+
+        Returns:
+          The posterior: mean and logvar, numpy [N, D].
 
         Raises:
-          ValueError: the shape, the type or a value does not fit; one line says which.
+          ValueError: the shape, the type or a value is invalid.
         """
         images = _checked_images(images, self.description.image_shape)
         if not len(images):
-            return Posterior(*(np.zeros((0, self.model.num_latents), np.float32) for _ in range(2)))
+            return self._no_posterior()
         return _in_chunks(self._encode, self.params, images)
 
     @pinned()
     def encode_factors(self, factors_NxF: np.ndarray) -> Posterior:
-        """Posterior of the data set's images of these factors: mean and logvar, numpy [N, D].
+        """The posterior of the data set's images of these factors.
 
         Args:
           factors_NxF: whole numbers [N, F], factor j from 0 to factor_sizes[j] - 1. For a set that is a list of images,
-            with labels or without, [N, 1]: the numbers of the images.
+            with labels or without, [N, 1]: the indices of the images.
+
+        Returns:
+          The posterior: mean and logvar, numpy [N, D].
 
         Raises:
-          ValueError: shape, type or a value does not fit, or the data set is gone; one line says which.
+          ValueError: the shape, the type or a value is invalid, or the data set cannot be opened.
         """
         factors_NxF = scores.check_factors(factors_NxF, self.description)
         if not len(factors_NxF):
-            return Posterior(*(np.zeros((0, self.model.num_latents), np.float32) for _ in range(2)))
+            return self._no_posterior()
         return self._encode_factors(self.params, factors_NxF, self.stage)
+
+    def _no_posterior(self) -> Posterior:
+        empty = np.zeros((0, self.model.num_latents), np.float32)
+        return Posterior(cast(jax.Array, empty), cast(jax.Array, empty))
 
     @pinned()
     def decode(self, z: np.ndarray) -> np.ndarray:
-        """Images [N, H, W, C] in [0, 1] of codes [N, D]. Raises ValueError where codes do not fit or are not finite."""
+        """The images of codes.
+
+        Args:
+          z: codes [N, D], N >= 0, finite real numbers.
+
+        Returns:
+          Images [N, H, W, C] in [0, 1].
+
+        Raises:
+          ValueError: the shape is wrong, or a code is not a finite real number.
+        """
         z = np.asarray(z)
         if z.ndim != 2 or z.shape[1] != self.model.num_latents:
             raise ValueError(f"codes must be [N, {self.model.num_latents}], got {z.shape}")
@@ -123,7 +166,7 @@ class TrainedModel:
         return _in_chunks(self._decode, self.params, z.astype(np.float32))
 
 
-def _checked_images(images, shape) -> np.ndarray:
+def _checked_images(images: Any, shape: Sequence[int]) -> np.ndarray:
     """Images [N, *shape] as float32 in [0, 1]."""
     images = np.asarray(images)
     if images.ndim != 4 or images.shape[1:] != tuple(shape):
@@ -141,46 +184,60 @@ def _checked_images(images, shape) -> np.ndarray:
     return np.clip(images, 0, 1)
 
 
-def _in_chunks(function, params, values):
+def _in_chunks(function: Callable[[Any, jax.Array], Output], params: Any, values: np.ndarray) -> Output:
     """function(params, values) on chunks of one shape, so that one program serves any N."""
-    parts = []
-    for start in range(0, len(values), _CHUNK):
-        chunk = values[start : start + _CHUNK]
+
+    def of_chunk(chunk: np.ndarray) -> Output:
         padded = np.resize(chunk, (min(_CHUNK, len(values)), *chunk.shape[1:]))
-        parts.append(jax.tree.map(lambda leaf: np.asarray(leaf)[: len(chunk)], function(params, jnp.asarray(padded))))  # noqa: B023
+        return jax.tree.map(lambda leaf: np.asarray(leaf)[: len(chunk)], function(params, jnp.asarray(padded)))
+
+    parts = [of_chunk(values[start : start + _CHUNK]) for start in range(0, len(values), _CHUNK)]
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
 
-def read_config(workdir: str | pathlib.Path) -> dict:
-    """The configuration of a workdir of training; raises ValueError in one line where there is none."""
+def read_config(workdir: str | pathlib.Path) -> dict[str, Any]:
+    """The content of config.json in the workdir of a training.
+
+    Raises:
+      ValueError: there is none, or it is not that of a training.
+    """
     if not str(workdir):
         raise ValueError("--workdir is empty; give the --workdir of a training")
-    config = read_object(pathlib.Path(workdir) / "config.json")
-    if config is None:
+    values = read_object(pathlib.Path(workdir) / "config.json")
+    if values is None:
         raise ValueError(f"{workdir} holds no run: it has no config.json; give the --workdir of a training")
-    if "stages" not in config:
+    if "stages" not in values:
         raise ValueError(f"{workdir} is not the workdir of a training: its config.json has no stages")
-    return config
+    return values
 
 
 @pinned()
 def load(workdir: str | pathlib.Path, step: int | None = None) -> TrainedModel:
-    """The model of a workdir of training, finished or interrupted, at its newest checkpoint unless `step` is told.
+    """The model in the workdir of a training, finished or not.
 
-    Raises ValueError in one line where there is no run, no checkpoint, or none of this step.
+    Args:
+      workdir: of the training; nothing in it is changed.
+      step: of the checkpoint. Default: None, the newest readable one.
+
+    Raises:
+      ValueError: there is no run or no such checkpoint, or it is damaged.
     """
     workdir = local_path(workdir, "--workdir")
-    config = read_config(workdir)
+    values = read_config(workdir)
     if not (workdir / "checkpoints").is_dir():
-        raise ValueError(f"{workdir} has no checkpoint yet; run its training until the first is written")
-    config = parse_training(config)
-    built = build.build(config, source=read_description(workdir))
+        raise ValueError(_no_checkpoint(workdir))
+    config = parse_training(values)
+    experiment = build.build(config, source=read_description(workdir))
     checkpoints = Checkpoints(workdir / "checkpoints", keep=config.checkpoints.keep)
     try:
         if checkpoints.latest is None:
-            raise ValueError(f"{workdir} has no checkpoint yet; run its training until the first is written")
-        state = checkpoints.restore(state_shapes(built), step)
+            raise ValueError(_no_checkpoint(workdir))
+        state = checkpoints.restore(state_shapes(experiment), step)
     finally:
         checkpoints.close()
     records = [record for record in read_records(workdir / "metrics.jsonl") if record["step"] <= int(state.step)]
-    return TrainedModel(workdir, config, built, state, records)
+    return TrainedModel(workdir, config, experiment, state, records)
+
+
+def _no_checkpoint(workdir: pathlib.Path) -> str:
+    return f"{workdir} has no checkpoint yet; run its training until the first is written"

@@ -1,30 +1,33 @@
-"""Schedules: functions from the step to a value (beta, a learning rate), and the stages cut from them.
+"""Schedules: functions from the step to a value (beta, a learning rate), and the stages of a run.
 
-A stage lasts from its start to the start of the next one. Both ways to move on, a number of steps and a
-falling beta that passes a threshold, depend on the step alone; the starts are therefore known before training
-and a compiled program never has to look for them.
+A stage lasts from its start to the start of the next one. Both rules for its end, a number of steps and a threshold
+that the falling beta passes, depend on the step only. The starts are therefore known before training.
 """
 
 import dataclasses
 import itertools
 import math
-import numbers
 from collections.abc import Callable, Sequence
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
-Schedule = Callable  # step, int or int32 array [] -> float32 array []
+Schedule = Callable[[int | jax.Array], jax.Array]
+"""step (int, or int32 array []) -> float32 array []."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Stages:
-    """The pressure of a run and the steps at which its stages start.
+    """The beta of a run, and the steps at which its stages start.
 
-    beta: step -> weight of the KL, against a reconstruction loss summed over pixels, both in nats.
-    starts: first step of each stage; starts[0] = 0.
-    total_steps: steps of the whole run; the last stage ends there.
-    rotation_every: steps between two rotations of the open group onto independent axes (latent_rotation.py).
+    Attributes:
+      beta: step -> weight of the KL, against a reconstruction loss summed over pixels, both in nats.
+      starts: first step of each stage; starts[0] = 0.
+      total_steps: steps of the whole run; the last stage ends there.
+      rotation_every: steps between two rotations of the open group onto independent axes (latent_rotation.py). None:
+        no rotations.
     """
 
     beta: Schedule
@@ -49,7 +52,7 @@ class Stages:
         return self.rotation_every is not None and since > 0 and since % self.rotation_every == 0
 
     def next_rotation(self, step: int) -> int:
-        """The next step after `step` at which the latents turn, or its stage ends."""
+        """The next step after `step` at which latents are rotated or the stage ends."""
         stage = self.at(step)
         if self.rotation_every is None:
             return self.end(stage)
@@ -59,13 +62,16 @@ class Stages:
 
 def constant(value: float) -> Schedule:
     """step -> value."""
-    return lambda step: jnp.full((), value, jnp.float32)
+    return optax.constant_schedule(value)
 
 
 def cosine(value: float, total_steps: int, final: float = 0.0) -> Schedule:
-    """From `value` at step 0 along half a cosine to `final` * value at total_steps, and level after it."""
+    """From `value` at step 0 along half a cosine to `final` * value at total_steps, and constant after it.
 
-    def schedule(step):
+    optax.cosine_decay_schedule differs in the last bit, which would change published runs.
+    """
+
+    def schedule(step: int | jax.Array) -> jax.Array:
         done = jnp.clip(step / total_steps, 0.0, 1.0)
         return value * (final + (1.0 - final) * 0.5 * (1.0 + jnp.cos(jnp.pi * done)))
 
@@ -74,29 +80,30 @@ def cosine(value: float, total_steps: int, final: float = 0.0) -> Schedule:
 
 def piecewise(values: Sequence[float], starts: Sequence[int]) -> Schedule:
     """values[k] from starts[k] up to starts[k + 1]; starts[0] is 0."""
-    values_S = np.asarray(values, np.float32)
-    starts_S = np.asarray(starts, np.int32)
-    return lambda step: jnp.asarray(values_S)[jnp.sum(step >= jnp.asarray(starts_S)) - 1]
+    return optax.join_schedules([optax.constant_schedule(value) for value in values], list(starts[1:]))
 
 
 def exponential_fall(start: float, end: float, rate: float, total_steps: int) -> Schedule:
-    """start * exp(-rate * step / total_steps) + end, the fall of DEFT's annealing test."""
+    """start * exp(-rate * step / total_steps) + end, the schedule of DEFT's annealing test."""
     return lambda step: start * jnp.exp(-rate * step / total_steps) + end
 
 
 def geometric_fall(start: float, end: float, total_steps: int) -> Schedule:
-    """start * (end / start)^(step / total_steps): the logarithm of beta falls at one speed."""
+    """start * (end / start)^(step / total_steps): the logarithm of beta falls linearly."""
     return lambda step: start * jnp.exp(jnp.log(end / start) * jnp.clip(step / total_steps, 0.0, 1.0))
 
 
 def linear_fall(start: float, end: float, total_steps: int) -> Schedule:
-    """From `start` at step 0 along a line to `end` at total_steps, and level after it."""
+    """From `start` at step 0 linearly to `end` at total_steps, and constant after it.
+
+    optax.linear_schedule differs in the last bit, which would change published annealing tests.
+    """
     return lambda step: start + (end - start) * jnp.clip(step / total_steps, 0.0, 1.0)
 
 
 def _check_betas(betas: Sequence[float], name: str) -> None:
     if not len(betas):
-        raise ValueError(f"{name} is empty; give one value a stage, from high to low")
+        raise ValueError(f"{name} is empty; give one value per stage, from high to low")
     if any(not math.isfinite(beta) or beta < 0 for beta in betas):
         raise ValueError(f"{name} must be finite and not negative, got {tuple(betas)}")
     if any(later >= earlier for earlier, later in itertools.pairwise(betas)):
@@ -106,16 +113,20 @@ def _check_betas(betas: Sequence[float], name: str) -> None:
 def fixed_stages(betas: Sequence[float], steps: int | Sequence[int], total_steps: int) -> Stages:
     """Stages of a fixed number of steps, each at its own beta (Wu et al. 2022, algorithm 1).
 
-    betas: one a stage, strictly falling.
-    steps: length of every stage (a number, or a sequence of one), or one length a stage; the last stage lasts to
-      total_steps whatever it says.
-    Raises ValueError where betas do not fall, or where total_steps ends before the last stage starts.
+    Args:
+      betas: one per stage, strictly falling.
+      steps: length of every stage (a number, or a sequence of one), or one length per stage; the last stage lasts to
+        total_steps, whatever its length here.
+      total_steps: of the whole run.
+
+    Raises:
+      ValueError: betas do not fall, or total_steps ends before the last stage starts.
     """
     _check_betas(betas, "stages.betas")
-    lengths = [steps] if isinstance(steps, numbers.Integral) else list(steps)
+    lengths = list(steps) if isinstance(steps, Sequence) else [int(steps)]
     lengths = lengths * len(betas) if len(lengths) == 1 else lengths
     if len(lengths) != len(betas):
-        raise ValueError(f"stages.steps has {len(lengths)} lengths for {len(betas)} betas; one each, or one for all")
+        raise ValueError(f"stages.steps has {len(lengths)} lengths for {len(betas)} betas; give one per stage or one")
     if any(length < 1 for length in lengths):
         raise ValueError(f"stages.steps must be at least 1, got {tuple(lengths)}")
     starts = tuple(itertools.accumulate(lengths[:-1], initial=0))
@@ -128,8 +139,15 @@ def exponential_stages(
 ) -> Stages:
     """Stages of an exponential fall of beta: stage k + 1 opens when beta has passed thresholds[k].
 
-    beta(step) = start * exp(-rate * step / total_steps) + end. Raises ValueError where thresholds do not fall,
-    lie above the first beta, or are not reached within total_steps.
+    beta(step) = start * exp(-rate * step / total_steps) + end.
+
+    Args:
+      start, end, rate: of the exponential, see above.
+      thresholds: betas, strictly falling.
+      total_steps: of the whole run.
+
+    Raises:
+      ValueError: thresholds do not fall, lie above the first beta, or are not reached within total_steps.
     """
     if not (start > 0 and end >= 0 and rate > 0):
         raise ValueError(
@@ -160,17 +178,4 @@ def _check_total(starts: Sequence[int], total_steps: int) -> None:
             f"total_steps = {total_steps} ends before the last stage starts at step {starts[-1]}; raise it"
         )
     if any(later <= earlier for earlier, later in itertools.pairwise(starts)):
-        raise ValueError(f"two stages start at the same step: {tuple(starts)}; set the thresholds further apart")
-
-
-def group_learning_rate(base: Schedule, gamma: float, starts: Sequence[int], group: int) -> Schedule:
-    """Learning rate of encoder group `group`: 0 before its stage, base(step) in it, gamma * base(step) after it.
-
-    A group whose stage does not exist keeps 0 throughout. Wu et al. 2022, section 4.2.
-    """
-    factors = [0.0] * len(starts)
-    if group < len(starts):
-        factors[group] = 1.0
-        factors[group + 1 :] = [gamma] * (len(starts) - group - 1)
-    factor = piecewise(factors, starts)
-    return lambda step: factor(step) * base(step)
+        raise ValueError(f"two stages start at the same step: {tuple(starts)}; increase the distance of the thresholds")

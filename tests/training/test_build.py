@@ -1,4 +1,4 @@
-"""What cannot be trained is refused in one line, before a program is compiled."""
+"""Invalid configurations are refused in one line before anything compiles; valid ones become experiments."""
 
 import jax
 import pytest
@@ -19,7 +19,7 @@ FAULTS = [
     ({"stages": {"rule": "steps", "betas": (8.0, 2.0)}}, "'steps'"),
     ({"stages": {"rule": "steps", "betas": (8.0, 2.0), "steps": 4, "length": 4}}, "'length'"),
     ({"stages": {"rule": "linear"}}, "stages.rule must be one of 'steps', 'exponential'"),
-    ({"stages": {**FALL, "thresholds": (0.5,)}}, "never passes the threshold"),
+    ({"stages": {**FALL, "thresholds": (0.5,)}}, "stages.thresholds must lie above the last beta"),
     ({"model": {"latents": 5}}, "5 latents do not divide into 2"),
     ({"model": {"groups": (1, 2)}}, "add up to 4"),
     ({"model": {"width": (2, 2, 2)}}, "model.width must be one number or one per group"),
@@ -59,14 +59,14 @@ def nothing_compiles(nothing_compiled_yet):
 
 
 @pytest.mark.parametrize(("changes", "fault"), FAULTS)
-def test_fault_is_named_in_one_line(changes, fault, nothing_compiles):
+def test_fault_is_reported_in_one_line(changes, fault, nothing_compiles):
     with pytest.raises(ValueError, match=fault) as error:
         training_build.build(tiny.config(**changes))
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("section", ["data", "model", "objective", "optimizer"])
-def test_unknown_field_is_a_fault_like_any_other(section, nothing_compiles):
+def test_unknown_field_is_a_fault(section, nothing_compiles):
     with pytest.raises(ValueError, match="colour_of_the_sky"):
         training_build.build(tiny.config(**{section: {"colour_of_the_sky": 3}}))
 
@@ -75,22 +75,22 @@ def test_unknown_field_is_a_fault_like_any_other(section, nothing_compiles):
     ("section", "field"),
     [("model", "latents"), ("model", "width"), ("optimizer", "gamma"), ("stages", "rule")],
 )
-def test_missing_field_is_a_fault_like_any_other(section, field, nothing_compiles):
+def test_missing_field_is_a_fault(section, field, nothing_compiles):
     config = tiny.config()
     del config[section][field]
     with pytest.raises(ValueError, match=field):
         training_build.build(config)
 
 
-def test_numbers_are_checked_before_the_data_set_is_made(monkeypatch):
-    """A data set may take a while; a wrong beta is known without it."""
-    monkeypatch.setattr(data, "get", lambda **_: pytest.fail("the data set was made first"))
+def test_numbers_are_checked_before_the_data_set_is_opened(monkeypatch):
+    """Opening a data set may take a while."""
+    monkeypatch.setattr(data, "get", lambda **_: pytest.fail("the data set was opened first"))
     for changes in ({"optimizer": {"gamma": 2.0}}, {"model": {"latents": 5}}, {"total_steps": 4}):
         with pytest.raises(ValueError, match=r"\w"):
             training_build.build(tiny.config(**changes))
 
 
-def test_experiment_is_what_the_configuration_says(monkeypatch):
+def test_experiment_follows_the_configuration(monkeypatch):
     seen = {}
     monkeypatch.setitem(registry.OBJECTIVES, "beta_vae", lambda beta: seen.update(beta=beta))
     built = tiny.experiment(
@@ -103,12 +103,12 @@ def test_experiment_is_what_the_configuration_says(monkeypatch):
     assert built.source.factor_names == ("size", "posX", "posY")
 
 
-def test_groups_go_on_learning_unless_gamma_is_zero():
+def test_encoders_are_not_frozen_if_gamma_is_above_zero():
     assert not tiny.experiment().model.encoder.freeze
 
 
 def test_cosine_decay_ends_with_the_run():
-    """The decoder's first update has the size of its rate, the update at the last step next to nothing."""
+    """The decoder's first update has the size of its rate; the update at the last step is 0."""
     built = tiny.experiment(optimizer={"decay": "cosine"})
     params = {"decoder": jax.numpy.ones(2)}
     state = built.optimizer(1).init(params)

@@ -1,4 +1,4 @@
-"""What is logged can be read back whole, also after an interruption."""
+"""Records are read as they were written, also after an interruption."""
 
 import io
 import json
@@ -14,18 +14,18 @@ from deft_jax.training import metrics_log
 
 def scalars(folder):
     """(tag, step, value) of every scalar in the TensorBoard event files of a folder."""
-    found = []
+    triples = []
     for path in sorted(folder.glob("events.out.tfevents.*")):
         content = path.read_bytes()
         while content:  # a record: length of 8 bytes, checksum of 4, payload, checksum of 4
             (length,) = struct.unpack("<Q", content[:8])
             event = Event.FromString(content[12 : 12 + length])
-            found += [(value.tag, event.step, value.simple_value) for value in event.summary.value]
+            triples += [(value.tag, event.step, value.simple_value) for value in event.summary.value]
             content = content[16 + length :]
-    return found
+    return triples
 
 
-def test_text_is_written_whole_and_leaves_nothing_beside_it(tmp_path):
+def test_atomic_write_leaves_no_other_file(tmp_path):
     path = tmp_path / "new" / "file.json"
     files.write_atomically(path, "first")
     files.write_atomically(path, "second")
@@ -33,7 +33,7 @@ def test_text_is_written_whole_and_leaves_nothing_beside_it(tmp_path):
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_plain_values_survive_json():
+def test_jsonable_values_survive_json():
     values = {
         "array": np.arange(4).reshape(2, 2),
         "scalar": np.float32(0.5),
@@ -48,7 +48,7 @@ def test_records_are_read_as_written(tmp_path):
     log = metrics_log.MetricsLog(tmp_path, 0)
     log.write("train", 3, 0, {"loss": np.float32(2.5), "kl_per_latent": np.array([1.0, 0.5])})
     log.write("eval", 3, 0, {"nmi": np.eye(2)})
-    assert metrics_log.read_records(tmp_path / "metrics.jsonl") == log.records  # at once, not only when closed
+    assert metrics_log.read_records(tmp_path / "metrics.jsonl") == log.records  # before it is closed
     log.close()
     assert log.records == [
         {"kind": "train", "step": 3, "stage": 0, "loss": 2.5, "kl_per_latent": [1.0, 0.5]},
@@ -61,7 +61,7 @@ def test_records_are_read_as_written(tmp_path):
     ]
 
 
-def test_line_cut_short_is_left_out_and_the_next_run_writes_after_the_whole_ones(tmp_path):
+def test_incomplete_line_is_ignored_and_replaced_by_the_next_record(tmp_path):
     path = tmp_path / "metrics.jsonl"
     whole = [{"kind": "train", "step": step, "stage": 0, "loss": 1.0} for step in (1, 2)]
     lines = [json.dumps(record) for record in whole]
@@ -87,7 +87,7 @@ def test_records_after_the_step_of_the_checkpoint_are_dropped(tmp_path):
     assert [(record["step"], record["loss"]) for record in read] == [(1, 1), (2, 2), (3, 3), (4, 40)]
 
 
-def test_no_file_means_no_records(tmp_path):
+def test_missing_file_has_no_records(tmp_path):
     assert metrics_log.read_records(tmp_path / "metrics.jsonl") == []
 
 
@@ -96,20 +96,20 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_without_a_terminal_there_are_plain_lines():
+def test_progress_without_a_terminal_is_plain_lines():
     stream = io.StringIO()
     progress = runtime_progress.Progress(1000, 0, stream)
-    progress.say("stage 0")
+    progress.write("stage 0")
     progress.update(20, ["beta 8", "loss 1.5"])
     progress.close()
     assert stream.getvalue() == "stage 0\nstep   20/1000  beta 8  loss 1.5\n"
 
 
-def test_on_a_terminal_there_is_a_bar_that_starts_where_the_run_stands():
+def test_progress_on_a_terminal_is_a_bar_that_starts_at_the_resumed_step():
     stream = Terminal()
     progress = runtime_progress.Progress(1000, 400, stream)
     progress.update(500, ["beta 8"])
-    progress.say("a line")
+    progress.write("a line")
     progress.close()
     text = stream.getvalue()
     assert "500/1000" in text

@@ -1,4 +1,4 @@
-"""Every encoder group has Adam and a learning rate of its own, which begin with its stage."""
+"""Each encoder group has its Adam and its learning rate, which start with its stage."""
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ STAGES = schedules.fixed_stages((9.0, 4.0, 1.0), 5, 15)
 RATE, DECODER_RATE, GAMMA = schedules.cosine(1e-2, 15), schedules.constant(3e-3), 0.1
 
 
-def make(stage, gamma=GAMMA, num_groups=3):
+def optimizer_of(stage, gamma=GAMMA, num_groups=3):
     return training_optimizer.deft_optimizer(
         stages=STAGES,
         stage=stage,
@@ -48,9 +48,9 @@ def gradients(params, step):
 def history(gamma=GAMMA, num_groups=3):
     """Updates, parameters and optimiser state after each step of a run through all stages."""
     params = parameters(num_groups)
-    state = make(0, gamma, num_groups).init(params)
+    state = optimizer_of(0, gamma, num_groups).init(params)
     steps = []
-    apply = {s: jax.jit(make(s, gamma, num_groups).update) for s in range(len(STAGES))}
+    apply = {s: jax.jit(optimizer_of(s, gamma, num_groups).update) for s in range(len(STAGES))}
     for step in range(STAGES.total_steps):
         updates, state = apply[STAGES.at(step)](gradients(params, step), state, params)
         params = optax.apply_updates(params, updates)
@@ -106,7 +106,7 @@ def test_first_update_of_a_group_has_the_size_of_its_learning_rate(run, group):
 
 def test_closed_group_keeps_its_parameters_moments_and_count(run):
     before = parameters()
-    initial = make(0).init(before)
+    initial = optimizer_of(0).init(before)
     for group in (1, 2):
         _, params, state = run[STAGES.starts[group] - 1]
         name = f"group_{group}"
@@ -163,7 +163,7 @@ def test_state_passes_from_stage_to_stage():
     params = parameters()
     shapes = []
     for stage in range(len(STAGES)):
-        optimizer = make(stage)
+        optimizer = optimizer_of(stage)
         state = jax.eval_shape(optimizer.init, params)
         shapes += [state, jax.eval_shape(optimizer.update, params, state, params)[1]]
     described = [jax.tree.map(lambda leaf: f"{leaf.dtype} {leaf.shape}", state) for state in shapes]
@@ -184,7 +184,7 @@ def test_labels_cover_every_parameter_of_the_model():
     )
     params = jax.eval_shape(model.init, jax.random.key(0)) | {"objective": {"weight": jnp.zeros(())}}
     labels = training_optimizer.labels(params)
-    assert set(jax.tree.leaves(labels)) == set(make(0).init(parameters()).inner_states)
+    assert set(jax.tree.leaves(labels)) == set(optimizer_of(0).init(parameters()).inner_states)
     for group in range(3):
         assert set(jax.tree.leaves(labels["encoder"][f"group_{group}"])) == {f"group_{group}"}
         for kind in ("scale", "shift"):
@@ -203,4 +203,4 @@ def test_labels_cover_every_parameter_of_the_model():
 )
 def test_parameter_without_a_schedule_is_refused_by_name(extra, name):
     with pytest.raises(ValueError, match=f"parameters {name}$"):
-        make(0).init(parameters() | extra)
+        optimizer_of(0).init(parameters() | extra)

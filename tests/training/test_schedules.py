@@ -1,10 +1,10 @@
-"""Schedules take their closed forms; stages start where beta says, and impossible ones are refused."""
+"""Schedules equal their closed forms; stages start where beta passes its thresholds; invalid ones are refused."""
 
 import jax
 import numpy as np
 import pytest
 
-from deft_jax.training import schedules
+from deft_jax.training import learning_rates, schedules
 
 
 def values(schedule, steps):
@@ -12,23 +12,23 @@ def values(schedule, steps):
     return np.asarray(jax.jit(jax.vmap(schedule))(np.asarray(steps, np.int32)))
 
 
-def test_constant_is_level():
+def test_constant_does_not_change():
     np.testing.assert_array_equal(values(schedules.constant(0.25), [0, 1, 10**6]), [0.25, 0.25, 0.25])
 
 
-def test_cosine_runs_from_value_over_half_way_to_final_and_stays():
+def test_cosine_falls_from_value_to_final_and_is_constant_after_it():
     schedule = schedules.cosine(2.0, 100, final=0.1)
     np.testing.assert_allclose(values(schedule, [0, 50, 100, 170]), [2.0, 1.1, 0.2, 0.2], rtol=1e-6)
     np.testing.assert_allclose(values(schedules.cosine(2.0, 100), [100]), [0.0], atol=1e-7)
     assert np.all(np.diff(values(schedule, range(101))) < 0)
 
 
-def test_piecewise_changes_at_the_start_itself():
+def test_piecewise_changes_at_the_first_step_of_a_piece():
     schedule = schedules.piecewise([5.0, 3.0, 1.0], [0, 4, 5])
     np.testing.assert_array_equal(values(schedule, range(7)), [5, 5, 5, 5, 3, 1, 1])
 
 
-def test_fixed_stages_hold_beta_for_their_steps():
+def test_fixed_stages_have_one_beta_each():
     stages = schedules.fixed_stages((70.0, 30.0, 12.0), 10, 45)
     assert (len(stages), stages.starts, stages.total_steps) == (3, (0, 10, 20), 45)
     steps = [0, 9, 10, 19, 20, 44]
@@ -37,7 +37,7 @@ def test_fixed_stages_hold_beta_for_their_steps():
     assert [stages.end(stage) for stage in range(3)] == [10, 20, 45]
 
 
-def test_fixed_stages_may_have_a_length_each():
+def test_fixed_stages_may_differ_in_length():
     stages = schedules.fixed_stages((9.0, 4.0, 1.0), (3, 5, 1), 100)
     assert stages.starts == (0, 3, 8)
     assert stages.end(2) == 100
@@ -85,13 +85,13 @@ FIXED_ERRORS = [
 
 
 @pytest.mark.parametrize(("options", "fault"), FIXED_ERRORS)
-def test_fixed_stages_that_cannot_be_are_refused(options, fault):
+def test_invalid_fixed_stages_are_refused(options, fault):
     with pytest.raises(ValueError, match=fault) as error:
         schedules.fixed_stages(**options)
     assert "\n" not in str(error.value)
 
 
-def test_total_steps_may_leave_one_step_to_the_last_stage():
+def test_last_stage_may_have_one_step():
     assert schedules.fixed_stages((4.0, 1.0), 20, 21).starts == (0, 20)
 
 
@@ -99,9 +99,9 @@ FALL = {"start": 70.0, "end": 1.0, "rate": 15.0, "total_steps": 8000}
 FALL_ERRORS = [
     ({"thresholds": (12.0, 30.0)}, "must fall"),
     ({"thresholds": (30.0, 30.0)}, "must fall"),
-    ({"thresholds": (71.0,)}, "below the first beta, 71"),
-    ({"thresholds": (30.0, 1.0)}, "never passes the threshold 1$"),
-    ({"thresholds": (30.0, 0.5)}, "never passes the threshold 0.5"),
+    ({"thresholds": (71.0,)}, "stages.thresholds must lie below the first beta, 71"),
+    ({"thresholds": (30.0, 1.0)}, r"stages.thresholds must lie above the last beta, .* got 1$"),
+    ({"thresholds": (30.0, 0.5)}, r"stages.thresholds must lie above the last beta, .* got 0.5"),
     ({"thresholds": (1 + 70 * np.exp(-15.0) * 1.0001,)}, "total_steps = 8000"),
     ({"thresholds": (30.0, 29.9999)}, "same step"),
     ({"thresholds": (30.0,), "rate": 0.0}, "rate > 0"),
@@ -111,24 +111,24 @@ FALL_ERRORS = [
 
 
 @pytest.mark.parametrize(("change", "fault"), FALL_ERRORS)
-def test_exponential_stages_that_cannot_be_are_refused(change, fault):
+def test_invalid_exponential_stages_are_refused(change, fault):
     with pytest.raises(ValueError, match=fault) as error:
         schedules.exponential_stages(**{**FALL, **change})
     assert "\n" not in str(error.value)
 
 
-def test_group_learns_not_before_fully_in_and_gently_after_its_stage():
-    """The rate is 0, base(step), gamma * base(step), and the base goes on falling meanwhile."""
+def test_group_learning_rate_is_zero_before_full_in_and_gamma_times_after_its_stage():
+    """The rate is 0, base(step), gamma * base(step), and the base falls throughout."""
     base, starts, gamma = schedules.cosine(1e-3, 12), (0, 4, 8), 0.1
     steps = np.arange(12)
     base_T = values(base, steps)
     for group, factors in enumerate([[1, 0.1, 0.1], [0, 1, 0.1], [0, 0, 1]]):
-        rate = values(schedules.group_learning_rate(base, gamma, starts, group), steps)
+        rate = values(learning_rates.group_learning_rate(base, gamma, starts, group), steps)
         np.testing.assert_allclose(rate, np.repeat(factors, 4) * base_T, rtol=1e-6)
 
 
 def test_group_without_a_stage_never_learns():
-    rate = schedules.group_learning_rate(schedules.constant(1.0), 0.1, (0, 4), 2)
+    rate = learning_rates.group_learning_rate(schedules.constant(1.0), 0.1, (0, 4), 2)
     np.testing.assert_array_equal(values(rate, range(9)), np.zeros(9))
 
 
@@ -138,7 +138,7 @@ def test_one_length_in_a_sequence_is_the_length_of_every_stage():
 
 
 @pytest.mark.parametrize("fall", [schedules.geometric_fall, schedules.linear_fall])
-def test_a_fall_goes_from_start_to_end_and_stays_there(fall):
+def test_fall_ends_at_total_steps_and_is_constant_after_it(fall):
     schedule = fall(80.0, 5.0, 100)
     np.testing.assert_allclose([schedule(0), schedule(100), schedule(150)], [80, 5, 5], rtol=1e-5)
     halfway = {schedules.geometric_fall: 20.0, schedules.linear_fall: 42.5}[fall]

@@ -2,8 +2,6 @@
 
 import dataclasses
 import functools
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -51,7 +49,7 @@ def runner(experiment):
 
 def advance(runner, state, *parts):
     """The state and the metrics of each dispatch after runs of (stage, steps) from a host state."""
-    state = runner.put(jax.tree.map(np.array, state))  # a copy, since the runner spends what it is given
+    state = runner.put(jax.tree.map(np.array, state))  # a copy, since the runner donates its buffers
     metrics = []
     for stage, steps in parts:
         state, values = runner.run(stage, state, steps)
@@ -77,11 +75,11 @@ def test_initial_state_is_a_function_of_the_seed(experiment, initial):
 
 
 def test_golden_step(runner, lively):
-    """The first two steps of the tiny experiment, encoder doubled, are what they were when this was written.
+    """The first two steps of the tiny experiment, encoder doubled, are those of the published version.
 
-    A change of these numbers says that initial parameters, random streams, layers, losses, their reduction or
-    the optimiser have changed, and that seeds no longer reproduce what was published with them. If that is
-    meant, put in the numbers this test prints and say so where results are reported; if not, it is a fault.
+    If these numbers change, then initial parameters, random streams, layers, losses, their reduction or the optimiser
+    have changed, and seeds no longer reproduce published results. If that is intended, enter the numbers that this test
+    prints and state it beside the results; otherwise it is an error.
     """
     _, metrics = advance(runner, lively, (0, 1), (0, 1))
     got = [{name: step[name].tolist() for name in GOLDEN[0]} for step in metrics]
@@ -153,12 +151,12 @@ def test_batch_follows_from_step_and_key():
     assert tiny.fingerprint(draw(64, 1, 0)) == tiny.fingerprint(batches[1])
 
 
-def test_example_does_not_depend_on_how_many_share_its_batch():
+def test_example_does_not_depend_on_the_size_of_its_batch():
     for few, many in zip(draw(8, 3, 0), draw(64, 3, 0), strict=True):
         np.testing.assert_allclose(few, many[:8], rtol=1e-5, atol=1e-5)  # of two programs
 
 
-def test_examples_are_drawn_uniformly_and_apart():
+def test_examples_are_drawn_uniformly_and_independently():
     """No two examples, latents or streams share their random numbers."""
     factors, pixel, noise = draw(4096, 0, 0)
     for column, size in enumerate((2, 4, 50)):
@@ -172,17 +170,17 @@ def test_examples_are_drawn_uniformly_and_apart():
     assert np.abs(correlation).max() < 5 / 64
 
 
-@pytest.mark.parametrize("split", [(1, 3), (2, 2), (3, 1), (1, 1, 1, 1)])
-def test_steps_at_once_equal_steps_apart_bit_for_bit(runner, initial, split):
-    whole, [together] = advance(runner, initial, (0, 4))
-    parts, apart = advance(runner, initial, *((0, steps) for steps in split))
+@pytest.mark.parametrize("split", [(1, 3), (1, 1, 1, 1)])
+def test_steps_in_one_dispatch_equal_steps_in_several_bit_for_bit(runner, initial, split):
+    whole, [one_dispatch] = advance(runner, initial, (0, 4))
+    parts, separate = advance(runner, initial, *((0, steps) for steps in split))
     assert tiny.fingerprint(parts) == tiny.fingerprint(whole)
-    mean = jax.tree.map(lambda *m: np.average(m, axis=0, weights=split), *apart)
-    assert_close(mean, together)
+    mean = jax.tree.map(lambda *m: np.average(m, axis=0, weights=split), *separate)
+    assert_close(mean, one_dispatch)
     assert int(whole.step) == 4
 
 
-def test_group_of_a_closed_stage_stays_as_it_was_made(runner, initial):
+def test_group_of_a_later_stage_does_not_change(runner, initial):
     after, _ = advance(runner, initial, (0, 4))
     old, new = (tiny.fingerprint((state.params, state.opt_state)) for state in (initial, after))
     changed = {name for name in old if old[name] != new[name]}
@@ -191,7 +189,7 @@ def test_group_of_a_closed_stage_stays_as_it_was_made(runner, initial):
     assert not any("group_1" in name for name in changed)
 
 
-def test_earlier_group_goes_on_learning_slowly_and_the_new_one_fully(runner, initial):
+def test_new_group_learns_at_the_full_rate_and_an_earlier_one_at_gamma_times_it(runner, initial):
     """In the first step of stage 1 the new group moves by lr, the earlier one by some gamma times that."""
     before, _ = advance(runner, initial, (0, 4))
     after, _ = advance(runner, before, (1, 1))
@@ -210,7 +208,7 @@ def test_earlier_group_goes_on_learning_slowly_and_the_new_one_fully(runner, ini
     assert 1e-5 < largest[0] < 0.2 * largest[1]
 
 
-def test_gamma_zero_leaves_the_earlier_group_as_it_was_and_trains_its_calibration():
+def test_gamma_zero_freezes_the_earlier_group_and_trains_its_calibration():
     frozen = tiny.experiment(optimizer={"gamma": 0.0}, model={"calibrate": True})
     before = jax.tree.map(np.asarray, init_state(frozen)).replace(step=np.int32(4))
     after, _ = advance(Runner(frozen, jax.devices()[:1]), before, (1, 4))
@@ -226,108 +224,24 @@ def test_loss_falls_in_fifty_steps(runner, initial):
     assert metrics[2]["loss"] < 0.8 * metrics[0]["loss"]
 
 
-def test_replicas_under_vmap_equal_each_seed_alone(experiment, runner):
-    states = [init_state(dataclasses.replace(experiment, seed=seed)) for seed in (0, 1)]
-    alone = [advance(runner, state, (0, 1)) for state in states]
-    step = jax.jit(jax.vmap(lambda state: train_step(experiment, 0, experiment.source.arrays, state)))
-    together, metrics = step(jax.tree.map(lambda *leaves: jnp.stack(leaves), *states))
-    for index, (state, [values]) in enumerate(alone):
-        assert_close(jax.tree.map(lambda leaf, i=index: leaf[i], (together, metrics)), (state, values))
-
-
 def test_batch_that_does_not_divide_over_the_devices_is_refused(experiment):
     with pytest.raises(ValueError, match=r"batch_size = 8 does not divide over 3 devices.*multiple of 3"):
         Runner(experiment, jax.devices()[:1] * 3)
 
 
-DEVICES = """
-import sys
-import jax
-import numpy as np
-import tiny
-from deft_jax.training.runner import Runner
-from deft_jax.training.step import state_shapes
-
-assert len(jax.devices()) == 8, jax.devices()
-experiment = tiny.experiment(batch_size=16)
-structure = jax.tree.structure(state_shapes(experiment))
-state = jax.tree.unflatten(structure, np.load(sys.argv[1]).values())
-
-def train(devices):
-    runner = Runner(experiment, devices)
-    end, metrics = runner.run(1, runner.put(state), 1)
-    first = jax.tree.map(np.asarray, metrics)
-    end, metrics = runner.run(1, end, 5)
-    if len(devices) > 1:  # every device holds the same state
-        for leaf in jax.tree.leaves(end):
-            copies = [np.asarray(shard.data) for shard in leaf.addressable_shards]
-            assert len(copies) == 8 and all(np.array_equal(copy, copies[0]) for copy in copies)
-    end = jax.tree.map(np.asarray, runner.unreplicate(end))
-    assert jax.tree.map(np.shape, end) == jax.tree.map(np.shape, state)
-    return end, first, jax.tree.map(np.asarray, metrics)
-
-def close(a, b):
-    np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
-
-one, eight = train(jax.devices()[:1]), train(jax.devices())
-jax.tree.map(close, one[0].params, eight[0].params)
-jax.tree.map(close, one[1:], eight[1:])
-assert int(eight[0].step) == 6
-moved = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), state.params, one[0].params)
-assert max(jax.tree.leaves(moved)) > 0.02, moved  # what agrees has been trained
-"""
-
-
-def test_one_device_and_eight_agree(initial, tmp_path):
-    """Parameters and metrics after several steps, to float tolerance; the eight hold the same state."""
-    np.savez(tmp_path / "state.npz", *jax.tree.leaves(initial))
-    environment = tiny.devices(8)
-    command = [sys.executable, "-c", DEVICES, str(tmp_path / "state.npz")]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
-
-
-def test_a_runner_of_replicas_trains_each_seed_as_alone(experiment, runner):
+def test_replica_equals_the_single_run_of_its_seed(experiment, runner):
     states = [init_state(dataclasses.replace(experiment, seed=seed)) for seed in (0, 1)]
-    alone = [advance(runner, state, (0, 1)) for state in states]
-    several = Runner(experiment, jax.devices()[:1], replicas=2)
-    together, metrics = several.run(0, several.put(states), 1)
-    split = zip(several.split(together), several.split_metrics(metrics), alone, strict=True)
-    for state, values, (want, [told]) in split:
-        assert_close((jax.tree.map(np.asarray, state), values), (want, told))
-    np.testing.assert_array_equal(several.finite(together), [True, True])
+    replicas = Runner(experiment, jax.devices()[:1], replicas=2)
+    end, metrics = replicas.run(0, replicas.put(states), 1)
+    for state, got, got_metrics in zip(states, replicas.split(end), replicas.split_metrics(metrics), strict=True):
+        want, [want_metrics] = advance(runner, state, (0, 1))
+        assert_close((jax.tree.map(np.asarray, got), got_metrics), (want, want_metrics))
+    np.testing.assert_array_equal(replicas.finite(end), [True, True])
 
 
-def test_a_runner_says_which_replica_is_no_longer_finite(experiment, initial):
-    several = Runner(experiment, jax.devices()[:1], replicas=3)
-    holed = jax.tree.map(lambda leaf: np.where(leaf == leaf.max(), np.nan, leaf), initial.params)
-    broken = initial.replace(params=holed)
-    np.testing.assert_array_equal(several.finite(several.put([initial, broken, initial])), [True, False, True])
-
-
-SPREAD = """
-import dataclasses
-import jax
-import numpy as np
-import tiny
-from deft_jax.training.runner import Runner
-from deft_jax.training.step import init_state
-
-assert len(jax.devices()) == 4
-experiment = tiny.experiment()
-states = [init_state(dataclasses.replace(experiment, seed=seed)) for seed in range(6)]
-ends = []
-for devices, used in ((jax.devices()[:1], 1), (jax.devices(), 3)):
-    runner = Runner(experiment, devices, replicas=6)
-    assert len(runner.devices) == used  # the most that divide six
-    end, metrics = runner.run(0, runner.put(states), 2)
-    assert runner.finite(end).tolist() == [True] * 6
-    ends.append([jax.tree.map(np.asarray, s.params) for s in runner.split(end)] + runner.split_metrics(metrics))
-jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), *ends)
-"""
-
-
-def test_replicas_spread_over_devices_stay_in_their_order():
-    environment = tiny.devices(4)
-    done = subprocess.run([sys.executable, "-c", SPREAD], env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
+def test_replica_that_is_not_finite_is_named(experiment, initial):
+    replicas = Runner(experiment, jax.devices()[:1], replicas=3)
+    broken = initial.replace(
+        params=jax.tree.map(lambda leaf: np.where(leaf == leaf.max(), np.nan, leaf), initial.params)
+    )
+    np.testing.assert_array_equal(replicas.finite(replicas.put([initial, broken, initial])), [True, False, True])

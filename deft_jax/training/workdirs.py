@@ -1,0 +1,68 @@
+"""Exclusive access to the workdirs of a training, each of which belongs to one configuration."""
+
+import contextlib
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from deft_jax import data
+from deft_jax.data.description import check_unchanged, same_images
+from deft_jax.data.source import Source
+from deft_jax.runtime.config_file import check_config, save_or_check_config
+from deft_jax.runtime.files import read_object
+from deft_jax.runtime.locks import WorkdirLock, lock_workdir
+from deft_jax.training import distributed
+from deft_jax.training.config import RESUMABLE_CHANGES, DataConfig, TrainingConfig
+
+
+@contextlib.contextmanager
+def exclusive_workdirs(runs: Mapping[pathlib.Path, TrainingConfig], source: Source) -> Iterator[None]:
+    """Within it, only process 0 of this training writes to the workdirs, each of which has its run's configuration.
+
+    Args:
+      runs: workdir -> configuration.
+      source: the data set of all runs.
+
+    Raises:
+      ValueError: a workdir is of another run, is in use, or cannot be written to. All processes raise it, and no
+        config.json has changed.
+      CannotWrite: the disk is full.
+    """
+    refused: Exception | None = None
+    locks: list[WorkdirLock] = []
+    try:
+        if distributed.is_first_process():
+            free = {}
+            for workdir, config in runs.items():
+                check_unchanged(source, workdir)
+                read_object(workdir / "results.json")  # damaged results are refused before the first step
+                free[workdir] = (*RESUMABLE_CHANGES, *moved_paths(workdir, config.data, source))
+                check_config(workdir, config.to_mapping(), free[workdir])
+            for workdir in runs:
+                locks.append(lock_workdir(workdir))
+            for workdir, config in runs.items():
+                save_or_check_config(workdir, config.to_mapping(), free[workdir])
+    except (ValueError, OSError) as error:
+        refused = error
+    try:
+        if distributed.any_process(refused is not None):
+            raise refused or ValueError("process 0 has refused the workdir")
+        yield
+    finally:
+        for lock in reversed(locks):
+            lock.release()
+
+
+def moved_paths(workdir: pathlib.Path, config: DataConfig, source: Source) -> list[str]:
+    """Fields 'data.OPTION' in which a configuration may differ from that of its workdir, because files were moved.
+
+    If the digest of the images is the same, these are all paths; otherwise those that name the same file.
+    """
+    names = data.path_options(config.name)
+    if not same_images(source, workdir):
+        section = (read_object(workdir / "config.json") or {}).get("data")
+        saved: Mapping[str, Any] = {}
+        if isinstance(section, Mapping) and section.get("name") == config.name:
+            saved = data.with_absolute_paths(config.name, section)
+        names = tuple(name for name in names if name in saved and saved[name] == config.options.get(name))
+    return [f"data.{name}" for name in names]

@@ -1,0 +1,106 @@
+"""Fixtures of the tests that train: shared programs, a whole run, an interrupted one."""
+
+import json
+import shutil
+import signal
+
+import jax
+import numpy as np
+import pytest
+import runs
+import tiny
+
+from deft_jax.evaluation import figures
+from deft_jax.runtime.signals import Interrupted
+from deft_jax.training import build as training_build
+from deft_jax.training import session
+from deft_jax.training.config import RESUMABLE_CHANGES, parse_training
+from deft_jax.training.runner import Runner
+
+_EXPERIMENTS, _RUNNERS = {}, {}
+
+
+@pytest.fixture(scope="module")
+def shared_programs():
+    """Within a module, runs of one configuration share their compiled programs, and draw no figures."""
+    original_build = training_build.build
+
+    def build(config, source=None):
+        if source is not None:
+            return original_build(config, source)
+        values = parse_training(config).to_mapping()
+        key = json.dumps({name: values[name] for name in values if name not in RESUMABLE_CHANGES}, sort_keys=True)
+        if key not in _EXPERIMENTS:
+            _EXPERIMENTS[key] = original_build(config)
+        return _EXPERIMENTS[key]
+
+    def runner(experiment, devices=None, replicas=None):
+        key = (experiment, replicas)
+        if key not in _RUNNERS:
+            _RUNNERS[key] = Runner(experiment, jax.devices()[:1], replicas)
+        return _RUNNERS[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training_build, "build", build)
+        patch.setattr(session, "Runner", runner)
+        patch.setattr(figures, "figures", lambda **_: {})
+        patch.setattr(figures, "history_figures", lambda *_, **__: {})
+        yield
+
+
+@pytest.fixture(scope="module")
+def whole(shared_programs, tmp_path_factory):
+    """(workdir, results) of a run that was not interrupted. Not to be written to."""
+    workdir = tmp_path_factory.mktemp("whole")
+    return workdir, session.run(tiny.config(), workdir)
+
+
+@pytest.fixture(scope="module")
+def stopped_once(shared_programs, tmp_path_factory):
+    """The workdir of a run that was interrupted at step runs.STOP. Not to be written to."""
+    workdir = tmp_path_factory.mktemp("stopped")
+    stop_run(tiny.config(), workdir, runs.STOP)
+    assert runs.saved_steps(workdir) == [4, 6, runs.STOP]
+    return workdir
+
+
+@pytest.fixture
+def stopped(stopped_once, tmp_path):
+    """A copy of the workdir of the interrupted run."""
+    return shutil.copytree(stopped_once, tmp_path / "run")
+
+
+def act_after_dispatch(patch, act):
+    """Calls `act(step, state, metrics) -> (state, metrics)` after each dispatch of a run."""
+    run = Runner.run
+
+    def patched(self, stage, state, steps):
+        state, metrics = run(self, stage, state, steps)
+        return act(int(np.ravel(state.step)[0]), state, metrics)
+
+    patch.setattr(Runner, "run", patched)
+
+
+def stop_run(config, workdir, stop, number=signal.SIGTERM):
+    """Trains in a workdir until a signal that arrives after step `stop`."""
+
+    def act(step, state, metrics):
+        if step == stop:
+            signal.raise_signal(number)
+        return state, metrics
+
+    with pytest.MonkeyPatch.context() as patch:
+        act_after_dispatch(patch, act)
+        with pytest.raises(Interrupted, match=f"{number.name}: saved step {stop} of "):
+            session.run(config, workdir)
+
+
+@pytest.fixture
+def stop_at():
+    return stop_run
+
+
+@pytest.fixture
+def after_dispatch(monkeypatch):
+    """Installs a function that is called after each dispatch of a run, see act_after_dispatch."""
+    return lambda act: act_after_dispatch(monkeypatch, act)
