@@ -7,8 +7,7 @@ import tiny
 from deft_jax import metrics
 from deft_jax.evaluation import encoder, scores
 from deft_jax.metrics import held_out
-from deft_jax.studies import scoring
-from deft_jax.training import restore, session
+from deft_jax.training import session
 
 
 def _repeated_noise():
@@ -16,16 +15,6 @@ def _repeated_noise():
     rng = np.random.default_rng(0)
     index = rng.integers(0, 100, 1_000)
     return index, rng.normal(size=(100, 3))[index], rng.integers(0, 3, (100, 2))[index]
-
-
-def test_uint8_images_of_0_and_1_are_black_and_white_as_in_an_archive():
-    white = np.random.default_rng(0).random((5, 16, 16, 1)) < 0.4
-    expected = white.astype(np.float32)
-    for given in (white, white.astype(np.uint8), white.astype(np.uint8) * np.uint8(255)):
-        np.testing.assert_array_equal(restore._checked_images(given, (16, 16, 1)), expected)
-    grey = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
-    assert restore._checked_images(grey, (16, 16, 1))[0, 0, 1, 0] == pytest.approx(1 / 255)
-    assert restore._checked_images(grey[:0], (16, 16, 1)).shape == (0, 16, 16, 1)
 
 
 @pytest.mark.parametrize(("name", "score", "limit"), [
@@ -40,26 +29,12 @@ def test_compute_holds_out_images_that_the_sample_repeats(name, score, limit):
     assert by_row[score] > result[score]
 
 
-def test_compute_of_distinct_rows_is_that_of_the_function():
-    rng = np.random.default_rng(1)
-    codes, labels = rng.normal(size=(60, 2)), rng.integers(0, 3, (60, 2))
-    assert metrics.compute("sap", codes, labels)["sap"] == metrics.get("sap")(codes, labels)["sap"]
-
-
 @pytest.mark.parametrize("name", ["dci", "dci_es", "sap"])
 def test_a_factor_without_a_value_in_the_test_part_is_refused_by_name(name):
     factor = np.random.default_rng(0).integers(0, 4, (400, 1))
     with pytest.raises(ValueError, match="no value of factor 0"):
         metrics.compute(name, factor * 1.0, factor)
     assert metrics.compute(name, factor * 1.0, factor, groups=np.arange(400))  # they are different images
-
-
-def test_perfect_quantised_codes_without_a_test_part_are_refused_and_not_scored_zero(tmp_path):
-    factor = np.random.default_rng(0).integers(0, 4, (400, 1))
-    np.savez(tmp_path / "codes.npz", codes=factor * 1.0, factors=factor)
-    result = scoring.evaluate_codes(tmp_path / "codes.npz", ["mig", "dci", "sap"])
-    assert set(result["scores"]["codes"]) == {"mig"}
-    assert set(result["refused"]["codes"]) == {"dci", "sap"}
 
 
 def test_metrics_during_training_are_held_out_by_image(tmp_path, monkeypatch):

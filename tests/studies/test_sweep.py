@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import tiny
 
-from deft_jax.runtime import signals
 from deft_jax.studies import runner, tables, worker
 from deft_jax.studies.config import parse_study
 from deft_jax.studies.lease import Lease
@@ -143,13 +142,6 @@ def test_runs_of_several_sets_make_a_table_of_objectives_by_sets():
     rows = [[entry.strip() for entry in line.strip("|").split("|")] for line in text.splitlines()]
     assert [rows[0], *rows[2:4]] == [["mig", "one", "two"], ["x", "0.250", "0.500"], ["y", "-", ""]]
     assert rows[7] == ["x", "7", "7"]
-
-
-def test_a_study_stops_before_its_next_run_at_a_signal(tmp_path, monkeypatch):
-    monkeypatch.setattr(signals.Signals, "__enter__", lambda self: setattr(self, "received", 15) or self)
-    monkeypatch.setattr(signals.Signals, "__exit__", lambda self, *_: None)
-    with pytest.raises(signals.Interrupted):
-        work(STUDY, tmp_path)
 
 
 CONFIG = """
