@@ -41,8 +41,8 @@ def annealed_vae(beta: Schedule, capacity: NonNegative = 25.0, ramp_steps: Count
     """AnnealedVAE: beta * |KL - C(step)|, KL the batch mean. Burgess et al. 2018, arXiv 1804.03599, eq. 8.
 
     C rises linearly from 0 to `capacity` over `ramp_steps` steps and stays there. The paper calls beta gamma, and
-    sets it to 1,000 for dSprites; the defaults are its values for dSprites. With capacity = 0 this is the beta-VAE in the
-    batch mean.
+    sets it to 1,000 for dSprites; the defaults are its values for dSprites. With capacity = 0 this is the beta-VAE
+    in the batch mean.
 
     Args:
       beta: step -> weight of the distance.
