@@ -18,13 +18,13 @@ import time
 from collections.abc import Callable
 
 GROUPS = {
-    "training": "the training step of DEFT in every stage and of its baselines, beside PyTorch",
-    "annealing": "trials of the annealing test in one program, beside PyTorch one after another",
-    "metrics": "MIG, FactorVAE score and DCI, beside how older libraries compute them",
-    "rendering": "a batch drawn in the step, beside a look-up in an array",
-    "seeds": "several seeds in one program, beside one run after another",
-    "precision": "the training step in bfloat16, beside float32",
-    "convolutions": "convolutions as matrix products, beside lax convolutions",
+    "training.step": "the training step of DEFT in every stage and of its baselines, beside PyTorch",
+    "annealing.trials": "trials of the annealing test in one program, beside PyTorch one after another",
+    "metrics.scores": "MIG, FactorVAE score and DCI, beside how older libraries compute them",
+    "data.rendering": "a batch drawn in the step, beside a look-up in an array",
+    "training.seeds": "several seeds in one program, beside one run after another",
+    "training.precision": "the training step in bfloat16, beside float32",
+    "models.convolutions": "convolutions as matrix products, beside lax convolutions",
 }
 COLUMNS = ("ours", "beside", "compiled")
 _SIDE = 2048  # of the matrices whose product tells the machine's peak

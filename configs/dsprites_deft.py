@@ -2,7 +2,7 @@
 
     python -m deft_jax.train --config configs/dsprites_deft.py --workdir runs/dsprites_deft
 
-A job for an accelerator: at 2.3 to 3.0 steps a second on two CPU cores (benchmarks.training) it takes 7 to 8 hours.
+A job for an accelerator: 7 to 8 hours on two CPU cores, at 2.3 to 3.0 steps a second (benchmarks.training.step).
 Its MIG has not been measured with this package; three published single runs reached 0.27 to 0.37. The fifth group opens
 only where a fifth beta is given.
 """

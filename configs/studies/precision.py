@@ -3,7 +3,7 @@
     python -m deft_jax.sweep --config configs/studies/precision.py --workdir runs/study_precision
     python -m deft_jax.sweep --config configs/studies/precision.py --workdir runs/small_precision --config.scale=small
 
-The scales are those of configs/studies/dsprites.py. `python -m benchmarks --only precision` times the step.
+The scales are those of configs/studies/dsprites.py. `python -m benchmarks --only training.precision` times the step.
 """
 
 from deft_jax.studies import presets, scales

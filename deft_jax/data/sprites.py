@@ -196,7 +196,7 @@ def dsprites(storage: str = "auto") -> Source:
     if storage not in STORAGES:
         raise ValueError(f"unknown storage {storage!r}; known: {', '.join(STORAGES)}")
     if storage == "auto":
-        # CPU, measured (benchmarks.rendering, two cores): a batch of 64 takes 0.07 ms to draw and 0.02
+        # CPU, measured (benchmarks.data.rendering, two cores): a batch of 64 takes 0.07 ms to draw and 0.02
         # ms to look up, beside a training step of tens of ms. Less than 1 % of the step does not pay for
         # 377 MB and for some 3 s before the first step, which take over 50,000 steps to win back.
         # Accelerators, reasoned and not measured: the scattered reads of drawing cost them more than one

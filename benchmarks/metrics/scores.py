@@ -1,6 +1,6 @@
 """Seconds of the metrics at the sizes of the field, beside how older libraries compute them.
 
-    python -m benchmarks.metrics [--repeats 5] [--slow]
+    python -m benchmarks.metrics.scores [--repeats 5] [--slow]
 
 Codes are a fixed mixture of dSprites' factors with noise, 10 latents of 10,000 samples, so that every metric has
 something to do. A metric that draws its own images is given codes that are looked up, so the row is its own cost; the
@@ -11,7 +11,9 @@ a part and multiplied. Beside MIG: np.histogram and scikit-learn's mutual_info_s
 
 import numpy as np
 
-from benchmarks import rendering, suite, training
+from benchmarks import suite
+from benchmarks.data import rendering
+from benchmarks.training import step
 from deft_jax import metrics
 from deft_jax.data import factors
 from deft_jax.evaluation import encoder
@@ -62,9 +64,9 @@ def _factor_vae_of_a_model(options, notes):
     """The row of the FactorVAE score with the quickstart's encoder."""
     share = 50 if options.quick else 1
     votes = {name: count // share for name, count in VOTES.items()}
-    config = training.load("quickstart")
+    config = step.load("quickstart")
     built = training_build.build(config)
-    params = training.start(built).params
+    params = step.start(built).params
     stage = len(built.model.sizes) - 1
 
     def ours():
@@ -96,7 +98,7 @@ def _factor_vae_of_a_model(options, notes):
 def _torch_votes(torch, config, built, stage, params, votes):
     """Timed of encoding a batch of 64 and its variances, weighed by the batches of a whole score."""
     images = rendering.part_of_the_set(20_480)
-    model, device = training.torch_training(config, built, stage, params)
+    model, device = step.torch_training(config, built, stage, params)
     rng = np.random.default_rng(0)
 
     def vote():
@@ -140,4 +142,4 @@ def rows(options, notes):
 
 
 if __name__ == "__main__":
-    suite.main("metrics", rows)
+    suite.main("metrics.scores", rows)

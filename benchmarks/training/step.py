@@ -1,6 +1,6 @@
 """The training step of the configs, in every stage: beside PyTorch, and beside the floor of its arithmetic.
 
-    python -m benchmarks.training [--repeats 5] [--seconds 0.5]
+    python -m benchmarks.training.step [--repeats 5] [--seconds 0.5]
 
 Ours draws its batch inside the step; PyTorch's step is given one batch that lies ready in memory. Both start from the
 same parameters.
@@ -13,7 +13,8 @@ import pathlib
 import jax
 import numpy as np
 
-from benchmarks import flops, suite
+from benchmarks import suite
+from benchmarks.models import flops
 from deft_jax.evaluation import encoder as evaluation_encoder
 from deft_jax.training import build as training_build
 from deft_jax.training.runner import Runner
@@ -24,7 +25,7 @@ CONFIGS = ("dsprites_deft", "beta_vae", "beta_tcvae", "factor_vae")
 
 def load(name, **changes):
     """The configuration of a file in configs/, with some of its fields changed; 'model__width' is that of a section."""
-    path = pathlib.Path(__file__).parent.parent / "configs" / f"{name}.py"
+    path = pathlib.Path(__file__).parents[2] / "configs" / f"{name}.py"
     spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -64,7 +65,7 @@ def torch_training(config, built, stage, params):
     """(PyTorch's training of an experiment in `stage` with these parameters, its device)."""
     import torch
 
-    from benchmarks import torch_models
+    from benchmarks.models import torch_models
 
     on_gpu = jax.default_backend() == "gpu" and torch.cuda.is_available()
     device = torch.device("cuda" if on_gpu else "cpu")
@@ -167,4 +168,4 @@ def rows(options, notes):
 
 
 if __name__ == "__main__":
-    suite.main("training", rows)
+    suite.main("training.step", rows)

@@ -1,6 +1,6 @@
 """dSprites drawn in the compiled step, beside indexing an array and torch.from_numpy, as older libraries load a batch.
 
-    python -m benchmarks.rendering [--repeats 5] [--seconds 0.5]
+    python -m benchmarks.data.rendering [--repeats 5] [--seconds 0.5]
 
 Ours is timed inside a jitted fori_loop that draws its factors from a key, as a training loop does. 'Neither' is that
 loop with blank images: what a row takes beyond it is the storage itself. The array beside it holds one shape alone, a
@@ -103,4 +103,4 @@ def rows(options, notes):
 
 
 if __name__ == "__main__":
-    suite.main("rendering", rows)
+    suite.main("data.rendering", rows)

@@ -1,6 +1,6 @@
 """Seconds a trial of the annealing test: all trials in one program, against PyTorch, one trial after another.
 
-    python -m benchmarks.annealing [--num_trials 20] [--steps 200] [--repeats 5] [--compile_limit 60]
+    python -m benchmarks.annealing.trials [--num_trials 20] [--steps 200] [--repeats 5] [--compile_limit 60]
 
 The trials are those of configs/ifp_dsprites.py. Methods:
   JAX, all trials in one program    what the annealing test runs,
@@ -36,7 +36,7 @@ EAGER, COMPILED = "PyTorch", "PyTorch with torch.compile"
 
 def load(num_trials):
     """(config of the trials, settings, source, buckets) of configs/ifp_dsprites.py."""
-    path = pathlib.Path(__file__).parent.parent / "configs" / "ifp_dsprites.py"
+    path = pathlib.Path(__file__).parents[2] / "configs" / "ifp_dsprites.py"
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -1,6 +1,6 @@
 """Several seeds in one program (config.num_seeds) beside one run after another: a step of one model.
 
-    python -m benchmarks.seeds [--repeats 5] [--seconds 0.5]
+    python -m benchmarks.training.seeds [--repeats 5] [--seconds 0.5]
 
 'One run after another' is the single run's program, the same whatever the number of runs: it is timed once a round and
 stands in every row.
@@ -8,7 +8,8 @@ stands in every row.
 
 import numpy as np
 
-from benchmarks import suite, training
+from benchmarks import suite
+from benchmarks.training import step
 from deft_jax.training import build
 from deft_jax.training.runner import Runner
 
@@ -26,20 +27,20 @@ def rows(options, notes):
     """Rows of 1, 2, 4 and 8 seeds of the quickstart and of a narrow DEFT, in their last stages."""
     found = []
     for name, changes in (("quickstart", {}), ("dsprites_deft", NARROW)):
-        built = build.build(training.load(name, **changes))
+        built = build.build(step.load(name, **changes))
         stage = len(built.stages) - 1
-        state = training.start(built)
+        state = step.start(built)
         # Parameters that are equal at first cost the same as others.
         states = [state.replace(key=state.key + np.uint32(seed)) for seed in range(8)]
-        alone = training.ours(Runner(built), stage, states[0])
+        alone = step.ours(Runner(built), stage, states[0])
         told = "narrow DEFT" if changes else name
         for count in (1, 4) if options.quick else (1, 2, 4, 8):
             suite.say(f"{built.batch_size} images a batch, {count} seeds")
-            together = training.ours(Runner(built, replicas=count), stage, states[:count])
+            together = step.ours(Runner(built, replicas=count), stage, states[:count])
             title = f"{told}, batch {built.batch_size}, {count} seed{'s' * (count > 1)}"
             found.append(suite.Row(title, "model-step", "one run after another", together, alone))
     return found
 
 
 if __name__ == "__main__":
-    suite.main("seeds", rows)
+    suite.main("training.seeds", rows)

@@ -1,6 +1,6 @@
 """Time of one training step with convolutions as matrix products and as lax convolutions, on this machine.
 
-    python -m benchmarks.convolutions [--repeats 5] [--seconds 0.5]
+    python -m benchmarks.models.convolutions [--repeats 5] [--seconds 0.5]
 
 Two steps, each with Adam inside lax.fori_loop, on 64x64 images and batch 64:
   beta-VAE   one encoder of width 32 with 10 latents,
@@ -115,4 +115,4 @@ def rows(options, notes):
 
 
 if __name__ == "__main__":
-    suite.main("convolutions", rows)
+    suite.main("models.convolutions", rows)

@@ -1,6 +1,6 @@
 """What a training survives: kills at random moments, damaged checkpoints, a full disk, a second start, NaN.
 
-    python -m benchmarks.survival --kills 50 [--seed 0] [--workdir DIR]
+    python -m benchmarks.training.survival --kills 50 [--seed 0] [--workdir DIR]
 
 A short run of configs/quickstart.py, of three stages, is trained once in one go, and then again and again as a command
 that is killed by SIGKILL or SIGTERM: while it starts, compiles, steps, saves, and where a stage ends. It is restarted
@@ -32,7 +32,7 @@ from deft_jax.training.checkpoint import Checkpoints
 from deft_jax.training.metrics_log import read_records
 from deft_jax.training.step import state_shapes
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 TOTAL = 300
 CONFIG = f"""
 import importlib.util
