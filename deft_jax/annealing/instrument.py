@@ -2,13 +2,15 @@
 
 import math
 import pathlib
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any, Protocol, TypeAlias
 
 import jax
 
 from deft_jax.annealing.freezing_points import Point
 
+Result: TypeAlias = dict[str, Any]
+"""The entry of an instrument in freezing.json."""
 HEADROOM = 1.15  # a sweep starts this far above the freezing spectrum
 
 
@@ -18,7 +20,7 @@ class Instrument(Protocol):
     name: str
     """Of its section in the configuration and of its entry in freezing.json."""
 
-    def measure(self, workdir: pathlib.Path, devices: Sequence[jax.Device] | None) -> dict[str, Any]:
+    def measure(self, workdir: pathlib.Path, devices: Sequence[jax.Device] | None) -> Result:
         """Measures, and returns the entry of freezing.json.
 
         Args:
@@ -31,10 +33,10 @@ class Instrument(Protocol):
           Further entries are the instrument's.
         """
 
-    def table(self, result: Mapping[str, Any]) -> str:
+    def table(self, result: Result) -> str:
         """What `measure` returned, as lines for the terminal."""
 
-    def draw(self, result: Mapping[str, Any], directory: pathlib.Path) -> None:
+    def draw(self, result: Result, directory: pathlib.Path) -> None:
         """Writes figures of what `measure` returned into a directory of the workdir."""
 
 

@@ -118,14 +118,14 @@ def _trial(
     padding = (0, _width(count) - count)
     longest = max(source.factor_sizes)
     return Bucket(
-        row=np.int32(row),
-        factor=np.int32(factor),
+        row=np.asarray(row, np.int32),
+        factor=np.asarray(factor, np.int32),
         base=base_F,
-        size=np.int32(len(sweep)),
+        size=np.asarray(len(sweep), np.int32),
         pixels=np.pad(scale.pixels, padding).astype(np.int32),
         mask=np.pad(np.ones(count, np.float32), padding),
         mean=np.pad(scale.mean, padding),
-        bound=np.float32(spectrum.leading(scale(images), 1)[0][0]),
+        bound=np.asarray(spectrum.leading(scale(images), 1)[0][0], np.float32),
         key=np.asarray(jax.random.key_data(jax.random.fold_in(jax.random.fold_in(key, factor), index))),
         images=np.pad(images[:, scale.pixels], ((0, longest - len(images)), padding)) if repeats == 1 else None,
     )

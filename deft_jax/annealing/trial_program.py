@@ -1,8 +1,8 @@
 """Trials of the annealing test: many small VAEs, each on the sweep of one factor, trained in one compiled program.
 
 A trial fixes all factors but one at a random draw and trains a VAE (trial_model.py) on the images of that one factor
-while beta falls. Wu et al. 2022, section 3. All trials of all factors are one `vmap`, spread over the devices by `pmap`;
-they do not interact, so each equals the same trial in a program with no other one, to float tolerance.
+while beta falls. Wu et al. 2022, section 3. All trials of all factors are one `vmap`, spread over the devices by
+`pmap`; they do not interact, so each equals the same trial in a program with no other one, to float tolerance.
 
 A trial starts at the collapsed state itself: the bias of the decoder is the mean image.
 """
@@ -10,7 +10,7 @@ A trial starts at the collapsed state itself: the bias of the decoder is the mea
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import flax.struct
 import jax
@@ -23,9 +23,10 @@ from deft_jax.annealing.trial_model import Decoder, Encoder
 from deft_jax.annealing.trial_plan import Bucket, in_order
 from deft_jax.data.source import Source
 from deft_jax.models.likelihoods import pixel_losses
-from deft_jax.models.posterior import kl_per_latent, reparameterise
+from deft_jax.models.posterior import Posterior, kl_per_latent, reparameterise
 from deft_jax.training import schedules
 
+# The schedules of optax differ from these in the last bits.
 _EXPONENT = 15.0  # of the published test, steep at first: (beta_max - beta_min) exp(-15 t / T) + beta_min
 FALLS: dict[str, Callable[[float, float, int], schedules.Schedule]] = {
     "geometric": schedules.geometric_fall,
@@ -54,10 +55,14 @@ class Sweep:
 
     def __post_init__(self) -> None:
         if not self.config.beta_min < self.beta_max:
-            raise ValueError(f"trials.beta_min must be below beta_max = {self.beta_max:g}, got {self.config.beta_min:g}")
+            raise ValueError(
+                f"trials.beta_min must be below beta_max = {self.beta_max:g}, got {self.config.beta_min:g}"
+            )
         if self.steps % self.config.points:
-            raise ValueError(f"trials.steps must be a multiple of trials.points = {self.config.points} at every speed, "
-                             f"got {self.steps} at speed {self.speed}")
+            raise ValueError(
+                f"trials.steps must be a multiple of trials.points = {self.config.points} at every speed, "
+                f"got {self.steps} at speed {self.speed}"
+            )
 
     @property
     def steps(self) -> int:
@@ -120,7 +125,7 @@ def _lattice(key: jax.Array, count: int, dimensions: int) -> jax.Array:
 def _init_trial(sweep: Sweep, likelihood: str, trial: Bucket) -> tuple[Any, Any]:
     """(params, opt_state) of one trial near the collapsed state."""
     encoder, decoder = sweep.modules(trial.mean.shape[0])
-    key_encoder, key_decoder = jax.random.split(jax.random.wrap_key_data(trial.key))
+    key_encoder, key_decoder = jax.random.split(jax.random.wrap_key_data(jnp.asarray(trial.key)))
     params: dict[str, Any] = {
         "encoder": encoder.init(key_encoder, trial.mean[None])["params"],
         "decoder": decoder.init(key_decoder, jnp.zeros((1, sweep.config.latents)))["params"],
@@ -146,7 +151,9 @@ def init_state(sweep: Sweep, likelihood: str, buckets: Sequence[Bucket]) -> Tria
     return TrialsState(jnp.zeros((), jnp.int32), params, opt_state, kl)
 
 
-def _draw_batch(sweep: Sweep, source: Source, arrays: Any, trial: Bucket, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _draw_batch(
+    sweep: Sweep, source: Source, arrays: Any, trial: Bucket, key: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     """(pixels [B, P], noise [B, D]): pairs of the same image with opposite noise, so that what is odd in it cancels."""
     key_lattice, key_image = jax.random.split(key)
     points = _lattice(key_lattice, sweep.config.batch_size // 2, 1 + sweep.config.latents)
@@ -173,12 +180,12 @@ def _update_trial(
 ) -> tuple[Any, Any, jax.Array]:
     """One update of one trial: (params, opt_state, mean KL [])."""
     encoder, decoder = sweep.modules(trial.mean.shape[0])
-    key = jax.random.fold_in(jax.random.wrap_key_data(trial.key), step + 1)
+    key = jax.random.fold_in(jax.random.wrap_key_data(jnp.asarray(trial.key)), step + 1)
     x, noise = _draw_batch(sweep, source, arrays, trial, key)
 
     def loss_fn(params: Any) -> tuple[jax.Array, jax.Array]:
-        posterior = encoder.apply({"params": params["encoder"]}, x - trial.mean)
-        outputs = decoder.apply({"params": params["decoder"]}, reparameterise(posterior, noise))
+        posterior = cast(Posterior, encoder.apply({"params": params["encoder"]}, x - trial.mean))
+        outputs = cast(jax.Array, decoder.apply({"params": params["decoder"]}, reparameterise(posterior, noise)))
         reconstruction = jnp.sum(pixel_losses(source.likelihood, x, outputs) * trial.mask, axis=1)
         kl = jnp.sum(kl_per_latent(posterior), axis=1)
         return jnp.mean(reconstruction + beta * kl), jnp.mean(kl)
@@ -234,7 +241,14 @@ class TrialRunner:
         buckets: Sequence[Bucket],
         devices: Sequence[jax.Device] | None = None,
     ) -> None:
-        """Args: as of `run_steps`. devices: to share the trials. Default: None, all local ones."""
+        """Places the plan on the devices.
+
+        Args:
+          sweep: of all trials.
+          source: the data set.
+          buckets: of a plan.
+          devices: share the trials. Default: None, all local ones.
+        """
         self.sweep, self.source, self.buckets = sweep, source, tuple(buckets)
         self.devices = list(devices or jax.local_devices())
         self._lengths = [len(bucket) for bucket in buckets]
