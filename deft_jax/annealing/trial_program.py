@@ -26,8 +26,8 @@ from deft_jax.models.likelihoods import pixel_losses
 from deft_jax.models.posterior import Posterior, kl_per_latent, reparameterise
 from deft_jax.training import schedules
 
-# The schedules of optax differ from these in the last bits.
 _EXPONENT = 15.0  # of the published test, steep at first: (beta_max - beta_min) exp(-15 t / T) + beta_min
+# Not those of optax, whose values differ in the last bits.
 FALLS: dict[str, Callable[[float, float, int], schedules.Schedule]] = {
     "geometric": schedules.geometric_fall,
     "linear": schedules.linear_fall,
@@ -138,7 +138,7 @@ def _init_trial(sweep: Sweep, likelihood: str, trial: Bucket) -> tuple[Any, Any]
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def init_state(sweep: Sweep, likelihood: str, buckets: Sequence[Bucket]) -> TrialsState:
-    """The state before the first step: every trial near the collapsed state, with its own weights.
+    """The state before the first step: every trial near the collapsed state, each with different weights.
 
     Args:
       sweep: of all trials; static.

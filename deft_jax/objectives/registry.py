@@ -33,7 +33,7 @@ def function_of(name: str) -> Callable[..., Objective]:
     """The function that returns the objective of this name.
 
     Args:
-      name: a key of OBJECTIVES, or 'module:function' of a function of your own.
+      name: a key of OBJECTIVES, or 'module:function' for a user's function.
 
     Raises:
       ValueError: the name is unknown; the message lists the known ones.
@@ -49,8 +49,8 @@ def get(name: str, beta: Schedule, *, latents: int, num_images: int, **options: 
     """The objective of this name.
 
     Args:
-      name: a key of OBJECTIVES, or 'module:function' of a function of your own which takes `beta`, and `latents` or
-        `num_images` where it needs them, and returns an Objective.
+      name: a key of OBJECTIVES, or 'module:function' for a user's function. It takes `beta`, and `latents` or
+        `num_images` if it needs them, and returns an Objective.
       beta: step -> weight of the KL.
       latents: D, latents of the model.
       num_images: images of the data set.

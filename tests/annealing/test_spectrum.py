@@ -81,7 +81,7 @@ def test_without_the_matrix_the_modes_are_the_same():
 
 
 def bars(sizes=(4, 3, 2)):
-    """Each factor lights a number of pixels of its own: 40 times factor 0, 8 times factor 1, factor 2 nothing."""
+    """Each value of factor 0 lights 40 separate pixels, each of factor 1 lights 8, factor 2 changes nothing."""
 
     def render(arrays, factors_NxF, key):
         del arrays, key

@@ -1,4 +1,4 @@
-"""The baselines' objectives against closed forms, brute force in numpy, finite differences and their own limits."""
+"""The baselines' objectives against closed forms, brute force in numpy, finite differences and limiting cases."""
 
 import functools
 
