@@ -19,12 +19,13 @@ unstable exactly where beta is below
 
 Pixels that never vary carry nothing and are left out. Later eigenvalues mark the modes that a linear model would add.
 
-Scope of the bound. It is where a model that follows a falling beta without delay leaves the collapsed state, and it holds for every encoder and decoder that can move along the leading mode. A sweep
-of finite speed lags: it leaves at a lower beta, never at a higher one beyond the error of the measurement. The bound
-is not tight from the other side: where the transition is of first order, a state far from the collapsed one may have
-the lower loss already above the bound, and a model that starts there (a sweep with rising beta) keeps it. And modes
-after the first are those of a linear model: one latent that has frozen takes up several of them (two coordinates
-have their harmonics and products in the spectrum), so the second latent need not freeze at the second eigenvalue.
+Scope of the bound. It is where a model that follows a falling beta without delay leaves the collapsed state, and it
+holds for every encoder and decoder that can move along the leading mode. A sweep of finite speed lags: it leaves at a
+lower beta, never at a higher one beyond the error of the measurement. The bound is not tight from the other side: where
+the transition is of first order, a state far from the collapsed one may have the lower loss already above the bound,
+and a model that starts there (a sweep with rising beta) keeps it. Modes after the first are those of a linear model:
+one frozen latent takes up several of them (two coordinates have their harmonics and products in the spectrum), so the
+second latent need not freeze at the second eigenvalue.
 """
 
 import pathlib
