@@ -129,7 +129,7 @@ def _measure(
     return to_jsonable(results)
 
 
-def order_line(points: Mapping[str, Point]) -> str:
+def _order_line(points: Mapping[str, Point]) -> str:
     """The names by falling freezing point; those that never froze follow in brackets."""
     frozen = [name for name, point in points.items() if point.censored != freezing_points.BELOW]
     ordered = sorted(frozen, key=lambda name: -points[name].order)
@@ -143,7 +143,7 @@ def _write_betas(config: BetasConfig, results: Mapping[str, Any], workdir: pathl
         if name not in results:
             continue
         points = {factor: Point(**point) for factor, point in results[name]["points"].items()}
-        print(f"Order by {name + ':':<10} {order_line(points)}")
+        print(f"Order by {name + ':':<10} {_order_line(points)}")
         try:
             betas = _betas(config, name, results[name], points)
         except ValueError as error:
