@@ -149,8 +149,8 @@ def test_the_widest_gaps_are_kept_where_stages_are_few():
     ("points", "rule", "key_words"),
     [
         ({}, {}, "nothing to separate"),
-        ({"a": 100.0, "b": 4.0}, {"last": 30.0}, "last beta"),
-        ({"a": 3.0}, {"last": 5.0}, "last beta"),
+        ({"a": 100.0, "b": 4.0}, {"last": 30.0}, "betas.last"),
+        ({"a": 3.0}, {"last": 5.0}, "betas.last"),
         ({"a": 3.0, "b": 0.0}, {}, "above 0"),
     ],
 )
