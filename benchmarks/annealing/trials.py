@@ -15,7 +15,6 @@ Repeats of all methods are interleaved, and medians are printed; compiling is ti
 """
 
 import argparse
-import dataclasses
 import importlib.util
 import pathlib
 import statistics
@@ -26,7 +25,8 @@ import numpy as np
 
 from benchmarks import machine, suite
 from deft_jax import data
-from deft_jax.annealing import instrument, trial_program
+from deft_jax.annealing import instrument, trial_plan, trial_program
+from deft_jax.annealing.config import parse_annealing
 
 B1, B2 = 0.9, 0.99  # of Adam, as in trials.py
 TOLERANCE = 1e-4  # of the largest entry of each gradient
@@ -35,28 +35,26 @@ EAGER, COMPILED = "PyTorch", "PyTorch with torch.compile"
 
 
 def load(num_trials):
-    """(config of the trials, settings, source, buckets) of configs/ifp_dsprites.py."""
+    """(sweep, source, buckets, number of trials) of configs/ifp_dsprites.py."""
     path = pathlib.Path(__file__).parents[2] / "configs" / "ifp_dsprites.py"
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    config = module.get_config()
-    section, options = config.trials, dict(config.data)
-    source = data.get(options.pop("name"), **options)
+    config = parse_annealing(module.get_config())
+    source = data.get(config.data.name, only=config.data.only, **config.data.options)
     sizes = zip(source.factor_names, source.factor_sizes, strict=True)
-    names = tuple(section.factors) or tuple(name for name, size in sizes if size > 1)
-    buckets = trial_program.plan(source, names, num_trials or section.num_trials, config.seed)
-    shared = {field.name: section[field.name] for field in dataclasses.fields(trial_program.Settings)}
+    names = config.trials.factors or tuple(name for name, size in sizes if size > 1)
+    buckets = trial_plan.plan(source, names, num_trials or config.trials.num_trials, config.seed)
     top = max(float(bucket.bound.max()) for bucket in buckets)
-    shared["beta_max"] = section.beta_max or instrument.HEADROOM * top
-    return trial_program.Settings(**shared), source, buckets, len(names) * section.num_trials
+    beta_max = config.trials.beta_max or instrument.HEADROOM * top
+    return trial_program.Sweep(config.trials, beta_max), source, buckets, len(names) * config.trials.num_trials
 
 
 class JaxTrials:
     """Trials of some buckets as one program; `compile_seconds` is what its first call took, which makes no step."""
 
-    def __init__(self, settings, source, buckets):
-        self.runner = trial_program.TrialRunner(settings, source, buckets, jax.local_devices()[:1])
+    def __init__(self, sweep, source, buckets):
+        self.runner = trial_program.TrialRunner(sweep, source, buckets, jax.local_devices()[:1])
         self.state, self.times = self.runner.init(), []
         jax.block_until_ready(self.state)
         self.compile_seconds = self.run(0)
@@ -89,30 +87,30 @@ def torch_layout(tree, pixels):
 class TorchTrial:
     """The one trial of a bucket in PyTorch, from the weights that JAX starts it with."""
 
-    def __init__(self, torch, settings, bucket, weights, seed):
-        self.torch, self.settings = torch, settings
+    def __init__(self, torch, sweep, bucket, weights, seed):
+        self.torch, self.sweep, self.config = torch, sweep, sweep.config
         on_gpu = jax.devices()[0].platform == "gpu" and torch.cuda.is_available()
         self.device = torch.device("cuda" if on_gpu else "cpu")
         pixels, self.size = int(bucket.mask.sum()), int(bucket.size[0])
         self.images = self._tensor(bucket.images[0, : self.size, :pixels])
         self.mean = self._tensor(bucket.mean[0, :pixels])
-        hidden, latents = settings.hidden, settings.latents
+        hidden, latents = self.config.hidden, self.config.latents
         linear, group = torch.nn.Linear, torch.nn.ModuleDict
         encoder = {"first": linear(pixels, hidden + 2 * latents), "out": linear(hidden, 2 * latents, bias=False)}
         decoder = {"hidden": linear(latents, hidden), "out": linear(hidden + latents, pixels)}
         self.model = group({"encoder": group(encoder), "decoder": group(decoder)}).to(self.device)
         self.model.load_state_dict({name: self._tensor(value) for name, value in weights.items()})
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=settings.learning_rate, betas=(B1, B2))
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=self.config.learning_rate, betas=(B1, B2))
         self.generator = torch.Generator(self.device).manual_seed(seed)
         root = 2.0
         for _ in range(64):
             root = (1 + root) ** (1 / (1 + latents))
-        count = settings.batch_size // 2
+        count = self.config.batch_size // 2
         steps = np.array([1 / count, *(root ** -np.arange(1, 1 + latents))])
         self.lattice = self._tensor(np.arange(count)[:, None] * steps)
-        falling = np.log(settings.beta_min / settings.beta_max) * np.arange(settings.steps) / settings.steps
-        self.betas = self._tensor(settings.beta_max * np.exp(falling))
-        self.kl = torch.zeros(settings.points, device=self.device)
+        falling = np.log(self.config.beta_min / sweep.beta_max) * np.arange(sweep.steps) / sweep.steps
+        self.betas = self._tensor(sweep.beta_max * np.exp(falling))
+        self.kl = torch.zeros(self.config.points, device=self.device)
         self.step, self.times, self.loss = 0, [], self.eager_loss
 
     def _tensor(self, values):
@@ -120,7 +118,7 @@ class TorchTrial:
 
     def eager_loss(self, shift, beta):
         """Mean loss and KL of the batch on the lattice with this shift, at this beta."""
-        torch, latents, hidden = self.torch, self.settings.latents, self.settings.hidden
+        torch, latents, hidden = self.torch, self.config.latents, self.config.hidden
         gelu = torch.nn.functional.gelu
         place = (self.lattice + shift) % 1.0
         value = (place[:, 0] * self.size).long().clamp(max=self.size - 1)
@@ -154,11 +152,11 @@ class TorchTrial:
 
     def run(self, steps):
         """Seconds of as many updates."""
-        torch, every, last = self.torch, self.settings.steps // self.settings.points, self.settings.steps - 1
+        torch, every, last = self.torch, self.sweep.steps_per_point, self.sweep.steps - 1
         start = time.perf_counter()
         for _ in range(steps):
             step = min(self.step, last)
-            shift = torch.rand(1 + self.settings.latents, generator=self.generator, device=self.device)
+            shift = torch.rand(1 + self.config.latents, generator=self.generator, device=self.device)
             self.optimizer.zero_grad()
             loss, kl = self.loss(shift, self.betas[step])
             loss.backward()
@@ -178,17 +176,17 @@ def one_trial(bucket):
     return jax.tree.map(lambda leaf: leaf[:1], bucket)
 
 
-def disagreement(settings, source, bucket, torch_trial):
+def disagreement(sweep, source, bucket, torch_trial):
     """Largest difference of the two gradients of the first step, relative to the largest entry of each weight's.
 
     JAX's is read off its optimiser, whose first moment is (1 - b1) times the gradient after one update.
     """
     with jax.default_matmul_precision("highest"):
-        runner = trial_program.TrialRunner(settings, source, (bucket,), jax.local_devices()[:1])
+        runner = trial_program.TrialRunner(sweep, source, (bucket,), jax.local_devices()[:1])
         state = runner.host(runner.run(runner.init(), 1))
     moment = jax.tree.map(lambda leaf: leaf / (1 - B1), state.opt_state[0][0].mu)
     key_lattice, _ = jax.random.split(jax.random.fold_in(jax.random.wrap_key_data(bucket.key[0]), 1))
-    theirs = torch_trial.gradient(np.array(jax.random.uniform(key_lattice, (1 + settings.latents,))))
+    theirs = torch_trial.gradient(np.array(jax.random.uniform(key_lattice, (1 + sweep.config.latents,))))
     ours = torch_layout(moment, int(bucket.mask.sum()))
     if ours.keys() != theirs.keys():
         raise SystemExit(f"different weights: {sorted(ours)} and {sorted(theirs)}")
@@ -209,13 +207,13 @@ def choose_threads(torch, trials):
 
 
 def prepare(num_trials, compile_limit, torch, notes):
-    """(settings, counts of trials, columns) of the comparison; adds to `notes` how methods were made comparable.
+    """(sweep, counts of trials, columns) of the comparison; adds to `notes` how methods were made comparable.
 
     columns: name -> (cases, weight of each in a sum of trial-steps, seconds to compile all), or why there are none.
     Raises ValueError where the gradients of JAX and PyTorch differ.
     """
-    settings, source, buckets, _ = load(num_trials)
-    if source.likelihood != "bernoulli" or settings.fall != "geometric" or any(b.images is None for b in buckets):
+    sweep, source, buckets, _ = load(num_trials)
+    if source.likelihood != "bernoulli" or sweep.config.fall != "geometric" or any(b.images is None for b in buckets):
         raise ValueError("the PyTorch trial is written for Bernoulli pixels, a geometric fall and images without noise")
     counts = [len(bucket) for bucket in buckets]
     singles = [one_trial(bucket) for bucket in buckets]
@@ -225,16 +223,16 @@ def prepare(num_trials, compile_limit, torch, notes):
     else:
         weights = []
         for bucket in singles:
-            params = trial_program.init_state(settings, source.likelihood, (bucket,)).params[0]
+            params = trial_program.init_state(sweep, source.likelihood, (bucket,)).params[0]
             weights.append(torch_layout(params, int(bucket.mask.sum())))
 
         def make_torch():
             cases = enumerate(zip(singles, weights, strict=True))
-            return [TorchTrial(torch, settings, bucket, start, seed) for seed, (bucket, start) in cases]
+            return [TorchTrial(torch, sweep, bucket, start, seed) for seed, (bucket, start) in cases]
 
         eager, compiled = make_torch(), make_torch()
         pairs = zip(singles, eager, strict=True)
-        difference = max(disagreement(settings, source, bucket, trial) for bucket, trial in pairs)
+        difference = max(disagreement(sweep, source, bucket, trial) for bucket, trial in pairs)
         notes.append(f"gradients of JAX and PyTorch agree to {difference:.1e}")
         if not difference <= TOLERANCE:
             raise ValueError(f"{notes[-1]}, not to {TOLERANCE:g}: they would not be the same computation")
@@ -243,11 +241,11 @@ def prepare(num_trials, compile_limit, torch, notes):
         begin = time.perf_counter()
         failed = suite.compiled_or_reason(lambda: [trial.compile() for trial in compiled], compile_limit)
         columns[COMPILED] = failed or (compiled, counts, time.perf_counter() - begin)
-    together = JaxTrials(settings, source, buckets)
-    single_cases = [JaxTrials(settings, source, (bucket,)) for bucket in singles]
+    together = JaxTrials(sweep, source, buckets)
+    single_cases = [JaxTrials(sweep, source, (bucket,)) for bucket in singles]
     columns[TOGETHER] = [together], [1], together.compile_seconds
     columns[ALONE] = single_cases, counts, sum(case.compile_seconds for case in single_cases)
-    return settings, singles, counts, columns
+    return sweep, singles, counts, columns
 
 
 def rows(options, notes):
@@ -284,10 +282,10 @@ def main():
     if torch is None:
         raise SystemExit(f"this benchmark compares with PyTorch: {reason}")
     notes = []
-    settings, singles, counts, columns = prepare(args.num_trials, args.compile_limit, torch, notes)
+    sweep, singles, counts, columns = prepare(args.num_trials, args.compile_limit, torch, notes)
     full = load(0)[-1]
     print(machine.describe())
-    print(f"{sum(counts)} trials, batch {settings.batch_size}, {args.repeats} timings of {args.steps} steps each\n")
+    print(f"{sum(counts)} trials, batch {sweep.config.batch_size}, {args.repeats} timings of {args.steps} steps each\n")
     print("\n".join([*notes, *(f"{name} left out: {why}" for name, why in columns.items() if isinstance(why, str))]))
     methods = {name: columns[name] for name in (TOGETHER, ALONE, EAGER, COMPILED)}
     methods = {name: column for name, column in methods.items() if not isinstance(column, str)}
@@ -305,11 +303,11 @@ def main():
         medians = [statistics.median(case.times) for case in cases]
         total = sum(weight * median for weight, median in zip(weights, medians, strict=True))
         seconds[name] = total / sum(counts)
-    print(f"\n| method | trial-steps a second | s a trial of {settings.steps:,} steps | s for {full} trials | "
+    print(f"\n| method | trial-steps a second | s a trial of {sweep.steps:,} steps | s for {full} trials | "
           "PyTorch / method | compiling, s |\n|---|---:|---:|---:|---:|---:|")
     for name, (_, _, compiling) in methods.items():
         step = seconds[name]
-        trial = settings.steps * step
+        trial = sweep.steps * step
         print(f"| {name} | {1 / step:,.0f} | {trial:.2f} | {full * trial:,.0f} | {seconds['PyTorch'] / step:.2f} | "
               f"{compiling:.1f} |")
     one_by_one = [name for name in methods if name != TOGETHER]

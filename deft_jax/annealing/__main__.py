@@ -3,10 +3,13 @@
 The annealing test: at which beta does the information of each factor freeze? See deft_jax/annealing/measure.py.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 from deft_jax.runtime import cli
 
 
-def _load():
+def _load() -> Callable[..., dict[str, Any]]:
     from deft_jax.annealing import run
 
     return run

@@ -19,15 +19,16 @@ unstable exactly where beta is below
 
 Pixels that never vary carry nothing and are left out. Later eigenvalues mark the modes that a linear model would add.
 
-What the bound says and what it does not. It is where a model that follows beta without delay, falling from above,
-leaves the collapsed state, and it holds for every encoder and decoder that can move along the leading mode. A sweep
-of finite speed lags: it leaves at a lower beta, never at a higher one beyond the error of the measurement. The bound
-is not tight from the other side: where the transition is of first order, a state far from the collapsed one may have
-the lower loss already above the bound, and a model that starts there (a sweep with rising beta) keeps it. And modes
-after the first are those of a linear model: one latent that has frozen takes up several of them (two coordinates
-have their harmonics and products in the spectrum), so the second latent need not freeze at the second eigenvalue.
+Scope of the bound. It is where a model that follows a falling beta without delay leaves the collapsed state, and it
+holds for every encoder and decoder that can move along the leading mode. A sweep of finite speed lags: it leaves at a
+lower beta, never at a higher one beyond the error of the measurement. The bound is not tight from the other side: where
+the transition is of first order, a state far from the collapsed one may have the lower loss already above the bound,
+and a model that starts there (a sweep with rising beta) keeps it. Modes after the first are those of a linear model:
+one frozen latent takes up several of them (two coordinates have their harmonics and products in the spectrum), so the
+second latent need not freeze at the second eigenvalue.
 """
 
+import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -37,30 +38,28 @@ import numpy as np
 from scipy.sparse.linalg import LinearOperator, eigsh
 
 from deft_jax.annealing import freezing_points
-from deft_jax.annealing.config import AnnealingConfig
+from deft_jax.annealing.config import SpectrumConfig
 from deft_jax.annealing.freezing_points import Point
-from deft_jax.annealing.instrument import point_dict
+from deft_jax.annealing.instrument import Result, point_dict
 from deft_jax.data import factors
 from deft_jax.data.source import Source
 from deft_jax.runtime.jax_settings import pinned
 
 _DENSE = 1024  # up to this size a matrix is decomposed whole
-
-
 _CHUNK = 1024  # images rendered at a time
-
-
-_VARIES = 1e-9  # least variance of a pixel that is said to vary
+_MIN_VARIANCE = 1e-9  # of a pixel that counts as varying
+_EFFECT_PAIRS = 2048  # of images that differ in one factor; they give its share to about 0.03
 
 
 class Spectrum(NamedTuple):
     """The leading modes of a data set.
 
-    eigenvalues: [K], falling; nats of the reconstruction loss (summed over pixels) a nat of KL, as beta.
-    standard_errors: [K], of the eigenvalues, from the sampling of images; 0 where every image was taken.
-    total_effects: [K, F], share of a mode's variance that is lost when a factor is fixed and all others vary: Sobol's
-      total index (Jansen 1999), 1 for a mode that is nothing without the factor. Rows need not add up to 1.
-    num_samples: images taken.
+    Attributes:
+      eigenvalues: [K], falling; in nats of the reconstruction loss (summed over pixels) per nat of KL, as beta.
+      standard_errors: [K], of the eigenvalues, from the sampling of images; 0 if every image was used.
+      total_effects: [K, F], share of a mode's variance that is lost when a factor is fixed and all others vary: Sobol's
+        total index (Jansen 1999), 1 for a mode that vanishes without the factor. Rows need not add up to 1.
+      num_samples: number of images.
     """
 
     eigenvalues: np.ndarray
@@ -70,19 +69,28 @@ class Spectrum(NamedTuple):
 
 
 class Scaling(NamedTuple):
-    """How pixels enter the spectrum. pixels: indices [P] of those that vary; mean, scale: float32 [P]."""
+    """How pixels enter the spectrum.
+
+    Attributes:
+      pixels: [P], indices of the pixels that vary.
+      mean: float32 [P].
+      scale: float32 [P].
+    """
 
     pixels: np.ndarray
     mean: np.ndarray
     scale: np.ndarray
 
     def __call__(self, images_NxQ: np.ndarray) -> np.ndarray:
-        """Centred and scaled pixels [N, P], whose second moments are the matrix of the head of this file."""
+        """Centred and scaled pixels [N, P], whose second moments are the matrix in the module's docstring."""
         return (images_NxQ[:, self.pixels] - self.mean) * self.scale
 
 
-def render(source: Source, factors_NxF: np.ndarray, key) -> np.ndarray:
-    """Flat images [N, H * W * C] of these factors; the same key gives example i the same noise whatever its factors."""
+def render(source: Source, factors_NxF: np.ndarray, key: jax.Array) -> np.ndarray:
+    """Flat images [N, H * W * C] of factors [N, F].
+
+    The same key gives example i the same noise whatever its factors.
+    """
     program = jax.jit(source.render)
     parts = []
     for start in range(0, len(factors_NxF), _CHUNK):
@@ -94,25 +102,37 @@ def render(source: Source, factors_NxF: np.ndarray, key) -> np.ndarray:
 
 
 def scaling(images_NxQ: np.ndarray, likelihood: str) -> Scaling:
-    """The scaling of these images for a likelihood, 'bernoulli' or 'gaussian' (squared error).
+    """The scaling of images.
 
-    Raises ValueError where no pixel varies.
+    Args:
+      images_NxQ: flat images in [0, 1].
+      likelihood: 'bernoulli' or 'gaussian' (squared error).
+
+    Raises:
+      ValueError: no pixel varies.
     """
     mean = images_NxQ.mean(axis=0, dtype=np.float64)
     variance = images_NxQ.var(axis=0, dtype=np.float64)
-    pixels = np.flatnonzero(variance > _VARIES)
+    pixels = np.flatnonzero(variance > _MIN_VARIANCE)
     if not len(pixels):
-        raise ValueError("the images are all the same: nothing can freeze, and there is no freezing point to find")
+        raise ValueError("the images are all the same: no information can freeze, so there is no freezing point")
     mean = mean[pixels]
     scale = 1 / np.sqrt(mean * (1 - mean)) if likelihood == "bernoulli" else np.full(len(pixels), 2**0.5)
     return Scaling(pixels, mean.astype(np.float32), scale.astype(np.float32))
 
 
 def leading(scaled_NxP: np.ndarray, num_modes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Eigenvalues [K], falling, and orthonormal modes [P, K] of the second moments of scaled pixels.
+    """Leading eigenvalues and modes of the second moments of scaled pixels.
 
-    Small problems are solved whole, in images or in pixels, whichever is fewer; beyond that the matrix is never made:
-    Lanczos iterations (ARPACK) multiply by the images and by their transpose.
+    Small problems are decomposed whole, in images or in pixels, whichever is fewer. For larger ones the matrix is never
+    formed: Lanczos iterations (ARPACK) multiply by the images and by their transpose.
+
+    Args:
+      scaled_NxP: as of a Scaling.
+      num_modes: K; fewer if there are fewer images or pixels.
+
+    Returns:
+      (eigenvalues [K], falling; orthonormal modes [P, K]).
     """
     count, pixels = scaled_NxP.shape
     num_modes = min(num_modes, count, pixels)
@@ -137,23 +157,34 @@ def leading(scaled_NxP: np.ndarray, num_modes: int) -> tuple[np.ndarray, np.ndar
 def bound(images_NxQ: np.ndarray, likelihood: str) -> float:
     """The largest beta at which a VAE of these images leaves the collapsed state.
 
-    images_NxQ: all images with equal weight, or a sample, flat, in [0, 1]. likelihood: 'bernoulli' or 'gaussian'.
-    Raises ValueError where the images are all the same.
+    Args:
+      images_NxQ: all images with equal weight, or a sample; flat, in [0, 1].
+      likelihood: 'bernoulli' or 'gaussian'.
+
+    Raises:
+      ValueError: the images are all the same.
     """
     return float(leading(scaling(images_NxQ, likelihood)(images_NxQ), 1)[0][0])
 
 
 @pinned()
 def freezing_spectrum(source: Source, *, num_modes: int = 64, num_samples: int = 8192, seed: int = 0) -> Spectrum:
-    """The leading modes of a whole data set, and which factors they are made of.
+    """The leading modes of a whole data set, and the share of each factor in them.
 
-    num_modes: K, at most the number of pixels that vary.
-    num_samples: images drawn; a set with no more images is taken whole. The sample adds noise modes of an eigenvalue
-      around 1 and moves an eigenvalue by about its standard error.
-    Raises ValueError where a count is below 1 or the images are all the same.
+    Args:
+      source: the data set.
+      num_modes: K, at most the number of pixels that vary.
+      num_samples: images drawn, at least 2; all images are used if there are no more. A sample adds noise modes with
+        eigenvalues around 1 and changes an eigenvalue by about its standard error.
+      seed: of the sample.
+
+    Raises:
+      ValueError: num_modes is below 1, num_samples is below 2, or the images are all the same.
     """
-    if num_modes < 1 or num_samples < 2:
-        raise ValueError(f"a spectrum needs num_modes >= 1 and num_samples >= 2, got {num_modes} and {num_samples}")
+    if num_modes < 1:
+        raise ValueError(f"num_modes must be at least 1, got {num_modes}")
+    if num_samples < 2:
+        raise ValueError(f"num_samples must be at least 2, got {num_samples}")
     sizes = source.factor_sizes
     whole = source.num_images <= num_samples
     if whole:
@@ -168,8 +199,7 @@ def freezing_spectrum(source: Source, *, num_modes: int = 64, num_samples: int =
     codes = scaled @ modes
     errors = np.zeros(len(values)) if whole else (codes**2).std(axis=0) / len(codes) ** 0.5
 
-    # Pairs of images that differ in one factor alone; 2,048 of them give the share to about 0.03.
-    pairs = factors.draw(seed + 1, min(len(images), 2048), sizes)
+    pairs = factors.draw(seed + 1, min(len(images), _EFFECT_PAIRS), sizes)
     others = factors.draw(seed + 2, len(pairs), sizes)
     codes = scale(render(source, pairs, key)) @ modes
     effects = np.empty((len(values), len(sizes)))
@@ -182,7 +212,16 @@ def freezing_spectrum(source: Source, *, num_modes: int = 64, num_samples: int =
 
 
 def factor_points(spectrum: Spectrum, factor_names: Sequence[str], share: float = 0.4) -> dict[str, int | None]:
-    """The first mode of each factor: the first of which it makes up at least `share`, None if no mode found is."""
+    """The first mode of each factor.
+
+    Args:
+      spectrum: of the data set.
+      factor_names: in the order of the spectrum's total effects.
+      share: of a mode's variance that a factor must make up for the mode to count as the factor's.
+
+    Returns:
+      factor -> index of its first mode; None if the spectrum has none.
+    """
     return {
         name: next((mode for mode, row in enumerate(spectrum.total_effects) if row[index] >= share), None)
         for index, name in enumerate(factor_names)
@@ -194,25 +233,27 @@ class SpectrumInstrument:
 
     name = "spectrum"
 
-    def __init__(self, config: AnnealingConfig, source: Source):
-        self.source, self.config, self.seed = source, config.spectrum, config.seed
+    def __init__(self, config: SpectrumConfig, source: Source, seed: int) -> None:
+        self.config, self.source, self.seed = config, source, seed
 
-    def measure(self, workdir, devices) -> dict:
-        found = freezing_spectrum(
+    def measure(self, workdir: pathlib.Path, devices: Sequence[jax.Device] | None) -> Result:
+        """See Instrument."""
+        del workdir, devices
+        spectrum = freezing_spectrum(
             self.source, seed=self.seed, num_modes=self.config.num_modes, num_samples=self.config.num_samples
         )
-        modes = factor_points(found, self.source.factor_names, self.config.share)
-        lowest = Point(float(found.eigenvalues[-1]), freezing_points.BELOW)
-        points = {
-            name: lowest if mode is None else Point(float(found.eigenvalues[mode])) for name, mode in modes.items()
-        }
-        return found._asdict() | {
+        eigenvalues = spectrum.eigenvalues
+        modes = factor_points(spectrum, self.source.factor_names, self.config.share)
+        lowest = Point(float(eigenvalues[-1]), freezing_points.BELOW)
+        points = {name: lowest if mode is None else Point(float(eigenvalues[mode])) for name, mode in modes.items()}
+        return spectrum._asdict() | {
             "modes": modes,
             "share": self.config.share,
             "points": {name: point_dict(point) for name, point in points.items()},
         }
 
-    def table(self, result) -> str:
+    def table(self, result: Result) -> str:
+        """See Instrument."""
         names, modes = self.source.factor_names, result["modes"]
         lines = [
             f"Freezing spectrum of the whole set: {len(result['eigenvalues'])} modes of {result['num_samples']} images",
@@ -220,14 +261,15 @@ class SpectrumInstrument:
         ]
         for name in sorted(names, key=lambda name: -result["points"][name]["beta"]):
             point, mode = Point(**result["points"][name]), modes[name]
-            error = "" if mode is None else f"{result['standard_errors'][mode]:.2g}"
-            told = "none of them"
+            error, mode_and_share = "", "none"
             if mode is not None:
-                told = f"{mode} ({result['total_effects'][mode][names.index(name)]:.2f})"
-            lines.append(f"{name:<14}{point!s:>8}{error:>7}  {told}")
+                error = f"{result['standard_errors'][mode]:.2g}"
+                mode_and_share = f"{mode} ({result['total_effects'][mode][names.index(name)]:.2f})"
+            lines.append(f"{name:<14}{point!s:>8}{error:>7}  {mode_and_share}")
         return "\n".join(lines)
 
-    def draw(self, result, directory) -> None:
+    def draw(self, result: Result, directory: pathlib.Path) -> None:
+        """See Instrument."""
         from deft_jax.annealing import plots
         from deft_jax.evaluation import plots as evaluation_plots
 

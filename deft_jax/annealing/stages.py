@@ -3,26 +3,44 @@
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from deft_jax.annealing.freezing_points import Point
 
 
+class StageBetas(NamedTuple):
+    """Stages that separate freezing points.
+
+    Attributes:
+      betas: one per stage, strictly falling.
+      thresholds: the betas without the last, for the exponential rule of stages.
+      stages: for each stage, the names of the points that freeze in it.
+    """
+
+    betas: list[float]
+    thresholds: list[float]
+    stages: list[list[str]]
+
+
 def stage_betas(
     points: Mapping[str, float], *, last: float = 1.0, separation: float = 1.25, max_stages: int = 4
-) -> dict:
+) -> StageBetas:
     """The betas of DEFT's stages that separate freezing points.
 
-    Rule: points in falling order; a cut between two neighbours whose ratio is at least `separation`, and where there
-    are more than max_stages - 1 such cuts, the widest ones; at each cut a stage ends, and its beta is the geometric
-    mean of the two neighbours, so that all points above it have frozen and none below; the last stage has the beta
-    `last`.
+    A stage ends between two neighbouring points whose ratio is at least `separation`; if there are more than
+    max_stages - 1 such gaps, only the widest ones count. The beta of the stage is the geometric mean of the two
+    neighbours, so that all points above it have frozen and none below.
 
-    points: name -> freezing point, positive; names are for the result alone.
-    Returns {'betas': one a stage, strictly falling; 'thresholds': the same without the last, for the exponential rule
-    of stages; 'stages': the names that freeze in each stage}.
-    Raises ValueError where there is no point, or where `last` is not below every other beta.
+    Args:
+      points: name -> freezing point, positive.
+      last: beta of the last stage.
+      separation: least ratio of two neighbours between which a stage may end.
+      max_stages: most stages.
+
+    Raises:
+      ValueError: there is no point, a point is not positive, or `last` is not below every other beta.
     """
     if not points:
         raise ValueError("no factor froze within the sweep: there is nothing to separate; lower beta_min")
@@ -35,17 +53,19 @@ def stage_betas(
     cuts = sorted(index for _, index in wide)
     betas = [math.sqrt(values[index] * values[index + 1]) for index in cuts]
     if last >= min(betas, default=values[0]):
-        raise ValueError(f"the last beta, {last:g}, must lie below {min(betas, default=values[0]):.3g}; lower it")
+        raise ValueError(f"betas.last must be below {min(betas, default=values[0]):.3g}, got {last:g}")
     edges = [0, *(index + 1 for index in cuts), len(ordered)]
     stages = [[name for name, _ in ordered[a:b]] for a, b in itertools.pairwise(edges)]
-    return {"betas": [*betas, float(last)], "thresholds": betas, "stages": stages}
+    return StageBetas([*betas, float(last)], betas, stages)
 
 
 def group_sizes(betas: Sequence[float], points: Sequence[Point]) -> list[int]:
-    """Latents of each stage's group: as many as freeze from the stage before on until it ends, and one at least.
+    """Latents of each stage's group: the number of points that freeze in the stage, and at least one.
 
-    betas: one a stage, strictly falling, as of `stage_betas`. points: of latents, which need no labels, or of factors.
+    Args:
+      betas: one per stage, strictly falling, as of `stage_betas`.
+      points: of latents, which need no labels, or of factors.
     """
     orders = np.array([point.order for point in points])
-    froze = [np.sum((low < orders) & (orders <= high)) for high, low in itertools.pairwise([math.inf, *betas])]
-    return [max(1, int(count)) for count in froze]
+    counts = [np.sum((low < orders) & (orders <= high)) for high, low in itertools.pairwise([math.inf, *betas])]
+    return [max(1, int(count)) for count in counts]

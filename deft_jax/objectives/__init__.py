@@ -1,4 +1,7 @@
-"""Training objectives: pure functions that the training step calls."""
+"""Training objectives: DEFT, the beta-VAE and further baselines, as pure functions that the training step calls.
+
+`get` returns an Objective by name; base.py defines the interface and names the examples to start from.
+"""
 
 from deft_jax.objectives.base import Objective
 from deft_jax.objectives.registry import OBJECTIVES, function_of, get

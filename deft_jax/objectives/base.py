@@ -1,21 +1,15 @@
-"""Training objectives, side by side. Each is an Objective, pure functions that the training step calls.
+"""The interface of training objectives: `Objective`, a few pure functions that the training step calls.
 
-init(key) -> (params, objective_state)
-apply(params, objective_state, step, posterior, z, key) -> (terms, objective_state)
+To add one, write a function of the schedule `beta` and of options that returns an Objective, and enter it in the table
+of registry.py. Examples, from the simplest: beta_vae.py (no state), controllers.py (a state that every step updates),
+devae.py (trained parameters and further latent spaces), total_correlation.py (a second network with a separate loss and
+optimiser).
 
-`params` are trained parameters of the objective's own (() if none), `objective_state` is the state of its controller
-(() if none): both are part of the training state, so they checkpoint, resume and vmap with it.
-
-`apply` sees the posterior and one sample z [B, D] of the whole batch, however many devices share it, and the same key
-on each. `terms['regulariser']` [B] is added to each example's reconstruction loss (a term of the whole batch stands in
-every entry); `terms['objective_loss']` [], if there, trains `params` and must reach nothing else; `terms['beta']` [] is
-the pressure; every other entry is a scalar to log. The batch mean is taken in the training step, and nowhere else.
-All terms are in nats, against a reconstruction loss summed over pixels.
+Units: all terms are in nats, against a reconstruction loss summed over pixels.
 """
 
-import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -23,68 +17,145 @@ import optax
 
 from deft_jax.models.posterior import Posterior, kl_per_latent, reparameterise
 
+PyTree: TypeAlias = Any
+"""Arrays in nested dicts and tuples; () where there are none."""
+Terms: TypeAlias = dict[str, jax.Array]
+"""Terms of the loss and numbers to log, by name; see ApplyFn."""
+Schedule: TypeAlias = Callable[[jax.Array | int], jax.Array]
+"""step -> value, as optax.Schedule."""
 
-def _one_space(params, posterior, noise_BxD):
+
+class InitFn(Protocol):
+    """Creates the parameters and the state of an objective."""
+
+    def __call__(self, key: jax.Array, /) -> tuple[PyTree, PyTree]:
+        """Returns (params, objective_state).
+
+        Both are part of the training state: they are checkpointed, restored and batched over seeds with it.
+
+        Args:
+          key: a random key.
+
+        Returns:
+          params: parameters that are trained, with `Objective.optimizer`; () if none.
+          objective_state: arrays that `apply` replaces in every step, of constant shapes and types; () if none.
+        """
+
+
+class ApplyFn(Protocol):
+    """Computes the terms of the loss in one training step."""
+
+    def __call__(
+        self,
+        params: PyTree,
+        objective_state: PyTree,
+        step: jax.Array,
+        posterior: Posterior,
+        z: jax.Array,
+        key: jax.Array,
+        /,
+    ) -> tuple[Terms, PyTree]:
+        """Returns (terms, objective_state).
+
+        Args:
+          params: from `init`, as trained so far.
+          objective_state: from `init` in step 0, then from the previous step.
+          step: int32 [], steps before this one.
+          posterior: mean and logvar [B, D] of the whole batch, however many devices share it.
+          z: [B, D], one sample of the posterior, in the first latent space.
+          key: a random key of the step, the same on all devices.
+
+        Returns:
+          terms: 'regulariser' [B] is added to each example's reconstruction loss; a term of the whole batch is the same
+            in every entry, since the training step averages over the batch. 'beta' [] is the weight of the KL.
+            'objective_loss' [], if any, trains `params` and must have no gradient to anything else. Every other entry
+            is logged.
+          objective_state: the state for the next step.
+        """
+
+
+class SpacesFn(Protocol):
+    """Computes the codes that are decoded."""
+
+    def __call__(self, params: PyTree, posterior: Posterior, noise_BxD: jax.Array, /) -> jax.Array:
+        """Returns z [S, B, D] in S latent spaces, from noise [B, D] drawn from N(0, 1)."""
+
+
+class RepresentFn(Protocol):
+    """Computes the representation that is scored."""
+
+    def __call__(self, params: PyTree, posterior: Posterior, /) -> Posterior:
+        """Returns the posterior [B, D] that is scored, traversed and drawn."""
+
+
+def single_space(params: PyTree, posterior: Posterior, noise_BxD: jax.Array) -> jax.Array:
+    """One latent space, a sample of the posterior: [1, B, D]."""
     del params
     return reparameterise(posterior, noise_BxD)[None]
 
 
-def _as_it_is(params, posterior):
+def encoder_posterior(params: PyTree, posterior: Posterior) -> Posterior:
+    """The posterior as the encoder returns it."""
     del params
     return posterior
 
 
 class Objective(NamedTuple):
-    """An objective as pure functions; see the head of this file for the first two.
+    """A training objective as pure functions.
 
-    spaces: (params, posterior, noise_BxD) -> z_SxBxD, the codes to decode: S latent spaces, one unless told. The
-      reconstruction loss is averaged over them, and `apply` is given those of the first.
-    represent: (params, posterior) -> Posterior, the representation that is scored, traversed and shown.
-    optimizer: of `params`; unless given, Adam at the learning rate of the decoder.
-    traversal_range: traversals set a latent of the representation to values from -traversal_range to traversal_range.
-    rotation_safe: whether it weighs all latents by one rule and knows none of them apart, so that they may be turned
-      (see latent_rotation.py); not unless told.
+    Attributes:
+      init: key -> (params, objective_state); see InitFn. `no_params` where there is neither.
+      apply: (params, objective_state, step, posterior, z, key) -> (terms, objective_state); see ApplyFn.
+      spaces: (params, posterior, noise) -> codes to decode, [S, B, D]. The reconstruction loss is the mean over the S
+        latent spaces. Default: one space, a sample of the posterior.
+      represent: (params, posterior) -> the Posterior that is scored, traversed and drawn. Default: that of the encoder.
+      optimizer: of `params`. Default: None, Adam at the learning rate of the decoder.
+      traversal_range: traversals set a latent to values from -traversal_range to traversal_range.
+      rotation_safe: whether all latents are treated alike, so that they may be rotated (training/latent_rotation.py).
+
+    Example:
+      A KL weight that grows by 1 in each step is a state:
+
+      >>> def init(key):
+      ...     return (), jnp.float32(0.0)
+      >>> def apply(params, weight, step, posterior, z, key):
+      ...     return {"regulariser": weight * kl(posterior), "beta": weight}, weight + 1.0
+      >>> objective = Objective(init, apply)
+      >>> posterior = Posterior(mean=jnp.array([[2.0]]), logvar=jnp.zeros((1, 1)))
+      >>> params, state = objective.init(jax.random.key(0))
+      >>> for step in range(3):
+      ...     terms, state = objective.apply(params, state, step, posterior, posterior.mean, jax.random.key(step))
+      ...     print(terms["regulariser"])
+      [0.]
+      [2.]
+      [4.]
     """
 
-    init: Callable
-    apply: Callable
-    spaces: Callable = _one_space
-    represent: Callable = _as_it_is
+    init: InitFn
+    apply: ApplyFn
+    spaces: SpacesFn = single_space
+    represent: RepresentFn = encoder_posterior
     optimizer: optax.GradientTransformation | None = None
     traversal_range: float = 2.0
     rotation_safe: bool = False
 
 
-def no_params(key):
-    """`init` of an objective that trains nothing and remembers nothing."""
+def no_params(key: jax.Array) -> tuple[PyTree, PyTree]:
+    """`init` of an objective without parameters and without state."""
     del key
     return (), ()
 
 
 def kl(posterior: Posterior) -> jax.Array:
-    """KL(q(z|x) || p(z)) of each example in nats: [B]."""
+    """KL(q(z|x) || p(z)) of each example, in nats: [B]."""
     return jnp.sum(kl_per_latent(posterior), axis=1)
 
 
 def broadcast_over_batch(term: jax.Array, posterior: Posterior) -> jax.Array:
-    """A term [] of the whole batch, standing in every entry: [B]."""
+    """A term [] of the whole batch as [B], so that its mean over the batch is the term."""
     return jnp.full(posterior.mean.shape[:1], term)
 
 
 def measured_kl(posterior: Posterior) -> jax.Array:
-    """The batch mean of the KL as a controller reads it: float32 [], a number to the gradient."""
+    """The batch mean of the KL as a controller reads it: float32 [], without a gradient."""
     return jax.lax.stop_gradient(jnp.mean(kl(posterior))).astype(jnp.float32)
-
-
-def check_not_negative(**values: float) -> None:
-    """Raises ValueError that names the first option which is negative or not finite."""
-    for name, value in values.items():
-        if not (math.isfinite(value) and value >= 0):
-            raise ValueError(f"objective.{name} must be finite and not negative, got {value}")
-
-
-def check_at_least_one(**values: int) -> None:
-    """Raises ValueError that names the first option which is below 1."""
-    for name, value in values.items():
-        if not value >= 1:
-            raise ValueError(f"objective.{name} must be at least 1, got {value}")

@@ -1,66 +1,82 @@
-"""QLAE: a quantised-latent autoencoder."""
+"""QLAE: a quantised-latent autoencoder, whose representation is not the encoder's posterior."""
 
 import math
 from typing import Annotated
 
 import jax
 import jax.numpy as jnp
-from optax import Schedule
 from pydantic import Field
 
 from deft_jax.models.posterior import Posterior
-from deft_jax.objectives.base import Objective
+from deft_jax.objectives.base import Objective, PyTree, Schedule, Terms
 from deft_jax.runtime.validation import Count
 
 
 def qlae(beta: Schedule, latents: Count, *, num_values: Annotated[Count, Field(ge=2)] = 10) -> Objective:
-    """A quantised-latent autoencoder: QLAE (Hsu et al. 2023, arXiv 2305.18378).
+    """QLAE: a quantised-latent autoencoder. Hsu et al. 2023, arXiv 2305.18378.
 
-    Each latent has its own codebook of scalars. The encoder's mean is replaced by the nearest of them, the gradient
-    passes straight through, and two squared distances summed over latents, under the pressure beta(step), pull codebook
-    and encoder together (quantisation and commitment). There is no noise and no KL. The other half of the method is a
-    high weight decay: config.optimizer.weight_decay, 0.1 in the paper.
+    Each latent has a codebook of scalars. The nearest of them replaces the encoder's mean, the gradient passes straight
+    through, and two squared distances summed over latents, with weight beta(step), pull codebook and encoder together
+    (quantisation and commitment). There is no noise and no KL. The other half of the method is a high weight decay:
+    optimizer.weight_decay, 0.1 in the paper.
 
-    beta: the authors' weight of 0.001 on means over pixels and latents is, in sums over 4,096 pixels and 10 latents,
-    0.41. num_values: of each codebook, 10 for dSprites there; at first evenly spaced from -0.5 to 0.5.
+    The quantised codes are scored. Since a deterministic code has no KL, 'kl_per_latent' is the entropy of the values
+    used in the batch, in nats: the KL to the best prior. The variance of a code as a posterior is that of a uniform
+    distribution between two values of an even codebook, which figures need.
 
-    What is scored are the quantised codes. In place of a KL, which a deterministic code does not have, 'kl_per_latent'
-    tells the entropy of the values used in the batch, in nats: the KL to the best prior. As a posterior a code is as
-    wide as the spacing of an even codebook, for figures to have something to draw.
+    Args:
+      beta: step -> weight of both distances. The authors' weight of 0.001 on means over pixels and latents is, in sums
+        over 4,096 pixels and 10 latents, 0.41.
+      latents: D.
+      num_values: of each codebook, 10 for dSprites in the paper; at first evenly spaced from -0.5 to 0.5.
+
+    Returns:
+      The objective. Its parameters are {'values': [D, num_values]}; it has no state. It logs 'kl_per_latent' and 'kl',
+      the entropies and their sum.
+
+    Example:
+      >>> objective = qlae(lambda step: 1.0, latents=1, num_values=3)  # values -0.5, 0 and 0.5
+      >>> params, state = objective.init(jax.random.key(0))
+      >>> posterior = Posterior(mean=jnp.array([[0.125], [2.5]]), logvar=jnp.zeros((2, 1)))
+      >>> objective.represent(params, posterior).mean.tolist()
+      [[0.0], [0.5]]
+      >>> terms, _ = objective.apply(params, state, 0, posterior, posterior.mean, jax.random.key(0))
+      >>> terms["regulariser"].tolist()  # 2 * 0.125^2 and 2 * 2^2
+      [0.03125, 8.0]
     """
-    if num_values < 2:
-        raise ValueError(f"objective.num_values must be at least 2, got {num_values}")
     logvar = math.log(1 / (num_values - 1) ** 2 / 12)
 
-    def init(key):
+    def init(key: jax.Array) -> tuple[PyTree, PyTree]:
         del key
         return {"values": jnp.tile(jnp.linspace(-0.5, 0.5, num_values), (latents, 1))}, ()
 
-    def nearest(params, mean_BxD):
-        """Quantised codes [B, D] and the indices of their values."""
+    def quantise(params: PyTree, mean_BxD: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Quantised codes [B, D] and the indices [B, D] of their values."""
         index_BxD = jnp.argmin(jnp.abs(mean_BxD[..., None] - params["values"]), axis=-1)
         return params["values"][jnp.arange(latents), index_BxD], index_BxD
 
-    def spaces(params, posterior, noise_BxD):
+    def spaces(params: PyTree, posterior: Posterior, noise_BxD: jax.Array) -> jax.Array:
         del noise_BxD
-        quantised, _ = nearest(params, posterior.mean)
+        quantised, _ = quantise(params, posterior.mean)
         return (posterior.mean + jax.lax.stop_gradient(quantised - posterior.mean))[None]
 
-    def represent(params, posterior):
-        quantised, _ = nearest(params, posterior.mean)
+    def represent(params: PyTree, posterior: Posterior) -> Posterior:
+        quantised, _ = quantise(params, posterior.mean)
         return Posterior(quantised, jnp.full_like(quantised, logvar))
 
-    def apply(params, objective_state, step, posterior, z, key):
+    def apply(
+        params: PyTree, objective_state: PyTree, step: jax.Array, posterior: Posterior, z: jax.Array, key: jax.Array
+    ) -> tuple[Terms, PyTree]:
         del z, key
-        pressure = beta(step)
-        quantised, index_BxD = nearest(params, posterior.mean)
-        pulled = jnp.square(jax.lax.stop_gradient(posterior.mean) - quantised)
-        committed = jnp.square(posterior.mean - jax.lax.stop_gradient(quantised))
+        weight = beta(step)
+        quantised, index_BxD = quantise(params, posterior.mean)
+        quantisation = jnp.square(jax.lax.stop_gradient(posterior.mean) - quantised)
+        commitment = jnp.square(posterior.mean - jax.lax.stop_gradient(quantised))
         used_DxV = jnp.mean(jax.nn.one_hot(index_BxD, num_values), axis=0)
         entropy_D = -jnp.sum(jax.scipy.special.xlogy(used_DxV, used_DxV), axis=1)
         terms = {
-            "regulariser": pressure * jnp.sum(pulled + committed, axis=1),
-            "beta": pressure,
+            "regulariser": weight * jnp.sum(quantisation + commitment, axis=1),
+            "beta": weight,
             "kl": jnp.sum(entropy_D),
             "kl_per_latent": entropy_D,
         }

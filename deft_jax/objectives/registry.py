@@ -2,10 +2,9 @@
 
 import inspect
 from collections.abc import Callable
+from typing import Any
 
-from optax import Schedule
-
-from deft_jax.objectives.base import Objective
+from deft_jax.objectives.base import Objective, Schedule
 from deft_jax.objectives.beta_vae import annealed_vae, beta_vae, cascade_vae_c
 from deft_jax.objectives.controllers import control_vae, dynamic_vae
 from deft_jax.objectives.devae import devae
@@ -14,13 +13,13 @@ from deft_jax.objectives.qlae import qlae
 from deft_jax.objectives.total_correlation import beta_tcvae, factor_vae
 from deft_jax.runtime import plugins, validation
 
-OBJECTIVES = {
+OBJECTIVES: dict[str, Callable[..., Objective]] = {
     "annealed_vae": annealed_vae,
     "beta_tcvae": beta_tcvae,
     "beta_vae": beta_vae,
     "cascade_vae_c": cascade_vae_c,
     "control_vae": control_vae,
-    "deft": beta_vae,  # what DEFT adds stands in the stages and in the optimiser
+    "deft": beta_vae,  # DEFT differs in its stages and in its optimiser
     "devae": devae,
     "dip_vae_i": dip_vae_i,
     "dip_vae_ii": dip_vae_ii,
@@ -31,19 +30,43 @@ OBJECTIVES = {
 
 
 def function_of(name: str) -> Callable[..., Objective]:
-    """The function that makes the objective of this name. Raises ValueError with the known names."""
+    """The function that returns the objective of this name.
+
+    Args:
+      name: a key of OBJECTIVES, or 'module:function' for a user's function.
+
+    Raises:
+      ValueError: the name is unknown; the message lists the known ones.
+
+    Example:
+      >>> function_of("deft").__name__
+      'beta_vae'
+    """
     return plugins.load_function(name, "objective") or plugins.choose(OBJECTIVES, name, "objective")
 
 
-def get(name: str, beta: Schedule, *, latents: int, num_images: int, **kwargs) -> Objective:
-    """The objective called `name` under the pressure `beta`, for D = `latents` and a set of `num_images` images.
+def get(name: str, beta: Schedule, *, latents: int, num_images: int, **options: Any) -> Objective:
+    """The objective of this name.
 
-    name: a key of OBJECTIVES, or 'module:function' of a function of your own which takes beta, and latents or
-      num_images where it needs them, and returns an Objective.
-    Raises ValueError with the known names, or with the field that the objective does not have.
+    Args:
+      name: a key of OBJECTIVES, or 'module:function' for a user's function. It takes `beta`, and `latents` or
+        `num_images` if it needs them, and returns an Objective.
+      beta: step -> weight of the KL.
+      latents: D, latents of the model.
+      num_images: images of the data set.
+      **options: the function's further arguments.
+
+    Raises:
+      ValueError: the name is unknown.
+      ConfigErrors: one line for each option that is missing, unknown, of another type or out of bounds.
+
+    Example:
+      >>> objective = get("annealed_vae", lambda step: 1000.0, latents=10, num_images=737_280, capacity=25)
+      >>> objective.rotation_safe
+      True
     """
     function = function_of(name)
-    given = {"beta": beta, "latents": latents, "num_images": num_images}
-    taken = inspect.signature(function).parameters
-    context = {key: given[key] for key in given if key in taken}
-    return function(**context, **validation.options_of(function, kwargs, "objective", tuple(context)))
+    context = {"beta": beta, "latents": latents, "num_images": num_images}
+    parameters = inspect.signature(function).parameters
+    given = {key: value for key, value in context.items() if key in parameters}
+    return function(**given, **validation.options_of(function, options, "objective", tuple(given)))

@@ -44,7 +44,7 @@ def test_a_curve_that_never_collapses_lies_above_the_sweep_and_one_that_never_fr
 
 
 @pytest.mark.parametrize(
-    ("betas", "values", "fault"),
+    ("betas", "values", "key_words"),
     [
         (BETAS[::-1], np.zeros(41), "fall"),
         (BETAS, np.zeros(40), "equally long"),
@@ -53,8 +53,8 @@ def test_a_curve_that_never_collapses_lies_above_the_sweep_and_one_that_never_fr
         (BETAS - 2, np.zeros(41), "positive"),
     ],
 )
-def test_curves_that_cannot_be_read_are_refused(betas, values, fault):
-    with pytest.raises(ValueError, match=fault):
+def test_curves_that_cannot_be_read_are_refused(betas, values, key_words):
+    with pytest.raises(ValueError, match=key_words):
         freezing_points.freezing_point(betas, values)
 
 
@@ -70,9 +70,9 @@ def test_smoothing_keeps_lines_and_averages_noise():
 
 @pytest.mark.parametrize("count", [6, 7, 12, 20, 50])
 def test_the_interval_of_the_median_is_the_narrowest_pair_of_order_statistics_that_covers_it(count):
-    told = freezing_points.summarise([Point(float(beta)) for beta in range(1, count + 1)])
-    low = int(told.interval[0].beta)
-    assert told.interval[1].beta == count + 1 - low
+    summary = freezing_points.summarise([Point(float(beta)) for beta in range(1, count + 1)])
+    low = int(summary.interval[0].beta)
+    assert summary.interval[1].beta == count + 1 - low
     missed = lambda rank: 2 * binom.cdf(rank - 1, count, 0.5)  # noqa: E731
     assert missed(low) <= 0.05 < missed(low + 1)
 
@@ -94,9 +94,9 @@ def test_coverage_of_the_interval_by_simulation():
 
 def test_censored_trials_count_by_their_side():
     points = [Point(100.0, ABOVE), Point(5.0), Point(7.0), Point(1.0, BELOW), Point(6.0)]
-    told = freezing_points.summarise(points)
-    assert (told.median, told.above, told.below, told.count) == (Point(6.0), 1, 1, 5)
-    assert told.lower == Point(5.0)
+    summary = freezing_points.summarise(points)
+    assert (summary.median, summary.above, summary.below, summary.count) == (Point(6.0), 1, 1, 5)
+    assert summary.lower == Point(5.0)
     assert freezing_points.summarise([Point(1.0, BELOW)] * 3 + [Point(9.0)]).median.censored == BELOW
 
 
@@ -112,18 +112,18 @@ def test_the_rate_of_linear_latents_is_half_their_number():
 def test_jumps_of_information_are_found_as_peaks_from_the_highest_beta_down():
     log = np.log(BETAS)
     information = 2 / (1 + np.exp((log - np.log(50)) / 0.1)) + 1 / (1 + np.exp((log - np.log(5)) / 0.1))
-    found = freezing_points.peaks(BETAS, information, window=1)
-    np.testing.assert_allclose([peak.beta for peak in found], [50, 5], rtol=0.12)
-    assert found[0].height > found[1].height
+    peaks = freezing_points.peaks(BETAS, information, window=1)
+    np.testing.assert_allclose([peak.beta for peak in peaks], [50, 5], rtol=0.12)
+    assert peaks[0].height > peaks[1].height
     assert freezing_points.peaks(BETAS, np.log(100 / BETAS), window=1) == []
 
 
 def test_betas_of_stages_lie_at_the_geometric_means_of_the_gaps():
     points = {"posX": 200.0, "scale": 50.0, "posY": 190.0, "orientation": 12.5}
-    made = stages.stage_betas(points)
-    np.testing.assert_allclose(made["betas"], [math.sqrt(190 * 50), 25, 1])
-    assert made["thresholds"] == made["betas"][:-1]
-    assert made["stages"] == [["posX", "posY"], ["scale"], ["orientation"]]
+    result = stages.stage_betas(points)
+    np.testing.assert_allclose(result.betas, [math.sqrt(190 * 50), 25, 1])
+    assert result.thresholds == result.betas[:-1]
+    assert result.stages == [["posX", "posY"], ["scale"], ["orientation"]]
 
 
 def test_groups_are_as_large_as_what_freezes_in_their_stage():
@@ -138,22 +138,22 @@ def test_groups_are_as_large_as_what_freezes_in_their_stage():
 
 def test_the_widest_gaps_are_kept_where_stages_are_few():
     points = {"a": 100.0, "b": 60.0, "c": 10.0, "d": 7.0, "e": 2.0}
-    made = stages.stage_betas(points, max_stages=3)
-    assert made["stages"] == [["a", "b"], ["c", "d"], ["e"]]
+    result = stages.stage_betas(points, max_stages=3)
+    assert result.stages == [["a", "b"], ["c", "d"], ["e"]]
     one = stages.stage_betas(points, max_stages=1, last=1.5)
-    assert one["betas"] == [1.5]
-    assert one["stages"] == [["a", "b", "c", "d", "e"]]
+    assert one.betas == [1.5]
+    assert one.stages == [["a", "b", "c", "d", "e"]]
 
 
 @pytest.mark.parametrize(
-    ("points", "rule", "fault"),
+    ("points", "rule", "key_words"),
     [
         ({}, {}, "nothing to separate"),
-        ({"a": 100.0, "b": 4.0}, {"last": 30.0}, "last beta"),
-        ({"a": 3.0}, {"last": 5.0}, "last beta"),
+        ({"a": 100.0, "b": 4.0}, {"last": 30.0}, "betas.last"),
+        ({"a": 3.0}, {"last": 5.0}, "betas.last"),
         ({"a": 3.0, "b": 0.0}, {}, "above 0"),
     ],
 )
-def test_points_that_give_no_betas_are_refused(points, rule, fault):
-    with pytest.raises(ValueError, match=fault):
+def test_points_that_give_no_betas_are_refused(points, rule, key_words):
+    with pytest.raises(ValueError, match=key_words):
         stages.stage_betas(points, **rule)

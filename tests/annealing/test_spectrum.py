@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import tiny
+import tiny  # noqa: F401 -- registers the data set 'squares'
 
 from deft_jax import data
-from deft_jax.annealing import freezing_points, spectrum, trial_program
+from deft_jax.annealing import freezing_points, spectrum, trial_plan, trial_program
+from deft_jax.annealing.config import TrialsConfig
 from deft_jax.data.source import Source
 
 
@@ -80,7 +81,7 @@ def test_without_the_matrix_the_modes_are_the_same():
 
 
 def bars(sizes=(4, 3, 2)):
-    """Each factor lights a number of pixels of its own: 40 times factor 0, 8 times factor 1, factor 2 nothing."""
+    """Each value of factor 0 lights 40 separate pixels, each of factor 1 lights 8, factor 2 changes nothing."""
 
     def render(arrays, factors_NxF, key):
         del arrays, key
@@ -92,19 +93,19 @@ def bars(sizes=(4, 3, 2)):
     return Source(("wide", "narrow", "nothing"), sizes, (16, 16, 1), "bernoulli", (), render)
 
 
-def test_each_mode_is_told_to_its_factor_and_each_factor_to_its_first_mode():
+def test_each_mode_belongs_to_its_factor_and_each_factor_has_its_first_mode():
     """One-hot pixels in n blocks of m: n - 1 equal eigenvalues n m / (n - 1)."""
-    found = spectrum.freezing_spectrum(bars(), num_modes=5)
-    np.testing.assert_allclose(found.eigenvalues, [160 / 3] * 3 + [12] * 2, rtol=1e-5)
-    np.testing.assert_array_equal(found.standard_errors, 0)
-    assert found.num_samples == 24
-    np.testing.assert_allclose(found.total_effects[:, 2], 0, atol=1e-6)
+    modes = spectrum.freezing_spectrum(bars(), num_modes=5)
+    np.testing.assert_allclose(modes.eigenvalues, [160 / 3] * 3 + [12] * 2, rtol=1e-5)
+    np.testing.assert_array_equal(modes.standard_errors, 0)
+    assert modes.num_samples == 24
+    np.testing.assert_allclose(modes.total_effects[:, 2], 0, atol=1e-6)
     # Blocks are drawn with replacement: the pairs agree in a third or a fourth of the draws, within their error.
-    np.testing.assert_allclose(found.total_effects[:3, 0], 1, atol=0.75)
-    assert np.all(found.total_effects[:3, 0] > 0.4)
-    np.testing.assert_allclose(found.total_effects[:3, 1], 0, atol=1e-6)
-    np.testing.assert_allclose(found.total_effects[3:, 0], 0, atol=1e-6)
-    assert spectrum.factor_points(found, ("wide", "narrow", "nothing")) == {"wide": 0, "narrow": 3, "nothing": None}
+    np.testing.assert_allclose(modes.total_effects[:3, 0], 1, atol=0.75)
+    assert np.all(modes.total_effects[:3, 0] > 0.4)
+    np.testing.assert_allclose(modes.total_effects[:3, 1], 0, atol=1e-6)
+    np.testing.assert_allclose(modes.total_effects[3:, 0], 0, atol=1e-6)
+    assert spectrum.factor_points(modes, ("wide", "narrow", "nothing")) == {"wide": 0, "narrow": 3, "nothing": None}
 
 
 def test_a_sample_comes_within_its_errors_of_the_whole_set():
@@ -118,18 +119,18 @@ def test_a_sample_comes_within_its_errors_of_the_whole_set():
 
 def test_the_top_of_dsprites_is_position():
     source = data.get("dsprites")
-    found = spectrum.freezing_spectrum(source, num_modes=16, num_samples=4096)
-    modes = spectrum.factor_points(found, source.factor_names)
+    leading = spectrum.freezing_spectrum(source, num_modes=16, num_samples=4096)
+    modes = spectrum.factor_points(leading, source.factor_names)
     assert {modes["posX"], modes["posY"]} <= {0, 1}
     assert modes["scale"] in (10, 11)
     assert modes["orientation"] is None
-    assert 185 < found.eigenvalues[0] < 215
+    assert 185 < leading.eigenvalues[0] < 215
 
 
-@pytest.mark.parametrize("wrong", [{"num_modes": 0}, {"num_samples": 1}])
-def test_wrong_counts_are_refused(wrong):
+@pytest.mark.parametrize("counts", [{"num_modes": 0}, {"num_samples": 1}])
+def test_counts_out_of_range_are_refused(counts):
     with pytest.raises(ValueError, match="num_"):
-        spectrum.freezing_spectrum(bars(), **wrong)
+        spectrum.freezing_spectrum(bars(), **counts)
 
 
 # The theorem: a VAE near the collapsed state stays there just above the bound, and leaves it just below.
@@ -141,14 +142,14 @@ def squares(likelihood):
 
 def final_kl(source, high, low, steps=1500):
     """KL at the end of a fall of beta from high to low, in units of the bound of the sweep."""
-    buckets = trial_program.plan(source, ("posX",), 2, seed=0)
+    buckets = trial_plan.plan(source, ("posX",), 2, seed=0)
     bound = float(buckets[0].bound.max())
     top = buckets[0].bound.argmax()
     buckets = (jax.tree.map(lambda leaf: leaf[top][None], buckets[0]),)
-    settings = trial_program.Settings(beta_max=high * bound, beta_min=low * bound, steps=steps, points=50)
-    runner = trial_program.TrialRunner(settings, source, buckets, jax.devices()[:1])
+    sweep = trial_program.Sweep(TrialsConfig(beta_min=low * bound, steps=steps, points=50), beta_max=high * bound)
+    runner = trial_program.TrialRunner(sweep, source, buckets, jax.devices()[:1])
     [kl_E] = runner.curves(runner.run(runner.init(), steps))
-    return settings.betas / bound, kl_E
+    return sweep.betas / bound, kl_E
 
 
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
@@ -168,7 +169,3 @@ def test_a_slow_sweep_freezes_where_the_bound_says_and_not_above_it(likelihood):
     assert not late.censored
     assert 0.8 < early.beta < 1.02
     assert 0.7 < late.beta < early.beta
-
-
-def test_tiny_data_set_is_known():
-    assert tiny.SIDE == data.get("squares").image_shape[0]

@@ -1,7 +1,6 @@
-"""The baselines' objectives against closed forms, brute force in numpy, finite differences and their own limits."""
+"""The baselines' objectives against closed forms, brute force in numpy, finite differences and limiting cases."""
 
 import functools
-import math
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +12,7 @@ from deft_jax.objectives import registry, total_correlation
 from deft_jax.training import schedules
 
 CONTEXT = {"latents": 3, "num_images": 1000}
-# Those that learn nothing of their own; tests/objectives/test_objectives_learned.py has the others.
+# Objectives without trained parameters; test_objectives_learned.py has the others.
 BASELINES = sorted(set(registry.OBJECTIVES) - {"beta_vae", "deft", "devae", "factor_vae", "qlae"})
 CONTROLLERS = ["control_vae", "dynamic_vae"]
 
@@ -51,9 +50,9 @@ def with_kl(total):
 
 
 def run(objective, kls, steps=None):
-    """Betas, targets and state of an objective that measures these KLs one after another, in one compiled scan.
+    """Betas, targets and final state of a controller that measures these KLs one after another, in one compiled scan.
 
-    steps: of the training; 0, 1, 2, ... unless given.
+    steps: of the training. Default: 0, 1, 2, ...
     """
 
     def body(objective_state, at):
@@ -65,17 +64,17 @@ def run(objective, kls, steps=None):
         return objective_state, (terms["beta"], terms["kl_target"])
 
     steps = jnp.arange(len(kls)) if steps is None else jnp.asarray(steps)
-    objective_state, told = jax.jit(lambda m, a: jax.lax.scan(body, m, a))(
+    objective_state, (betas, targets) = jax.jit(lambda m, a: jax.lax.scan(body, m, a))(
         objective.init(jax.random.key(0))[1], (steps, jnp.asarray(kls, jnp.float32))
     )
-    return *(np.asarray(x) for x in told), objective_state
+    return np.asarray(betas), np.asarray(targets), objective_state
 
 
 # ---- every baseline ----
 
 
 @pytest.mark.parametrize("name", BASELINES)
-def test_terms_and_memory_keep_their_shapes_and_types_in_a_compiled_loop(name):
+def test_terms_and_state_keep_their_shapes_and_types_in_a_compiled_loop(name):
     objective = baseline(name)
     posterior, z = draw()
     params, objective_state = objective.init(jax.random.key(0))
@@ -84,10 +83,10 @@ def test_terms_and_memory_keep_their_shapes_and_types_in_a_compiled_loop(name):
     assert terms["regulariser"].shape == (6,)
     assert all(value.shape == () for key, value in terms.items() if key != "regulariser")
 
-    def what(tree):
+    def types(tree):
         return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype, leaf.weak_type), tree)
 
-    assert what(after) == what(objective_state)
+    assert types(after) == types(objective_state)
     assert not any(leaf.weak_type for leaf in jax.tree.leaves(objective_state))
     assert all(leaf.dtype in (jnp.float32, jnp.int32) for leaf in jax.tree.leaves(objective_state))
 
@@ -95,11 +94,11 @@ def test_terms_and_memory_keep_their_shapes_and_types_in_a_compiled_loop(name):
         return objective.apply((), objective_state, step, posterior, z, jax.random.key(1))[1]
 
     looped = jax.jit(lambda m: jax.lax.fori_loop(0, 3, body, m))(objective_state)
-    assert what(looped) == what(objective_state)
+    assert types(looped) == types(objective_state)
 
 
 @pytest.mark.parametrize("name", CONTROLLERS)
-def test_two_memories_under_vmap_are_two_applies(name):
+def test_two_states_under_vmap_are_two_calls(name):
     objective = baseline(name, kl_start=2.0)
     posterior, z = draw()
     other, z_other = draw(seed=2)
@@ -112,8 +111,8 @@ def test_two_memories_under_vmap_are_two_applies(name):
     for index, (objective_state, p, code) in enumerate(
         zip(objective_states, (posterior, other), (z, z_other), strict=True)
     ):
-        alone = apply(objective, p, code, 1, objective_state)
-        jax.tree.map(lambda a, b, i=index: np.testing.assert_allclose(a[i], b, rtol=1e-6), both, alone)
+        single = apply(objective, p, code, 1, objective_state)
+        jax.tree.map(lambda a, b, i=index: np.testing.assert_allclose(a[i], b, rtol=1e-6), both, single)
 
 
 @pytest.mark.parametrize("name", [name for name in BASELINES if name not in CONTROLLERS])
@@ -144,7 +143,7 @@ def test_gradients_agree_with_finite_differences_in_float64(name):
 
 
 @pytest.mark.parametrize("name", CONTROLLERS)
-def test_the_weight_of_a_controller_is_a_number_to_the_gradient(name):
+def test_the_weight_of_a_controller_has_no_gradient(name):
     objective = baseline(name, 2.0, kl_start=1.0)
     posterior, z = draw()
     objective_state = objective.init(jax.random.key(0))[1]
@@ -153,10 +152,10 @@ def test_the_weight_of_a_controller_is_a_number_to_the_gradient(name):
         terms, _ = objective.apply((), objective_state, 0, posterior, z, jax.random.key(0))
         return jnp.sum(terms["regulariser"]), terms["beta"]
 
-    got, weight = jax.jit(jax.grad(loss, has_aux=True))(posterior)
+    gradient, weight = jax.jit(jax.grad(loss, has_aux=True))(posterior)
     mean, logvar = posterior
-    np.testing.assert_allclose(got.mean, weight * mean, rtol=1e-5)
-    np.testing.assert_allclose(got.logvar, 0.5 * weight * (jnp.exp(logvar) - 1.0), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(gradient.mean, weight * mean, rtol=1e-5)
+    np.testing.assert_allclose(gradient.logvar, 0.5 * weight * (jnp.exp(logvar) - 1.0), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -172,44 +171,17 @@ def test_the_weight_of_a_controller_is_a_number_to_the_gradient(name):
         ("dynamic_vae", 5.0, {"kp": 0.0, "ki": 0.0, "beta_start": 5.0}),
     ],
 )
-def test_each_is_the_beta_vae_example_by_example_where_its_own_weight_vanishes(name, beta, kwargs):
+def test_each_is_the_beta_vae_where_its_further_weights_vanish(name, beta, kwargs):
     posterior, z = draw()
     terms, _ = apply(baseline(name, beta, **kwargs), posterior, z, 3)
     np.testing.assert_allclose(terms["regulariser"], beta * kl_b(posterior), rtol=1e-6)
     assert float(terms["beta"]) == beta
 
 
-@pytest.mark.parametrize(
-    ("name", "kwargs", "message"),
-    [
-        ("annealed_vae", {"capacity": -1.0}, "capacity must be finite and not negative, got -1.0"),
-        ("annealed_vae", {"ramp_steps": 0}, "ramp_steps must be at least 1, got 0"),
-        ("beta_tcvae", {"estimator": "plain"}, "unknown objective.estimator 'plain'; known: stratified, weighted"),
-        ("dip_vae_i", {"lambda_od": -1.0}, "lambda_od must be finite and not negative, got -1.0"),
-        ("dip_vae_ii", {"lambda_d": math.nan}, "lambda_d must lie between .*, got nan"),
-        ("cascade_vae_c", {"beta_high": -1.0}, "beta_high must be finite and not negative"),
-        ("cascade_vae_c", {"period": 0}, "period must be at least 1, got 0"),
-        ("control_vae", {"kp": -0.1}, "kp must be finite and not negative"),
-        ("control_vae", {"beta_max": 0.0}, "beta_max must be above 0, got 0.0"),
-        ("control_vae", {"kl_target": math.inf}, "kl_target must lie between .*, got inf"),
-        ("control_vae", {"period": 0}, "period must be at least 1"),
-        ("dynamic_vae", {"window": 0}, "window must be at least 1"),
-        ("dynamic_vae", {"ramp_steps": 0}, "ramp_steps must be at least 1"),
-        ("dynamic_vae", {"ramp_steps": 7, "period": 6}, "ramp_steps must not exceed period, got 7 and 6"),
-        ("dynamic_vae", {"ki": -1.0}, "ki must be finite and not negative"),
-        ("dynamic_vae", {"gain": 1.0}, "objective has no field 'gain'"),
-    ],
-)
-def test_wrong_options_are_refused_in_one_line(name, kwargs, message):
-    with pytest.raises(ValueError, match=message) as error:
-        baseline(name, **kwargs)
-    assert "\n" not in str(error.value)
-
-
 # ---- annealed_vae ----
 
 
-def test_the_capacity_rises_in_a_line_and_stays():
+def test_the_capacity_rises_linearly_and_stays():
     objective = baseline("annealed_vae", 100.0, capacity=25.0, ramp_steps=1000)
     posterior, z = draw()
     kl = kl_b(posterior).mean()
@@ -251,15 +223,15 @@ def brute_force_tc(z, mean, logvar, num_images, estimator):
 
 @pytest.mark.parametrize("estimator", ["weighted", "stratified"])
 @pytest.mark.parametrize("num_images", [7, 737_280])
-def test_total_correlation_equals_two_plain_loops(estimator, num_images):
+def test_total_correlation_equals_brute_force(estimator, num_images):
     posterior, z = draw(batch=7)
     terms, _ = apply(baseline("beta_tcvae", 6.0, num_images=num_images, estimator=estimator), posterior, z)
-    want = brute_force_tc(*(np.asarray(x, np.float64) for x in (z, *posterior)), num_images, estimator)
-    np.testing.assert_allclose(terms["total_correlation"], want.mean(), rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(terms["regulariser"], kl_b(posterior) + 5.0 * want, rtol=1e-5, atol=1e-4)
+    expected = brute_force_tc(*(np.asarray(x, np.float64) for x in (z, *posterior)), num_images, estimator)
+    np.testing.assert_allclose(terms["total_correlation"], expected.mean(), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(terms["regulariser"], kl_b(posterior) + 5.0 * expected, rtol=1e-5, atol=1e-4)
 
 
-def test_the_paper_s_own_weights_have_the_mean_of_ours():
+def test_stratified_weights_are_the_mean_of_the_paper_s():
     # Appendix C.2 gives the last of the others (N - M) / (N M), M = B - 1, and 1 / M to the rest; averaged over who is
     # last, that is what each of the others has here.
     batch, num_images = 5, 40
@@ -270,21 +242,13 @@ def test_the_paper_s_own_weights_have_the_mean_of_ours():
         row[0], row[last] = 1 / num_images, (num_images - others) / (num_images * others)
         assert np.isclose(row.sum(), 1.0)
         rows.append(row)
-    ours = np.exp(total_correlation._stratified(batch, num_images))
-    np.testing.assert_allclose(ours[0], np.mean(rows, axis=0), rtol=1e-6)
-    np.testing.assert_allclose(ours.sum(axis=1), np.ones(batch), rtol=1e-6)
+    weights = np.exp(total_correlation._stratified(batch, num_images))
+    np.testing.assert_allclose(weights[0], np.mean(rows, axis=0), rtol=1e-6)
+    np.testing.assert_allclose(weights.sum(axis=1), np.ones(batch), rtol=1e-6)
 
 
-def test_the_weighted_estimate_is_that_of_the_plain_mean_and_a_constant():
-    posterior, z = draw(batch=8)
-    tc = [
-        float(apply(baseline("beta_tcvae", num_images=n), posterior, z)[0]["total_correlation"]) for n in (1, 737_280)
-    ]
-    np.testing.assert_allclose(tc[1] - tc[0], 2 * np.log(737_280), rtol=1e-5)  # (D - 1) log N
-
-
-@pytest.mark.parametrize(("shared", "want"), [(False, 0.0), (True, -0.5 * np.log(1 - 0.9**2))])
-def test_total_correlation_of_a_gaussian_aggregate(shared, want):
+@pytest.mark.parametrize(("shared", "expected"), [(False, 0.0), (True, -0.5 * np.log(1 - 0.9**2))])
+def test_total_correlation_of_a_gaussian_aggregate(shared, expected):
     # Means of variance 0.9 and posteriors of variance 0.1: q(z) is a unit Gaussian, and where the two latents share
     # their mean the correlation is 0.9. The mean over 2,048 images scatters by about 0.02; N = B.
     batch = 2048
@@ -293,18 +257,18 @@ def test_total_correlation_of_a_gaussian_aggregate(shared, want):
     means = jnp.stack([means[:, 0]] * 2, axis=1) if shared else means
     posterior = Posterior(means, jnp.full((batch, 2), jnp.log(0.1)))
     z = reparameterise(posterior, jax.random.normal(key_noise, (batch, 2)))
-    got = {
+    totals = {
         name: float(
             apply(baseline("beta_tcvae", num_images=batch, estimator=name), posterior, z)[0]["total_correlation"]
         )
         for name in ("weighted", "stratified")
     }
-    assert abs(got["stratified"] - want) < 0.08
-    assert abs(got["weighted"] - np.log(batch) - want) < 0.08  # its constant, (D - 1) log N
+    assert abs(totals["stratified"] - expected) < 0.08
+    assert abs(totals["weighted"] - np.log(batch) - expected) < 0.08  # its constant, (D - 1) log N
 
 
 def test_stratified_sampling_of_one_example_is_refused():
-    with pytest.raises(ValueError, match="needs a batch_size of at least 2"):
+    with pytest.raises(ValueError, match="batch_size"):
         apply(baseline("beta_tcvae", estimator="stratified"), *draw(batch=1))
 
 
@@ -315,14 +279,14 @@ def test_dip_penalties_of_a_known_covariance():
     # Means at +-(1, 1, 0) and +-(1, -1, 0) scaled: covariance [[a, b, 0], [b, a, 0], [0, 0, 0]] with a = 2.5, b = 1.5.
     means = jnp.array([[2.0, 2.0, 0.0], [-2.0, -2.0, 0.0], [1.0, -1.0, 0.0], [-1.0, 1.0, 0.0]]) + 0.3
     posterior = Posterior(means, jnp.log(jnp.array([[0.1, 0.5, 0.8]] * 2 + [[0.3, 0.5, 1.0]] * 2)))
-    pulls = {
+    penalties = {
         "dip_vae_i": 10 * 2 * 1.5**2 + 100 * (1.5**2 + 1.5**2 + 1.0),  # variances 2.5, 2.5, 0
         "dip_vae_ii": 10 * 2 * 1.5**2 + 10 * (1.7**2 + 2.0**2 + 0.1**2),  # 2.5 + 0.2, 2.5 + 0.5, 0.9
     }
-    for name, want in pulls.items():
+    for name, expected in penalties.items():
         terms, _ = apply(baseline(name, 2.0), posterior, means)
-        np.testing.assert_allclose(terms["covariance_penalty"], want, rtol=1e-5)
-        np.testing.assert_allclose(terms["regulariser"], 2.0 * kl_b(posterior) + want, rtol=1e-5)
+        np.testing.assert_allclose(terms["covariance_penalty"], expected, rtol=1e-5)
+        np.testing.assert_allclose(terms["regulariser"], 2.0 * kl_b(posterior) + expected, rtol=1e-5)
 
 
 def test_dip_weights_are_the_options():
@@ -343,7 +307,7 @@ def test_codes_that_match_the_prior_cost_dip_vae_ii_nothing():
 # ---- cascade_vae_c ----
 
 
-def test_latents_open_one_after_another_and_the_first_at_once():
+def test_the_first_latent_is_open_at_step_0_and_one_more_opens_every_period():
     objective = baseline("cascade_vae_c", 1.0, beta_high=10.0, period=100)
     posterior, z = draw()
     kl_bxd = np.asarray(kl_per_latent(posterior))
@@ -360,18 +324,18 @@ def sigmoid(x):
     return 1 / (1 + np.exp(-x))
 
 
-def test_fifty_steps_of_the_pi_controller_by_hand():
+def test_the_pi_controller_equals_a_plain_loop():
     kls = np.random.default_rng(0).uniform(0.0, 9.0, 50)
     objective = baseline("control_vae", 1.0, kl_target=3.0, kl_start=0.5, increment=0.4, period=5, kp=0.5, ki=0.02)
     betas, targets, objective_state = run(objective, kls)
-    want, integral = [], 0.0
+    expected, integral = [], 0.0
     for step, kl in enumerate(kls):
         target = min(0.5 + 0.4 * (step // 5), 3.0)
         np.testing.assert_allclose(targets[step], target, rtol=1e-6)
         proportional = 0.5 / (1 + np.exp(target - kl))
         integral = max(integral - 0.02 * (target - kl), -proportional)
-        want.append(1.0 + proportional + integral)
-    np.testing.assert_allclose(betas, want, rtol=1e-5)
+        expected.append(1.0 + proportional + integral)
+    np.testing.assert_allclose(betas, expected, rtol=1e-5)
     np.testing.assert_allclose(objective_state["integral"], integral, rtol=1e-4)
     assert np.ptp(betas) > 0.5
 
@@ -386,34 +350,29 @@ def test_a_saturated_controller_leaves_its_limit_with_the_first_error_of_the_oth
     np.testing.assert_allclose(np.abs(betas[400:] - limit), [0.11, 0.21, 0.31], atol=1e-4)
 
 
-def test_the_stages_beta_is_the_smallest_weight_and_wins_over_beta_max():
+def test_beta_of_the_stage_is_the_smallest_weight_even_above_beta_max():
     objective = registry.get("control_vae", schedules.piecewise([9.0, 2.0], [0, 5]), beta_max=4.0, **CONTEXT)
     betas, _, _ = run(objective, [0.0] * 10)
     np.testing.assert_allclose(betas, [9.0] * 5 + [2.0] * 5, rtol=1e-6)
 
 
-def test_a_fixed_kl_at_its_target_leaves_half_of_kp():
-    betas, _, _ = run(baseline("control_vae", 1.0, kl_start=2.0, kp=0.3), [2.0] * 20)
-    np.testing.assert_allclose(betas, 1.15, rtol=1e-5)
-
-
 # ---- dynamic_vae ----
 
 
-def test_fifty_steps_of_the_incremental_controller_by_hand():
+def test_the_incremental_controller_equals_a_plain_loop():
     kls = np.random.default_rng(1).uniform(0.0, 6.0, 50)
     options = {"kl_target": 4.0, "kl_start": 0.5, "increment": 0.8, "period": 10, "ramp_steps": 4}
     objective = baseline("dynamic_vae", 0.1, kp=0.3, ki=0.02, beta_start=2.0, window=5, **options)
     betas, targets, objective_state = run(objective, kls)
-    weight, before, want = 2.0, 0.0, []
+    weight, before, expected = 2.0, 0.0, []
     for step in range(50):
         target = min(0.5 + 0.8 * max(step // 10 - 1 + min(step % 10 / 4, 1.0), 0.0), 4.0)
         np.testing.assert_allclose(targets[step], target, rtol=1e-6)
         error = target - kls[max(step - 4, 0) : step + 1].mean()
         weight = max(weight + 0.3 * (sigmoid(-error) - sigmoid(-before)) - 0.02 * error, 0.1)
         before = error
-        want.append(weight)
-    np.testing.assert_allclose(betas, want, rtol=1e-4)
+        expected.append(weight)
+    np.testing.assert_allclose(betas, expected, rtol=1e-4)
     np.testing.assert_allclose(objective_state["kls"], kls[-5:], rtol=1e-5)
     assert int(objective_state["seen"]) == 5
 
@@ -428,6 +387,6 @@ def test_the_incremental_controller_does_not_wind_up_below_the_smallest_weight()
 
 def test_the_target_of_dynamic_vae_waits_rises_in_ramps_and_stops():
     objective = baseline("dynamic_vae", kl_start=0.5, kl_target=0.9, increment=0.15, period=6000, ramp_steps=1000)
-    want = {0: 0.5, 5999: 0.5, 6500: 0.575, 7000: 0.65, 11_999: 0.65, 12_500: 0.725, 18_500: 0.875, 10**6: 0.9}
-    _, targets, _ = run(objective, [1.0] * len(want), steps=list(want))
-    np.testing.assert_allclose(targets, list(want.values()), rtol=1e-5)
+    expected = {0: 0.5, 5999: 0.5, 6500: 0.575, 7000: 0.65, 11_999: 0.65, 12_500: 0.725, 18_500: 0.875, 10**6: 0.9}
+    _, targets, _ = run(objective, [1.0] * len(expected), steps=list(expected))
+    np.testing.assert_allclose(targets, list(expected.values()), rtol=1e-5)

@@ -1,4 +1,4 @@
-"""Objectives that learn something of their own, and every objective through steps, checkpoints and devices."""
+"""Objectives with trained parameters; parameters and state through training steps, checkpoints and devices."""
 
 import subprocess
 import sys
@@ -20,9 +20,7 @@ LATENTS = 3
 SMALL = {"width": 16, "depth": 2}
 # Options under which a few steps of the tiny run go through every part of an objective.
 QUICK = {
-    "annealed_vae": {"capacity": 5.0, "ramp_steps": 4},
     "beta_tcvae": {"estimator": "stratified"},
-    "cascade_vae_c": {"period": 2},
     "control_vae": {"period": 2, "ki": 0.05},
     "dynamic_vae": {"period": 2, "ramp_steps": 2, "window": 3},
     "factor_vae": SMALL,
@@ -48,7 +46,7 @@ def plain_regulariser(posterior, beta=1.0):
 # ---- factor_vae ----
 
 
-def test_neither_loss_of_factor_vae_leaks_into_the_other_s_parameters():
+def test_neither_loss_of_factor_vae_has_a_gradient_to_the_parameters_of_the_other():
     objective = get("factor_vae", gamma=7.0, **SMALL)
     params, objective_state = objective.init(jax.random.key(0))
     posterior, _, z, key = draw()
@@ -59,20 +57,20 @@ def test_neither_loss_of_factor_vae_leaks_into_the_other_s_parameters():
     @jax.jit
     def gradients(params, posterior, z):
         regulariser = jax.grad(lambda *a: jnp.mean(terms(*a)["regulariser"]), (0, 1, 2))(params, posterior, z)
-        own = jax.grad(lambda *a: terms(*a)["objective_loss"], (0, 1, 2))(params, posterior, z)
-        return regulariser, own
+        loss = jax.grad(lambda *a: terms(*a)["objective_loss"], (0, 1, 2))(params, posterior, z)
+        return regulariser, loss
 
-    (to_params, to_posterior, to_z), (own_params, own_posterior, own_z) = gradients(params, posterior, z)
-    for leaf in jax.tree.leaves((to_params, own_posterior, own_z)):
+    (to_params, to_posterior, to_z), (loss_to_params, *loss_to_codes) = gradients(params, posterior, z)
+    for leaf in jax.tree.leaves((to_params, loss_to_codes)):
         np.testing.assert_array_equal(leaf, np.zeros_like(leaf))
-    for tree in (to_posterior, to_z, own_params):
+    for tree in (to_posterior, to_z, loss_to_params):
         assert any(np.any(leaf != 0) for leaf in jax.tree.leaves(tree))
 
 
-def test_the_step_gives_the_discriminator_its_own_loss_and_adam():
+def test_the_training_step_updates_the_discriminator_by_its_loss_and_its_adam():
     """Its first update is that of Adam with 1e-4, b1 = 0.5, b2 = 0.9 on its cross-entropy, whatever the rest learns."""
-    made = tiny.experiment(objective={"name": "factor_vae", **SMALL}, optimizer={"decoder_learning_rate": 0.3})
-    runner, state = Runner(made, jax.devices()[:1]), init_state(made)
+    experiment = tiny.experiment(objective={"name": "factor_vae", **SMALL}, optimizer={"decoder_learning_rate": 0.3})
+    runner, state = Runner(experiment, jax.devices()[:1]), init_state(experiment)
     before = jax.tree.map(np.array, state)
     after, _ = runner.run(0, runner.put(state), 1)
     moved = jax.tree.map(lambda a, b: np.abs(np.asarray(a) - b).max(), after.params, before.params)
@@ -80,8 +78,8 @@ def test_the_step_gives_the_discriminator_its_own_loss_and_adam():
     assert max(jax.tree.leaves(moved["decoder"])) > 0.1
 
 
-@pytest.mark.parametrize(("correlation", "want"), [(0.0, 0.0), (0.9, -0.5 * np.log(1 - 0.81))])
-def test_a_trained_discriminator_tells_the_total_correlation_of_gaussians(correlation, want):
+@pytest.mark.parametrize(("correlation", "expected"), [(0.0, 0.0), (0.9, -0.5 * np.log(1 - 0.81))])
+def test_a_trained_discriminator_estimates_the_total_correlation_of_gaussians(correlation, expected):
     """-log(1 - rho^2) / 2 nats for two latents of correlation rho and an independent third, within 0.1 nats."""
     objective = get("factor_vae", discriminator_learning_rate=2e-3, width=32, depth=2)
     mixing = jnp.array([[1.0, 0, 0], [correlation, (1 - correlation**2) ** 0.5, 0], [0, 0, 1.0]])
@@ -104,10 +102,10 @@ def test_a_trained_discriminator_tells_the_total_correlation_of_gaussians(correl
         return jax.lax.scan(step, carry, jax.random.split(jax.random.key(1), 600))[1]
 
     params, _ = objective.init(jax.random.key(0))
-    assert abs(float(train(params)[-200:].mean()) - want) < 0.1
+    assert abs(float(train(params)[-200:].mean()) - expected) < 0.1
 
 
-def test_a_blind_discriminator_costs_log_2_and_tells_nothing():
+def test_a_discriminator_of_logit_0_has_loss_log_2_and_changes_no_regulariser():
     objective = get("factor_vae", gamma=7.0, beta=3.0, **SMALL)
     params = jax.tree.map(jnp.zeros_like, objective.init(jax.random.key(0))[0])
     posterior, _, z, key = draw()
@@ -117,7 +115,7 @@ def test_a_blind_discriminator_costs_log_2_and_tells_nothing():
 
 
 @pytest.mark.parametrize("name", ["factor_vae", "devae"])
-def test_each_is_the_beta_vae_where_its_own_weight_vanishes(name):
+def test_each_is_the_beta_vae_where_its_further_weights_vanish(name):
     objective = get(name, beta=3.0, **({"gamma": 0.0, **SMALL} if name == "factor_vae" else {"betas": ()}))
     params, objective_state = objective.init(jax.random.key(0))
     posterior, noise, z, key = draw()
@@ -151,12 +149,12 @@ def test_the_spaces_of_devae_are_scaled_and_shifted_latent_by_latent():
 
 
 def test_the_reconstruction_of_a_step_is_the_mean_over_spaces():
-    """With all spaces equal, as at the start, it is that of the beta-VAE, and so is the loss under equal pressures."""
+    """With all spaces equal, as at the start, it is that of the beta-VAE, and so is the loss under equal weights."""
     losses = []
     for objective in ({"name": "beta_vae"}, {"name": "devae", "betas": (8.0, 8.0)}):
-        made = tiny.experiment(objective=objective)
-        runner = Runner(made, jax.devices()[:1])
-        losses.append(runner.run(0, runner.put(init_state(made)), 1)[1])
+        experiment = tiny.experiment(objective=objective)
+        runner = Runner(experiment, jax.devices()[:1])
+        losses.append(runner.run(0, runner.put(init_state(experiment)), 1)[1])
     for name in ("reconstruction", "loss", "kl"):
         np.testing.assert_allclose(losses[0][name], losses[1][name], rtol=1e-5)
 
@@ -178,7 +176,7 @@ def test_codes_are_the_nearest_values_of_each_latent_and_represent_themselves():
     np.testing.assert_allclose(np.exp(represented.logvar), 1 / 9 / 12, rtol=1e-5)
 
 
-def test_the_gradient_passes_straight_through_and_the_codebook_follows_its_own_codes():
+def test_the_gradient_passes_straight_through_and_each_value_follows_the_means_nearest_to_it():
     objective = get("qlae", beta=0.5, num_values=3)
     params, objective_state = objective.init(jax.random.key(0))
     np.testing.assert_allclose(params["values"], [[-0.5, 0, 0.5]] * LATENTS)
@@ -201,11 +199,11 @@ def test_the_gradient_passes_straight_through_and_the_codebook_follows_its_own_c
     np.testing.assert_allclose(to_mean, 2 * 0.5 * off, rtol=1e-4, atol=1e-6)
     for d in range(LATENTS):
         for v, value in enumerate((-0.5, 0.0, 0.5)):
-            want = -2 * 0.5 * off[code[:, d] == value, d].sum()
-            np.testing.assert_allclose(to_params["values"][d, v], want, rtol=1e-4, atol=1e-5)
+            expected = -2 * 0.5 * off[code[:, d] == value, d].sum()
+            np.testing.assert_allclose(to_params["values"][d, v], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_the_entropy_of_the_values_in_use_stands_for_the_kl():
+def test_the_kl_of_qlae_is_the_entropy_of_the_values_in_use():
     objective = get("qlae", num_values=3)
     params, objective_state = objective.init(jax.random.key(0))
     column = np.array([-0.5, -0.5, 0.0, 0.5])
@@ -216,22 +214,7 @@ def test_the_entropy_of_the_values_in_use_stands_for_the_kl():
     np.testing.assert_allclose(terms["kl"], 2.5 * np.log(2), rtol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("name", "options", "told"),
-    [
-        ("factor_vae", {"gamma": -1.0}, "objective.gamma must be finite and not negative"),
-        ("factor_vae", {"depth": 0}, "objective.depth must be at least 1"),
-        ("devae", {"betas": (1.0, -2.0)}, r"objective.betas\[1\] must be finite and not negative"),
-        ("qlae", {"num_values": 1}, "objective.num_values must be at least 2"),
-        ("qlae", {"values": 3}, "objective has no field 'values'; known: .*num_values"),
-    ],
-)
-def test_wrong_options_are_refused_in_one_line(name, options, told):
-    with pytest.raises(ValueError, match=told):
-        get(name, **options)
-
-
-# ---- every objective ----
+# ---- parameters and state of objectives ----
 
 
 def objective_options(name):
@@ -239,24 +222,24 @@ def objective_options(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(set(registry.OBJECTIVES) - {"deft"}))
+@pytest.mark.parametrize("name", ["control_vae", "devae", "dynamic_vae", "factor_vae", "qlae"])
 def test_a_run_through_a_checkpoint_equals_one_without_bit_for_bit(name, tmp_path):
-    """Six steps in one go, and three, a checkpoint and its restoration, and three more: also the objective_state."""
-    made = tiny.experiment(objective=objective_options(name))
-    runner, initial = Runner(made, jax.devices()[:1]), jax.tree.map(np.array, init_state(made))
-    straight, metrics = runner.run(0, runner.put(initial), 6)
+    """Objectives with parameters or state: six steps, and three, a checkpoint, its restoration, and three more."""
+    experiment = tiny.experiment(objective=objective_options(name))
+    runner, initial = Runner(experiment, jax.devices()[:1]), jax.tree.map(np.array, init_state(experiment))
+    uninterrupted, metrics = runner.run(0, runner.put(initial), 6)
     assert np.isfinite(metrics["loss"])
     half, _ = runner.run(0, runner.put(initial), 3)
     checkpoints = Checkpoints(tmp_path / "checkpoints", keep=1)
     checkpoints.save(half)
     checkpoints.close()
     again = Checkpoints(tmp_path / "checkpoints", keep=1)
-    restored = again.restore(init_state(made))
+    restored = again.restore(init_state(experiment))
     again.close()
     resumed, _ = runner.run(0, runner.put(restored), 3)
-    assert tiny.fingerprint(resumed) == tiny.fingerprint(straight)
-    if made.objective.init(jax.random.key(0))[1]:
-        assert tiny.fingerprint(straight.objective_state) != tiny.fingerprint(initial.objective_state)
+    assert tiny.fingerprint(resumed) == tiny.fingerprint(uninterrupted)
+    if experiment.objective.init(jax.random.key(0))[1]:
+        assert tiny.fingerprint(uninterrupted.objective_state) != tiny.fingerprint(initial.objective_state)
 
 
 DEVICES = """
@@ -284,11 +267,11 @@ for name in sys.argv[1:]:
 
 
 @pytest.mark.slow
-def test_one_device_and_two_agree_where_an_objective_looks_at_the_whole_batch():
+def test_one_device_and_two_agree_where_a_term_depends_on_the_whole_batch():
     """Batch-wide terms, permutations and controllers see the whole batch however many devices share it."""
-    names = ["annealed_vae", "beta_tcvae", "control_vae", "factor_vae"]
+    names = ["beta_tcvae", "control_vae", "factor_vae"]
     environment = tiny.devices(2)
     command = [sys.executable, "-c", DEVICES, *names]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.split() == names
+    completed = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert completed.returncode == 0, completed.stderr[-3000:]
+    assert completed.stdout.split() == names
