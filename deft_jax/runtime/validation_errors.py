@@ -1,6 +1,7 @@
 """From the errors of pydantic to lines: the path of a field, what was given and what is allowed."""
 
 import dataclasses
+import difflib
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -68,8 +69,11 @@ def _line(where: str, errors: Sequence[ErrorDetails], parent: Any) -> str:
 
 
 def unknown_field(path: str, name: str, known: Iterable[str]) -> str:
-    """The line for a field that its section does not have."""
-    return f"{path or 'the configuration'} has no field {name!r}; known: {', '.join(known)}"
+    """The line for a field that its section does not have, with the known one of the most similar name."""
+    names = list(known)
+    nearest = difflib.get_close_matches(name, names, n=1)
+    question = f"; did you mean {nearest[0]!r}?" if nearest else ""
+    return f"{path or 'the configuration'} has no field {name!r}; known: {', '.join(names)}{question}"
 
 
 def missing_field(path: str, name: str) -> str:

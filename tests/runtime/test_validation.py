@@ -85,7 +85,7 @@ def test_all_faults_are_reported_at_once_one_line_each():
         "inner.size must be at least 1, got 0",
         "inner.pair[1] must be a number, got 'x'",
         "stages.steps[1] must be at least 1, got 0",
-        "the configuration has no field 'seeds'; known: name, inner, stages, several, seed",
+        "the configuration has no field 'seeds'; known: name, inner, stages, several, seed; did you mean 'seed'?",
     ]
 
 
@@ -156,6 +156,15 @@ def test_numpy_values_and_sequences_become_python_values(value, want):
 def test_numbers_are_those_of_int32_and_float32_within_their_bounds(kind, value, allowed):
     with pytest.raises(ConfigErrors, match=f"^x must be {allowed}, got "):
         validation.check(kind, value, "x")
+
+
+@pytest.mark.parametrize(
+    ("field", "nearest"), [("sized", "size"), ("shares", "share"), ("evne", "even"), ("learning_rate", None)]
+)
+def test_an_unknown_field_is_named_with_the_nearest_known_one(field, nearest):
+    [line] = lines_of({"size": 1, field: 3}, Inner, "model")
+    question = f"; did you mean '{nearest}'?" if nearest else ""
+    assert line == f"model has no field '{field}'; known: size, share, pair, even{question}"
 
 
 # ---- options of functions ----
