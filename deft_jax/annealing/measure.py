@@ -42,7 +42,7 @@ from deft_jax.runtime.jax_settings import pinned
 from deft_jax.runtime.locks import lock_workdir
 from deft_jax.runtime.paths import local_path
 from deft_jax.runtime.progress import warn
-from deft_jax.training import session
+from deft_jax.training import workdirs
 
 
 @pinned()
@@ -76,7 +76,7 @@ def run(
     check_unchanged(source, workdir)
     read_object(workdir / "freezing.json")  # raises now if it is damaged
     # The rule from points to betas may change: no measurement depends on it.
-    free = ("betas", *session.moved_paths(workdir, config.data, source))
+    free = ("betas", *workdirs.moved_paths(workdir, config.data, source))
     instruments = _instruments(config, source)
     with lock_workdir(workdir):
         save_or_check_config(workdir, config.to_mapping(), free)
