@@ -232,7 +232,7 @@ def metric(
     if factors_NxF.shape[1] == len(continuous):
         kwargs = accepted(name, {}, continuous) | kwargs
     if metrics.kind(name) == "posteriors":
-        return metrics.compute(name, posterior.mean, factors_NxF, logvar=posterior.logvar, **kwargs)
+        return metrics.compute(name, np.asarray(posterior.mean), factors_NxF, logvar=posterior.logvar, **kwargs)
     return metrics.compute(name, codes, factors_NxF, **kwargs)
 
 
