@@ -6,6 +6,7 @@ import pathlib
 import re
 import shutil
 import statistics
+import sys
 
 import pytest
 
@@ -15,6 +16,7 @@ TEMPLATES = sorted(FOLDER.glob("*/page.md.j2"))
 
 @pytest.fixture(scope="module")
 def build():
+    sys.path.insert(0, str(FOLDER))  # of measured.py
     spec = importlib.util.spec_from_file_location("build_experiments", FOLDER / "build.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
