@@ -43,7 +43,7 @@ def _check_arrays(folder: pathlib.Path) -> None:
     At the first such array orbax closes its event loop, and each read that is still under way prints a traceback from a
     thread. Arrays are therefore read once before, without an event loop.
     """
-    store = {"driver": "ocdbt", "base": {"driver": "file", "path": f"{folder}/"}}
+    store = {"driver": "ocdbt", "base": {"driver": "file", "path": f"{folder.resolve()}/"}}
     keys = tensorstore.KvStore.open(store).result().list().result()
     names = [key.decode().removesuffix(".zarray") for key in keys if key.endswith(b"/.zarray")]
     arrays = [tensorstore.open({"driver": "zarr", "kvstore": store | {"path": name}}) for name in names]
