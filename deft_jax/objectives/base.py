@@ -1,9 +1,11 @@
 """The interface of training objectives: `Objective`, a few pure functions that the training step calls.
 
-To add one, write a function of the schedule `beta` and of options that returns an Objective, and enter it in the table
-of registry.py. Examples, from the simplest: beta_vae.py (no state), controllers.py (a state that every step updates),
-devae.py (trained parameters and further latent spaces), total_correlation.py (a second network with a separate loss and
-optimiser).
+An objective is a function of the schedule `beta` and of options that returns an Objective. One of your own is named in
+a configuration as 'module:function' (docs/extending.md); those of the package are in the table of registry.py
+(CONTRIBUTING.md has what else one needs). Options are annotated with the types of runtime/validation.py.
+
+Examples, from the simplest: beta_vae.py (no state), controllers.py (a state that every step updates), devae.py (trained
+parameters and further latent spaces), total_correlation.py (a second network with a separate loss and optimiser).
 
 Units: all terms are in nats, against a reconstruction loss summed over pixels.
 """
@@ -38,7 +40,8 @@ class InitFn(Protocol):
 
         Returns:
           params: parameters that are trained, with `Objective.optimizer`; () if none.
-          objective_state: arrays that `apply` replaces in every step, of constant shapes and types; () if none.
+          objective_state: arrays that `apply` replaces in every step of all stages; () if none. Their shapes and
+            types stay the same, so a number is jnp.zeros((), jnp.float32), not a Python float.
         """
 
 
@@ -69,7 +72,8 @@ class ApplyFn(Protocol):
           terms: 'regulariser' [B] is added to each example's reconstruction loss; a term of the whole batch is the same
             in every entry, since the training step averages over the batch. 'beta' [] is the weight of the KL.
             'objective_loss' [], if any, trains `params` and must have no gradient to anything else. Every other entry
-            is logged.
+            is logged, as the mean over the steps of a record; 'loss', 'reconstruction', 'kl' and 'kl_per_latent' are
+            names of the training step.
           objective_state: the state for the next step.
         """
 

@@ -1,4 +1,7 @@
-"""The report: which runs of the given workdirs are shown, and the file that is written."""
+"""The report: which runs of the given workdirs are shown, and the file that is written.
+
+The sections of a run are listed in training_sections.py and annealing_sections.py.
+"""
 
 import pathlib
 from collections.abc import Sequence

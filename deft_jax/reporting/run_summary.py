@@ -10,7 +10,7 @@ from deft_jax.reporting.elements import Section
 
 @dataclasses.dataclass(frozen=True)
 class RunSummary(Section):
-    """What was run, on which data and how far.
+    """What was run, on which data and how far: filled by training_summary and annealing_summary.
 
     Attributes:
       facts: name -> text.

@@ -1,4 +1,4 @@
-"""What a report shows of a training: the list of its sections, and those that are read from its log.
+"""What a report shows of a training: the list of its sections, its summary, and those that are read from its log.
 
 The sections of the model itself, such as the traversals, are in model_sections.py.
 """

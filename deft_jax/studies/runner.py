@@ -16,7 +16,7 @@ from deft_jax.runtime.signals import Interrupted, Signals
 from deft_jax.runtime.validation import ConfigErrors
 from deft_jax.studies import tables
 from deft_jax.studies.config import StudyConfig, parse_study
-from deft_jax.studies.run_summary import is_finished
+from deft_jax.studies.run_record import is_finished
 from deft_jax.studies.worker import work
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from tabulate import tabulate
 
 from deft_jax.studies.config import StudyConfig
-from deft_jax.studies.run_summary import RunSummary
+from deft_jax.studies.run_record import RunRecord
 
 
 def summarise(study: StudyConfig, workdir: pathlib.Path) -> dict[str, Any]:
@@ -22,7 +22,7 @@ def summarise(study: StudyConfig, workdir: pathlib.Path) -> dict[str, Any]:
     for name in study.runs:
         entry = runs[name] = _no_results()
         for seed in map(str, study.seeds):
-            summary = RunSummary.read(workdir / name / f"seed_{seed}")
+            summary = RunRecord.read(workdir / name / f"seed_{seed}")
             if summary is None:
                 entry["missing"].append(seed)
                 continue

@@ -10,7 +10,7 @@ from deft_jax.runtime.files import to_jsonable
 from deft_jax.runtime.signals import Signals
 from deft_jax.studies.config import StudyConfig
 from deft_jax.studies.lease import Lease
-from deft_jax.studies.run_summary import RunSummary, is_finished
+from deft_jax.studies.run_record import RunRecord, is_finished
 from deft_jax.training.config import TrainingConfig
 
 
@@ -78,7 +78,7 @@ def _train_and_score(
     """Trains runs in one program and scores each; what they print goes to their log.txt."""
     import jax
 
-    summaries = {name: RunSummary.read(workdir / name) or RunSummary() for name in runs}
+    summaries = {name: RunRecord.read(workdir / name) or RunRecord() for name in runs}
     first, *others = runs
     for name in others:
         with (workdir / name / "log.txt").open("a") as log:

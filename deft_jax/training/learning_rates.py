@@ -1,12 +1,14 @@
 """Learning rates: how fast each part of a model learns in each stage.
 
-| label          | parameters                          | learning rate                                    |
-|----------------|-------------------------------------|--------------------------------------------------|
-| group_g        | encoder of latent group g           | before stage g: 0; in it: lr; after it: gamma lr |
-| calibration_g  | learned scale and shift of group g  | lr from stage g + 1 on                           |
-| decoder        | decoder                             | a schedule for the decoder                       |
+| label         | parameters                          | learning rate at a step of the run                             |
+|---------------|-------------------------------------|----------------------------------------------------------------|
+| group_g       | encoder of latent group g           | before stage g: 0; in it: eta(step); after it: gamma eta(step) |
+| calibration_g | scale and shift of a frozen group   | eta(step) from stage g + 1 on (`model.calibrate`)              |
+| decoder       | decoder                             | eta(step) of the decoder                                       |
+| objective     | parameters of the objective, if any | its own, or that of the decoder                                |
 
-optimizer.py assigns the labels to parameters, and gives each label its Adam.
+eta is `optimizer.learning_rate`, or `decoder_learning_rate`, with `optimizer.decay` over all steps of the run. Stage g
+opens group g. optimizer.py assigns the labels to parameters, and gives each label its Adam.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -46,6 +48,9 @@ def learning_rates(
 ) -> dict[str, LearningRate]:
     """The learning rate of every label in one stage. Wu et al. 2022, section 4.2.
 
+    The schedules cover all stages; `stage` only decides which labels are active, so that Adam's moments of the others
+    stay as they are.
+
     Args:
       stages: of the run.
       stage: index of the current one.
@@ -55,10 +60,11 @@ def learning_rates(
       gamma: factor on the learning rate of groups whose stage is over; 0 freezes them.
     """
 
+    # A label that has become active stays so, or stops for good: its count plus its first step is the step of the run.
     def from_start(schedule: Schedule, start: int) -> Schedule:
         return lambda count: schedule(count + start)
 
-    rates = {"decoder": LearningRate(from_start(decoder_learning_rate, 0), True)}
+    rates = {"decoder": LearningRate(decoder_learning_rate, True)}
     for group in range(num_groups):
         start = stages.starts[group] if group < len(stages) else stages.total_steps
         rate = group_learning_rate(learning_rate, gamma, stages.starts, group)
@@ -70,7 +76,7 @@ def learning_rates(
 
 
 def group_learning_rate(base: Schedule, gamma: float, starts: Sequence[int], group: int) -> Schedule:
-    """Learning rate of encoder group `group`: 0 before its stage, base(step) in it, gamma * base(step) after it.
+    """Learning rate of an encoder group: 0 before its stage, base(step) in it, gamma * base(step) after it.
 
     Args:
       base: step of the run -> learning rate.

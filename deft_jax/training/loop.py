@@ -23,6 +23,36 @@ from deft_jax.training.step import Metrics, init_state
 _PRINTED = ("beta", "loss", "reconstruction", "kl")
 
 
+class LogWindow:
+    """The metrics of the dispatches since the last record."""
+
+    def __init__(self) -> None:
+        """Starts without a dispatch."""
+        self._dispatches: list[tuple[int, list[Metrics]]] = []
+        self._seconds = 0.0
+
+    def add(self, metrics: list[Metrics], steps: int, seconds: float) -> None:
+        """Adds a dispatch: its metrics per run, averaged over its steps."""
+        self._dispatches.append((steps, metrics))
+        self._seconds += seconds
+
+    @property
+    def steps_per_second(self) -> float:
+        """Updates per second."""
+        return sum(steps for steps, _ in self._dispatches) / self._seconds
+
+    def means(self) -> list[Metrics]:
+        """The metrics of each run averaged over all steps; beta is that of the last step."""
+        weights, per_dispatch = zip(*self._dispatches, strict=True)
+        if len(weights) == 1:
+            return per_dispatch[0]
+        averaged = []
+        for of_run in zip(*per_dispatch, strict=True):
+            means = jax.tree.map(lambda *values: np.average(values, axis=0, weights=weights), *of_run)
+            averaged.append(means | {"beta": of_run[-1]["beta"]})
+        return averaged
+
+
 class TrainingLoop:
     """Trains the runs of one program, one run or several seeds, from the last common checkpoint.
 
@@ -112,7 +142,7 @@ class TrainingLoop:
         if self.step:
             self.progress.write(f"resuming at step {self.step} of {total}")
             self._write_missing_evaluations()
-        opened, window_steps, window_seconds = None, 0, 0.0
+        opened, window = None, LogWindow()
         while self.step < total:
             stage = self.stages.at(self.step)
             if stage != opened:
@@ -120,11 +150,11 @@ class TrainingLoop:
                 opened = stage
             steps = self.next_stop() - self.step
             metrics, seconds = self._dispatch(stage, steps)
-            window_steps, window_seconds = window_steps + steps, window_seconds + seconds
+            window.add(metrics, steps, seconds)
             stage_ends = self.step == self.stages.end(stage)
             if self.step % self.config.log_every == 0 or stage_ends:
-                self._log(stage, metrics, window_steps / window_seconds)
-                window_steps, window_seconds = 0, 0.0
+                self._log(stage, window.means(), window.steps_per_second)
+                window = LogWindow()
             stops = distributed.any_process(signals.received is not None) and self.step < total
             runs = self.active_runs()
             # Checkpoints come first: if an evaluation fails, the runs can be resumed after it.

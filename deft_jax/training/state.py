@@ -16,7 +16,7 @@ class TrainState(flax.struct.PyTreeNode):
       params: {'encoder': {'group_0': ..., ...}, 'decoder': ..., 'objective': ...}; the encoder also has 'scale_g' and
         'shift_g' where groups are calibrated.
       opt_state: optimiser state of `params`, one entry per label (see optimizer.py).
-      objective_state: state of the objective's controller, () where it has none.
+      objective_state: what the objective replaces in every step, () where it has none.
     """
 
     step: jax.Array

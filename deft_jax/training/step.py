@@ -24,6 +24,7 @@ from deft_jax.training.state import TrainState
 DEVICE_AXIS = "device"
 
 Metrics = dict[str, Any]
+_RESERVED = {"loss", "reconstruction", "kl", "kl_per_latent"}  # metrics of every objective
 """name -> array; see `train_step`."""
 
 
@@ -103,6 +104,8 @@ def train_step(
         terms, objective_state = objective.apply(
             params["objective"], state.objective_state, state.step, posterior, z_BxD, objective_key
         )
+        if reserved := _RESERVED & set(terms):
+            raise ValueError(f"an objective must not name a term {', '.join(sorted(reserved))}")
         kl_D = jnp.mean(kl_per_latent(posterior), axis=0)
         loss = reconstruction + jnp.mean(terms.pop("regulariser"))
         metrics = {"loss": loss, "reconstruction": reconstruction, "kl": jnp.sum(kl_D), "kl_per_latent": kl_D} | terms

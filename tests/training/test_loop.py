@@ -113,6 +113,20 @@ def test_intervals_of_logs_and_checkpoints_do_not_change_what_is_learned(whole, 
     assert runs.saved_steps(tmp_path) == [8]
 
 
+def test_a_record_has_the_means_of_all_steps_since_the_last_one(whole, tmp_path):
+    """Every step of the whole run is logged; here every fourth, with checkpoints and evaluations in between."""
+    config = tiny.config(log_every=4, checkpoints={"every": 3}, evaluation={"every": 2})
+    session.run(config, tmp_path, jax.devices()[:1])
+    single = [record for record in runs.records(whole[0]) if record["kind"] == "train"]
+    averaged = [record for record in runs.records(tmp_path) if record["kind"] == "train"]
+    assert [record["step"] for record in averaged] == [4, 8]
+    for record in averaged:
+        window = [each for each in single if record["step"] - 4 < each["step"] <= record["step"]]
+        for name in ("loss", "reconstruction", "kl"):
+            assert record[name] == pytest.approx(np.mean([each[name] for each in window]), rel=1e-5)
+        assert record["beta"] == window[-1]["beta"]
+
+
 def test_checkpoint_is_the_state_of_its_step_although_training_continues(whole, stop_at, tmp_path):
     stop_at(tiny.config(), tmp_path, 4)
     assert runs.state_of(whole[0], 4) == runs.state_of(tmp_path, 4)

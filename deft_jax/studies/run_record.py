@@ -1,4 +1,4 @@
-"""run.json: what a study keeps of one of its runs."""
+"""run.json: the state, times and scores that a study keeps of one of its runs."""
 
 import dataclasses
 import json
@@ -12,7 +12,7 @@ NAME = "run.json"
 
 
 @dataclasses.dataclass
-class RunSummary:
+class RunRecord:
     """The state of one run of a study."""
 
     training_seconds: float = 0.0
@@ -27,7 +27,7 @@ class RunSummary:
     """Why training stopped, where the loss was no longer finite."""
 
     @classmethod
-    def read(cls, directory: pathlib.Path) -> "RunSummary | None":
+    def read(cls, directory: pathlib.Path) -> "RunRecord | None":
         """The summary in the folder of a run; None where there is none that can be read."""
         try:
             values = json.loads((directory / NAME).read_text())
@@ -52,5 +52,5 @@ class RunSummary:
 
 def is_finished(directory: pathlib.Path, metrics: Iterable[str]) -> bool:
     """Whether the run in a folder has diverged, or is trained and scored by all these metrics."""
-    summary = RunSummary.read(directory)
+    summary = RunRecord.read(directory)
     return summary is not None and summary.is_finished(metrics)
