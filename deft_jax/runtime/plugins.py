@@ -45,7 +45,7 @@ def load_function(name: Any, what: str) -> Callable[..., Any] | None:
         value = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, TypeError, ValueError) as error:
         remedy = "run in the folder of its file, or set PYTHONPATH"
-        raise ValueError(f"cannot find the {what} {name!r}, a function of a module of yours: {error}; {remedy}") from None
+        raise ValueError(f"cannot find the {what} {name!r}, {error}; {remedy}") from None
     if not callable(value):
         raise ValueError(f"the {what} {name!r} is no function but {short_repr(value)}")
     return value
