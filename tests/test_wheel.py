@@ -73,5 +73,5 @@ def test_only_files_of_configs_are_looked_for_in_the_package(monkeypatch, tmp_pa
     monkeypatch.chdir(tmp_path)
     absolute = str(tmp_path / "configs" / "quickstart.py")
     for path in ("quickstart.py", "configs/nothing.py", "deft_jax/runtime/cli.py", absolute):
-        with pytest.raises(cli._Refused, match="cannot read the config"):
+        with pytest.raises(cli._InvalidFlag, match="cannot read the config"):
             cli._ConfigFile().parse(path)

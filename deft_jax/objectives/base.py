@@ -72,8 +72,8 @@ class ApplyFn(Protocol):
           terms: 'regulariser' [B] is added to each example's reconstruction loss; a term of the whole batch is the same
             in every entry, since the training step averages over the batch. 'beta' [] is the weight of the KL.
             'objective_loss' [], if any, trains `params` and must have no gradient to anything else. Every other entry
-            is logged, as the mean over the steps of a record; 'loss', 'reconstruction', 'kl' and 'kl_per_latent' are
-            names of the training step.
+            is logged, as the mean over the steps of a record. 'kl' and 'kl_per_latent' replace the KL of the posterior
+            in the log; 'loss' and 'reconstruction' are refused.
           objective_state: the state for the next step.
         """
 

@@ -71,7 +71,7 @@ def _line(where: str, errors: Sequence[ErrorDetails], parent: Any) -> str:
 def unknown_field(path: str, name: str, known: Iterable[str]) -> str:
     """The line for a field that its section does not have, with the known one of the most similar name."""
     names = list(known)
-    nearest = difflib.get_close_matches(name, names, n=1)
+    nearest = difflib.get_close_matches(str(name), names, n=1)
     question = f"; did you mean {nearest[0]!r}?" if nearest else ""
     return f"{path or 'the configuration'} has no field {name!r}; known: {', '.join(names)}{question}"
 

@@ -24,7 +24,7 @@ from deft_jax.training.state import TrainState
 DEVICE_AXIS = "device"
 
 Metrics = dict[str, Any]
-_RESERVED = {"loss", "reconstruction", "kl", "kl_per_latent"}  # metrics of every objective
+_RESERVED = {"loss", "reconstruction"}  # metrics of the step, whatever the objective
 """name -> array; see `train_step`."""
 
 

@@ -292,7 +292,7 @@ def test_a_faulty_painting_is_refused_in_one_line(tmp_path, case, message):
 
 
 def test_a_painting_that_is_no_path_is_refused():
-    with pytest.raises(ValueError, match=r"data\.painting must be .* a path .*got 5"):
+    with pytest.raises(ValueError, match=r"data\.painting"):
         data.get("scream_dsprites", storage="rendered", painting=5)
 
 

@@ -250,8 +250,8 @@ def test_replica_that_is_not_finite_is_named(experiment, initial):
 def test_a_term_may_not_have_the_name_of_a_metric_of_the_step(experiment, initial):
     def apply(*arguments):
         terms, objective_state = experiment.objective.apply(*arguments)
-        return terms | {"kl": terms["beta"]}, objective_state
+        return terms | {"loss": terms["beta"]}, objective_state
 
     wrong = dataclasses.replace(experiment, objective=experiment.objective._replace(apply=apply))
-    with pytest.raises(ValueError, match="kl"):
+    with pytest.raises(ValueError, match="loss"):
         jax.eval_shape(lambda state: train_step(wrong, 0, experiment.source.arrays, state), initial)
