@@ -184,7 +184,7 @@ def whole_set(
     decomposition, rate, latents, factors = panels = figure.subplots(4, 1, sharex=True)
     _draw_decomposition(decomposition, betas, history)
     rate.plot(betas, rate_E, color=PALETTE[0], linewidth=LINE)
-    rate.set_ylim(bottom=min(0.0, float(np.min(rate_E))))
+    rate.set_ylim(bottom=min(0.0, float(np.asarray(rate_E, float).min())))
     _draw_latents(latents, betas, np.asarray(history["kl_per_latent"], float))
     factor_curves = np.asarray(history["factor_information"]).T
     for (name, colour), values in zip(colour_of_each(factor_names).items(), factor_curves, strict=True):
