@@ -9,6 +9,7 @@ import argparse
 import dataclasses
 import importlib
 import json
+import math
 import os
 import pathlib
 import signal
@@ -250,10 +251,13 @@ def record(group: str, row: Row, peak: float | None) -> dict:
     return fields | {"floor": floor, **columns}
 
 
-def run(groups: dict[str, Callable], options: Options, out: pathlib.Path | None = None) -> None:
+def run(
+    groups: dict[str, Callable], options: Options, out: pathlib.Path | None = None, minutes: float = math.inf
+) -> None:
     """Prints the table, a row as soon as its group is measured, and writes all timings to `out`.
 
     groups: name -> (options, notes) -> rows, a function that may add lines to `notes`.
+    minutes: since the start of the process, after which no further group is begun.
     """
     from benchmarks import machine
 
@@ -264,6 +268,9 @@ def run(groups: dict[str, Callable], options: Options, out: pathlib.Path | None 
     print(f"{results['machine']}\n{how}\n\n{HEADER}", flush=True)
     footnotes = []
     for name, rows_of in groups.items():
+        if time.perf_counter() - _BEGIN > 60 * minutes:
+            results["notes"].append(f"{name}: left out, since the {minutes:g} minutes were over")
+            continue
         report(f"{name}: compiling")
         notes = []
         rows = rows_of(options, notes)

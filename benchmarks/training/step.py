@@ -69,6 +69,8 @@ def torch_training(config, built, stage, params):
 
     on_gpu = jax.default_backend() == "gpu" and torch.cuda.is_available()
     device = torch.device("cuda" if on_gpu else "cpu")
+    if on_gpu:
+        torch.set_float32_matmul_precision("high")  # TF32, as JAX's default on such devices
     model, objective, rates = built.model, config["objective"], config["optimizer"]
     encoder, decoder = model.encoder, model.decoder
     vae = torch_models.VAE(
@@ -92,7 +94,7 @@ def torch_training(config, built, stage, params):
     return training, device
 
 
-def _torch_columns(options, config, built, stage, params):
+def torch_columns(options, config, built, stage, params):
     """(eager, compiled): Timed, or why not."""
     torch, reason = suite.torch_or_reason()
     if torch is None:
@@ -120,23 +122,27 @@ def _torch_columns(options, config, built, stage, params):
     return timed(False), timed(True)
 
 
+def operations(config, built, stage):
+    """Floating-point operations of the layers in a step."""
+    is_factor = config["objective"]["name"] == "factor_vae"
+    critic_layers = flops.critic(built.model.num_latents) if is_factor else ()
+    return flops.train_step(built.model, stage, built.batch_size, critic_layers)
+
+
 def _case(name, batch_size, stages, options):
     """Rows of the chosen stages of a config."""
     config = load(name, batch_size=batch_size)
     built = training_build.build(config)
     runner, state = Runner(built), start(built)
-    is_factor = config["objective"]["name"] == "factor_vae"
-    critic_layers = flops.critic(built.model.num_latents) if is_factor else ()
     rows = []
     for stage in range(len(built.stages)) if stages is None else stages:
         suite.report(f"{name}, stage {stage}, batch {batch_size}")
-        eager, compiled = _torch_columns(options, config, built, stage, state.params)
+        eager, compiled = torch_columns(options, config, built, stage, state.params)
         at = f", stage {stage}" if len(built.stages) > 1 else ""
-        operations = flops.train_step(built.model, stage, batch_size, critic_layers)
         rows.append(
             suite.Row(
                 f"{name}{at}, batch {batch_size}", "step", "PyTorch",
-                ours(runner, stage, state), eager, compiled, operations,
+                ours(runner, stage, state), eager, compiled, operations(config, built, stage),
             )
         )  # fmt: skip
     return rows
