@@ -98,7 +98,7 @@ class Bench:
         stage, title = len(built.stages) - 1, f"dsprites_deft, last stage, batch {built.batch_size}"
         default = self.timed(notes, title, built, stage)
         changes = {"bfloat16": {"model__dtype": "bfloat16"}}
-        changes |= {f"storage {name}": {"data__options": {"storage": name}} for name in ("rendered", "packed")}
+        changes |= {f"storage {name}": {"data__storage": name} for name in ("rendered", "packed")}
         for name, change in changes.items():
             _, variant = self.built("dsprites_deft", batch_size=256, **change)
             column = self.timed(notes, f"{title}, {name}", variant, stage)
