@@ -3,8 +3,9 @@
 Activations are channel-major and batch-minor, (C, H, W, B), so that a layer is a matrix product over the
 channels whose columns are positions and examples. Kernels keep the ordinary HWIO shape.
 
-XLA's convolutions are slow on the CPU, and slower yet inside a loop; its matrix products run near the speed
-of the machine. On the CPU a layer is therefore one product between movements of data, in one of two ways:
+XLA's convolutions of so few channels are slow on the CPU, slower yet inside a loop, and seven times as slow on an
+H200 (benchmarks.accelerator); its matrix products run near the speed of the machine. A layer is therefore one product
+between movements of data, in one of two ways:
 
   unfolded  every 4x4 window as a column, one product. For images of few channels.
   blocks    2x2 blocks of pixels as channels: the layer is a 2x2 convolution of stride 1 over the blocks, one
@@ -47,7 +48,7 @@ def conv_down(
       kernel_4x4xCxO: taps.
       bias_O: added to each output channel.
       relu: whether to apply max(y, 0).
-      method: 'matmul', 'lax', or None, which is 'matmul' where the default backend is the CPU, else 'lax'.
+      method: 'matmul', 'lax', or None, which is 'lax' where the default backend is a TPU, else 'matmul'.
 
     Returns:
       [O, H/2, W/2, B].
@@ -94,7 +95,7 @@ def conv_up(
       kernel_4x4xOxC: taps; output channels come before input channels.
       bias_O: added to each output channel.
       relu: whether to apply max(y, 0).
-      method: 'matmul', 'lax', or None, which is 'matmul' where the default backend is the CPU, else 'lax'.
+      method: 'matmul', 'lax', or None, which is 'lax' where the default backend is a TPU, else 'matmul'.
 
     Returns:
       [O, 2H, 2W, B].
@@ -143,7 +144,7 @@ def dense(x_IxB: jax.Array, kernel_IxO: jax.Array, bias_O: jax.Array, *, relu: b
 
 def _choose(method: str | None) -> str:
     if method is None:
-        return "matmul" if jax.default_backend() == "cpu" else "lax"
+        return "lax" if jax.default_backend() == "tpu" else "matmul"
     if method not in METHODS:
         raise ValueError(f"unknown convolution method {method!r}; known: {', '.join(METHODS)}, or None")
     return method
