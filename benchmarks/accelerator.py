@@ -36,10 +36,10 @@ SMALL = {"batch_size": 16, "model__width": 2, "model__hidden": 16, "model__decod
 
 
 class Bench:
-    """Builds rows; `small` narrows every model, `compile_limit` is that of torch.compile."""
+    """Builds rows; `small` narrows every model."""
 
-    def __init__(self, small: bool, compile_limit: int):
-        self.small, self.compile_limit = small, compile_limit
+    def __init__(self, small: bool):
+        self.small = small
 
     def built(self, name, **changes):
         """(configuration, experiment) of a file in configs/."""
@@ -56,24 +56,26 @@ class Bench:
         suite.report(notes[-1])
         return column
 
-    def case(self, notes, name, stage, torch=True, **changes):
+    def case(self, options, notes, name, stage, torch=True, **changes):
         """The row of one stage beside PyTorch; stage: -1 is the last."""
         config, built = self.built(name, **changes)
         stage %= len(built.stages)
         title = f"{name}, stage {stage}, batch {built.batch_size}"
         column = self.timed(notes, title, built, stage)
-        options = suite.Options(compile_limit=self.compile_limit)
         beside = step.torch_columns(options, config, built, stage, step.start(built).params) if torch else ("", "")
         operations = step.operations(config, built, stage)
         return suite.Row(title, "step", "PyTorch" if torch else "", column, *beside, operations)
 
     def quickstart(self, options, notes):
         """Both stages of the quickstart."""
-        return [self.case(notes, "quickstart", stage) for stage in (0, -1)]
+        return [self.case(options, notes, "quickstart", stage) for stage in (0, -1)]
 
     def deft(self, options, notes):
         """The stages of the paper's settings in batches of 256."""
-        return [self.case(notes, "dsprites_deft", stage, torch=stage in (0, 3), batch_size=256) for stage in range(4)]
+        ends = (0, 3)
+        return [
+            self.case(options, notes, "dsprites_deft", stage, torch=stage in ends, batch_size=256) for stage in range(4)
+        ]
 
     def seeds(self, options, notes):
         """Ten seeds in one program beside a single run."""
@@ -89,7 +91,7 @@ class Bench:
 
     def rivals(self, options, notes):
         """Baselines in batches of 256."""
-        return [self.case(notes, name, 0, batch_size=256) for name in ("beta_vae", "factor_vae")]
+        return [self.case(options, notes, name, 0, batch_size=256) for name in ("beta_vae", "factor_vae")]
 
     def variants(self, options, notes):
         """bfloat16, the other storage of dSprites and the other method of the convolutions, beside the defaults."""
@@ -111,7 +113,9 @@ class Bench:
 
     def small_batches(self, options, notes):
         """The stages of the paper's settings in batches of 64."""
-        return [self.case(notes, "dsprites_deft", stage, torch=False, batch_size=64) for stage in (0, 3)]
+        return [
+            self.case(options, notes, "dsprites_deft", stage, torch=False, batch_size=64) for stage in (0, 3)
+        ]
 
     def groups(self):
         """The groups of `measure` in their order."""
@@ -136,7 +140,8 @@ def run_study(workdir: pathlib.Path, runs: tuple[str, ...], args: argparse.Names
     """Runs the study until it is done or the minutes are over; returns 0, or 75 where it has to be continued."""
     command = [sys.executable, "-m", "deft_jax.sweep", "--config", str(STUDY), "--workdir", str(workdir)]
     command += [f"--config.only={runs!r}", f"--config.seeds={tuple(range(args.seeds))!r}"]
-    command += ["--config.scale=small", "--config.set=('total_steps=40',)"] if args.small else ["--config.scale=full"]
+    short = ["--config.scale=small", "--config.set=('total_steps=40', 'stages.steps=(10,)')"]
+    command += short if args.small else ["--config.scale=full"]
     process = subprocess.Popen([*command, *more])
     try:
         return process.wait(60 * args.minutes)
@@ -172,8 +177,9 @@ def main() -> None:
         sys.exit(run_study(args.workdir, tuple(args.runs.split(",")), args, more))
     if more:
         parser.error(f"unknown arguments: {' '.join(more)}")
-    options = suite.Options(1 if args.small else args.repeats, 0.05 if args.small else args.seconds, quick=args.small)
-    suite.run(Bench(args.small, args.compile_limit).groups(), options, args.out, args.minutes)
+    repeats, seconds = (1, 0.05) if args.small else (args.repeats, args.seconds)
+    options = suite.Options(repeats, seconds, quick=args.small, compile_limit=args.compile_limit)
+    suite.run(Bench(args.small).groups(), options, args.out, args.minutes)
 
 
 if __name__ == "__main__":

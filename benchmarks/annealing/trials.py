@@ -181,7 +181,6 @@ def disagreement(sweep, source, bucket, torch_trial):
 
     JAX's is read off its optimiser, whose first moment is (1 - b1) times the gradient after one update.
     """
-    torch_trial.torch.set_float32_matmul_precision("highest")
     with jax.default_matmul_precision("highest"):
         runner = trial_program.TrialRunner(sweep, source, (bucket,), jax.local_devices()[:1])
         state = runner.host(runner.run(runner.init(), 1))
@@ -233,8 +232,9 @@ def prepare(num_trials, compile_limit, torch, notes):
 
         eager, compiled = make_torch(), make_torch()
         pairs = zip(singles, eager, strict=True)
+        torch.set_float32_matmul_precision("highest")  # for the comparison, in both libraries
         difference = max(disagreement(sweep, source, bucket, trial) for bucket, trial in pairs)
-        torch.set_float32_matmul_precision("high" if jax.default_backend() == "gpu" else "highest")  # as JAX's default
+        torch.set_float32_matmul_precision("high" if jax.default_backend() == "gpu" else "highest")  # JAX's default
         notes.append(f"gradients of JAX and PyTorch agree to {difference:.1e}")
         if not difference <= TOLERANCE:
             raise ValueError(f"{notes[-1]}, not to {TOLERANCE:g}: they would not be the same computation")

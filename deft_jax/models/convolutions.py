@@ -4,8 +4,8 @@ Activations are channel-major and batch-minor, (C, H, W, B), so that a layer is 
 channels whose columns are positions and examples. Kernels keep the ordinary HWIO shape.
 
 XLA's convolutions of so few channels are slow on the CPU, slower yet inside a loop, and seven times as slow on an
-H200 (benchmarks.accelerator); its matrix products run near the speed of the machine. A layer is therefore one product
-between movements of data, in one of two ways:
+H200 (benchmarks.accelerator); its matrix products run near the speed of the machine. Except on a TPU, which is not
+measured, a layer is therefore one product between movements of data, in one of two ways:
 
   unfolded  every 4x4 window as a column, one product. For images of few channels.
   blocks    2x2 blocks of pixels as channels: the layer is a 2x2 convolution of stride 1 over the blocks, one
