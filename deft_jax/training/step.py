@@ -139,12 +139,17 @@ def run_steps(
     Returns:
       The state, and the metrics averaged over the steps, except 'beta', which is that of the last step.
     """
-    one_step = lambda state: train_step(experiment, stage, arrays, state, shards)  # noqa: E731
-    zeros = jax.tree.map(lambda m: jnp.zeros(m.shape, m.dtype), jax.eval_shape(one_step, state)[1])
+
+    # Tracing a step takes a second. jit keeps the trace for the second use, and inline leaves no call in the program.
+    @functools.partial(jax.jit, inline=True)
+    def one_step(arrays: Any, state: TrainState) -> tuple[TrainState, Metrics]:
+        return train_step(experiment, stage, arrays, state, shards)
+
+    zeros = jax.tree.map(lambda m: jnp.zeros(m.shape, m.dtype), jax.eval_shape(one_step, arrays, state)[1])
 
     def body(_: Any, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
         state, sums = carry
-        state, metrics = one_step(state)
+        state, metrics = one_step(arrays, state)
         return state, jax.tree.map(jnp.add, sums, metrics) | {"beta": metrics["beta"]}
 
     state, sums = jax.lax.fori_loop(0, steps, body, (state, zeros))
