@@ -2,6 +2,7 @@
 
 import jax
 import pytest
+import shared_programs as programs
 import tiny
 
 from deft_jax.training import session
@@ -11,5 +12,20 @@ from deft_jax.training import session
 def trained_once(tmp_path_factory):
     """The workdir of the smallest run, trained to its end. Not to be written to: copy it."""
     workdir = tmp_path_factory.mktemp("trained") / "run"
-    session.run(tiny.config(), workdir, jax.devices()[:1])
+    with programs.drawn():
+        session.run(tiny.config(), workdir, jax.devices()[:1])
     return workdir
+
+
+@pytest.fixture(scope="module")
+def shared_programs():
+    """Within a module, trainings share their compiled programs, also with other modules, and draw no figures."""
+    with programs.shared():
+        yield
+
+
+@pytest.fixture
+def drawn():
+    """Trainings draw figures, also where programs are shared."""
+    with programs.drawn():
+        yield

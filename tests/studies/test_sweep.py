@@ -154,6 +154,7 @@ def run(steps):
                        stages={"rule": "steps", "betas": (4.0,), "steps": steps})
 
 def get_config():
+    tiny.draw_nothing()
     return ConfigDict({"runs": {"long": run(20_000), "short": run(3)}, "seeds": (0, 1), "metrics": ("mig",),
                        "num_samples": 64, "only": ("long", "short")})
 """

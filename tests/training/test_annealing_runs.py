@@ -12,10 +12,7 @@ from deft_jax.runtime.signals import Interrupted
 from deft_jax.studies import scoring
 
 
-@pytest.fixture(autouse=True)
-def no_figures(monkeypatch):
-    monkeypatch.setattr(figures, "figures", lambda **_: {})
-    monkeypatch.setattr(figures, "history_figures", lambda *_, **__: {})
+pytestmark = pytest.mark.usefixtures("shared_programs")
 
 
 def annealing_config():

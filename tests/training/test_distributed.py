@@ -21,6 +21,7 @@ import tiny
 from ml_collections import ConfigDict
 
 def get_config():
+    tiny.draw_nothing()
     return ConfigDict(tiny.config(data={"name": "tiny:squares"}))
 """
 # The command with a shorter wait for a process that died.

@@ -16,10 +16,7 @@ from deft_jax.training import session
 from deft_jax.training.metrics_log import read_records
 
 
-@pytest.fixture(autouse=True)
-def no_figures(monkeypatch):
-    monkeypatch.setattr(figures, "figures", lambda **_: {})
-    monkeypatch.setattr(figures, "history_figures", lambda *_, **__: {})
+pytestmark = pytest.mark.usefixtures("shared_programs")
 
 
 def scores(workdir):

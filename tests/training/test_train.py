@@ -14,6 +14,7 @@ import tiny
 from ml_collections import ConfigDict
 
 def get_config():
+    tiny.draw_nothing()
     return ConfigDict(tiny.config({changes}))
 """
 
@@ -31,7 +32,7 @@ def config(tmp_path):
 def start(*arguments):
     return subprocess.Popen(
         [sys.executable, "-m", "deft_jax.train", *map(str, arguments)],
-        env=tiny.PLAIN,
+        env=tiny.ENVIRONMENT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
