@@ -7,10 +7,8 @@ import pytest
 
 from deft_jax import data
 from deft_jax.annealing import measure, spectrum
-from deft_jax.evaluation import figures
 from deft_jax.runtime.signals import Interrupted
 from deft_jax.studies import scoring
-
 
 pytestmark = pytest.mark.usefixtures("shared_programs")
 
