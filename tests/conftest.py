@@ -8,6 +8,12 @@ import tiny
 from deft_jax.training import session
 
 
+def pytest_collection_modifyitems(items):
+    """Files with a slow test come first: a worker that starts with one at the end would keep the others waiting."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope="session")
 def trained_once(tmp_path_factory):
     """The workdir of the smallest run, trained to its end. Not to be written to: copy it."""
