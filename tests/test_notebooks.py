@@ -60,7 +60,7 @@ def test_notebook_opens_with_what_it_shows_and_how_long_it_takes(path):
 def test_notebook_runs(path, tmp_path):
     program = program_of(path)
     ast.parse(program)
-    environment = tiny.PLAIN | {"DEFT_JAX_NOTEBOOK_SMALL": "1", "MPLBACKEND": "agg"}
+    environment = tiny.ENVIRONMENT | {"DEFT_JAX_NOTEBOOK_SMALL": "1", "MPLBACKEND": "agg"}
     # -c: the processes that a study starts would run a script of their parent again.
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=3000

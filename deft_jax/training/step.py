@@ -28,34 +28,49 @@ _RESERVED = {"loss", "reconstruction"}  # metrics of the step, whatever the obje
 """name -> array; see `train_step`."""
 
 
+class _SameObjects(tuple[Any, ...]):
+    """Equal only to a tuple of the same objects. Experiments that differ in their seed thereby share a program."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _SameObjects) and tuple(map(id, self)) == tuple(map(id, other))
+
+    def __hash__(self) -> int:
+        return hash(tuple(map(id, self)))
+
+
 def init_state(experiment: Experiment) -> TrainState:
     """The state before the first step, a function of the seed."""
-    return _initial(jax.default_backend())(experiment)
+    return _initial(jax.default_backend())(_initialised(experiment), jax.random.key(experiment.seed))
 
 
 def state_shapes(experiment: Experiment) -> TrainState:
     """Shapes and types of what `init_state` returns; nothing is computed."""
-    return jax.eval_shape(functools.partial(_init_state, experiment))
+    return _initial(jax.default_backend()).eval_shape(_initialised(experiment), jax.random.key(0))
+
+
+def _initialised(experiment: Experiment) -> _SameObjects:
+    """The parts of an experiment that have initial values."""
+    return _SameObjects((experiment.model, experiment.objective, experiment.optimizer))
 
 
 @functools.cache
-def _initial(backend: str) -> Callable[[Experiment], TrainState]:
+def _initial(backend: str) -> Any:
     # Many small draws that run once: on a CPU, full optimisation takes four times as long and changes no bit.
     options = {"xla_backend_optimization_level": "1"} if backend == "cpu" else None
     return jax.jit(_init_state, static_argnums=0, compiler_options=options)
 
 
-def _init_state(experiment: Experiment) -> TrainState:
-    key = jax.random.key(experiment.seed)
+def _init_state(parts: _SameObjects, key: jax.Array) -> TrainState:
+    model, objective, optimizer = parts
     key_model, key_objective, key_run = jax.random.split(key, 3)
-    objective_params, objective_state = experiment.objective.init(key_objective)
-    params = experiment.model.init(key_model) | {"objective": objective_params}
+    objective_params, objective_state = objective.init(key_objective)
+    params = model.init(key_model) | {"objective": objective_params}
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         stage=jnp.zeros((), jnp.int32),
         key=jax.random.key_data(key_run),
         params=params,
-        opt_state=experiment.optimizer(0).init(params),
+        opt_state=optimizer(0).init(params),
         objective_state=objective_state,
     )
 
@@ -139,12 +154,17 @@ def run_steps(
     Returns:
       The state, and the metrics averaged over the steps, except 'beta', which is that of the last step.
     """
-    one_step = lambda state: train_step(experiment, stage, arrays, state, shards)  # noqa: E731
-    zeros = jax.tree.map(lambda m: jnp.zeros(m.shape, m.dtype), jax.eval_shape(one_step, state)[1])
+
+    # Tracing a step takes a second. jit keeps the trace for the second use, and inline leaves no call in the program.
+    @functools.partial(jax.jit, inline=True)
+    def one_step(arrays: Any, state: TrainState) -> tuple[TrainState, Metrics]:
+        return train_step(experiment, stage, arrays, state, shards)
+
+    zeros = jax.tree.map(lambda m: jnp.zeros(m.shape, m.dtype), jax.eval_shape(one_step, arrays, state)[1])
 
     def body(_: Any, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
         state, sums = carry
-        state, metrics = one_step(state)
+        state, metrics = one_step(arrays, state)
         return state, jax.tree.map(jnp.add, sums, metrics) | {"beta": metrics["beta"]}
 
     state, sums = jax.lax.fori_loop(0, steps, body, (state, zeros))

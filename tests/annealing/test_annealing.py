@@ -56,7 +56,7 @@ def config(**changes):
 
 
 @pytest.fixture(scope="module")
-def measured(tmp_path_factory):
+def measured(shared_programs, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("annealing") / "run"
     return workdir, measure.run(config(), workdir)
 
@@ -246,7 +246,7 @@ def test_the_command_prints_the_fields_by_which_a_training_takes_its_betas(tmp_p
 
     (tmp_path / "train.py").write_text(
         "import tiny\nfrom ml_collections import ConfigDict\n"
-        "def get_config():\n    return ConfigDict(tiny.config(model={'groups': (2, 2)}))\n"
+        "def get_config():\n    tiny.draw_nothing()\n    return ConfigDict(tiny.config(model={'groups': (2, 2)}))\n"
     )
     run = tmp_path / "run"
     training = command("deft_jax.train", f"--config={tmp_path / 'train.py'}", f"--workdir={run}", *fields)

@@ -14,6 +14,9 @@ from deft_jax.training import session
 from deft_jax.training.metrics_log import read_records
 
 
+pytestmark = pytest.mark.usefixtures("shared_programs")
+
+
 def run(workdir, labelled, **changes):
     config = tiny.config(data={"name": "listed_squares", "labelled": labelled}, **changes)
     results = session.run(config, workdir)
@@ -56,7 +59,7 @@ def test_a_labelled_list_is_scored_against_its_labels(tmp_path):
     np.testing.assert_array_equal(model.encode_factors([[3], [3]]).mean[0], model.encode_factors([[3]]).mean[0])
 
 
-def test_a_set_without_labels_trains_without_scores_and_is_shown(tmp_path, capsys):
+def test_a_set_without_labels_trains_without_scores_and_is_shown(tmp_path, drawn, capsys):
     results, evaluations = run(tmp_path / "run", False)
     assert "mig" not in results
     assert results["freezing_order"] == []

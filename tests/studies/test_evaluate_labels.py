@@ -32,7 +32,7 @@ def relabelled(monkeypatch, **fields):
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["labelled", "unlabelled"])
-def listed(request, tmp_path_factory):
+def listed(request, shared_programs, tmp_path_factory):
     """A run on a set that lacks combinations of its factors: its workdir, and whether it has labels."""
     directory = tmp_path_factory.mktemp("listed") / "run"
     data = {"name": "listed_squares", "labelled": request.param}

@@ -37,7 +37,7 @@ def test_a_factor_without_a_value_in_the_test_part_is_refused_by_name(name):
     assert metrics.compute(name, factor * 1.0, factor, groups=np.arange(400))  # they are different images
 
 
-def test_metrics_during_training_are_held_out_by_image(tmp_path, monkeypatch):
+def test_metrics_during_training_are_held_out_by_image(shared_programs, tmp_path, monkeypatch):
     compute, seen = scores.metric, []
 
     def metric(*args, **options):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import jax
 import numpy as np
 import pytest
 import tiny
@@ -14,6 +15,8 @@ import tiny
 from deft_jax.studies import runner, tables, worker
 from deft_jax.studies.config import parse_study
 from deft_jax.studies.lease import Lease
+
+pytestmark = pytest.mark.usefixtures("programs_stay")
 
 STAGES = {"rule": "steps", "betas": (4.0,), "steps": 4}
 BETA_VAE, DIVERGES = "squares/beta_vae", "squares/diverges"
@@ -33,7 +36,15 @@ def work(study, workdir):
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def programs_stay(shared_programs):
+    """Runs share their programs: a process of a study drops them after each run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax, "clear_caches", lambda: None)
+        yield
+
+
+@pytest.fixture(scope="module")
+def trained(programs_stay, tmp_path_factory):
     """A finished study of two runs and two seeds: its workdir, and the lines that its process reported."""
     workdir = tmp_path_factory.mktemp("study")
     return workdir, work(STUDY, workdir)
@@ -154,6 +165,7 @@ def run(steps):
                        stages={"rule": "steps", "betas": (4.0,), "steps": steps})
 
 def get_config():
+    tiny.draw_nothing()
     return ConfigDict({"runs": {"long": run(20_000), "short": run(3)}, "seeds": (0, 1), "metrics": ("mig",),
                        "num_samples": 64, "only": ("long", "short")})
 """

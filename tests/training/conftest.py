@@ -1,51 +1,16 @@
-"""Fixtures of the tests that train: shared programs, a whole run, an interrupted one."""
+"""Fixtures of the tests that train: a whole run, an interrupted one."""
 
-import json
 import shutil
 import signal
 
-import jax
 import numpy as np
 import pytest
 import runs
 import tiny
 
-from deft_jax.evaluation import figures
 from deft_jax.runtime.signals import Interrupted
-from deft_jax.training import build as training_build
 from deft_jax.training import session
-from deft_jax.training.config import RESUMABLE_CHANGES, parse_training
 from deft_jax.training.runner import Runner
-
-_EXPERIMENTS, _RUNNERS = {}, {}
-
-
-@pytest.fixture(scope="module")
-def shared_programs():
-    """Within a module, runs of one configuration share their compiled programs, and draw no figures."""
-    original_build = training_build.build
-
-    def build(config, source=None):
-        if source is not None:
-            return original_build(config, source)
-        values = parse_training(config).to_mapping()
-        key = json.dumps({name: values[name] for name in values if name not in RESUMABLE_CHANGES}, sort_keys=True)
-        if key not in _EXPERIMENTS:
-            _EXPERIMENTS[key] = original_build(config)
-        return _EXPERIMENTS[key]
-
-    def runner(experiment, devices=None, replicas=None):
-        key = (experiment, replicas)
-        if key not in _RUNNERS:
-            _RUNNERS[key] = Runner(experiment, jax.devices()[:1], replicas)
-        return _RUNNERS[key]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training_build, "build", build)
-        patch.setattr(session, "Runner", runner)
-        patch.setattr(figures, "figures", lambda **_: {})
-        patch.setattr(figures, "history_figures", lambda *_, **__: {})
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """What the tests of whole runs read from a workdir."""
 
 import dataclasses
+import functools
 
 import jax
 import numpy as np
@@ -27,9 +28,14 @@ def saved_steps(workdir):
     return Checkpoints(workdir / "checkpoints", 3).steps
 
 
+@functools.cache
+def _shapes():
+    return state_shapes(tiny.experiment())
+
+
 def restored(workdir, step=None):
     """The state of a checkpoint. Default: the newest."""
-    return Checkpoints(workdir / "checkpoints", 3).restore(state_shapes(tiny.experiment()), step)
+    return Checkpoints(workdir / "checkpoints", 3).restore(_shapes(), step)
 
 
 def state_of(workdir, step=None):

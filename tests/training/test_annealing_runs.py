@@ -7,15 +7,10 @@ import pytest
 
 from deft_jax import data
 from deft_jax.annealing import measure, spectrum
-from deft_jax.evaluation import figures
 from deft_jax.runtime.signals import Interrupted
 from deft_jax.studies import scoring
 
-
-@pytest.fixture(autouse=True)
-def no_figures(monkeypatch):
-    monkeypatch.setattr(figures, "figures", lambda **_: {})
-    monkeypatch.setattr(figures, "history_figures", lambda *_, **__: {})
+pytestmark = pytest.mark.usefixtures("shared_programs")
 
 
 def annealing_config():

@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+import runs
 import tiny
 
 import deft_jax
@@ -21,13 +22,15 @@ import tiny
 from ml_collections import ConfigDict
 
 def get_config():
-    return ConfigDict(tiny.config(data={"name": "tiny:squares"}))
+    tiny.draw_nothing()
+    stages = {"rule": "steps", "betas": (8.0,), "steps": 4}
+    return ConfigDict(tiny.config(data={"name": "tiny:squares"}, total_steps=4, stages=stages))
 """
 # The command with a shorter wait for a process that died.
 COMMAND = """
 import runpy, sys
 from deft_jax.training import distributed
-distributed._HEARTBEAT = 20
+distributed._HEARTBEAT = 10
 runpy.run_module("deft_jax.train", run_name="__main__", alter_sys=True)
 """
 LONG = ("--config.total_steps=10000000", "--config.log_every=50", "--config.evaluation.every=10000000",
@@ -88,12 +91,12 @@ def has_trained(workdir, after):
 
 
 @pytest.mark.slow
-def test_two_processes_with_two_devices_each_get_the_numbers_of_one_device(tmp_path):
+def test_two_processes_with_two_devices_each_get_the_numbers_of_one_device(shared_programs, tmp_path):
     outputs = finish(start(tmp_path, tmp_path / "two", devices=2))
     assert [status for status, _, _ in outputs] == [0, 0], outputs[0][2] + outputs[1][2]
     assert "MIG" in outputs[0][1]
     assert "MIG" not in outputs[1][1]  # only process 0 prints
-    session.run(tiny.config(data={"name": "tiny:squares"}), tmp_path / "one")
+    session.run(tiny.config(total_steps=4, stages=runs.ONE_STAGE), tmp_path / "one")
     two, one = (read_records(tmp_path / name / "metrics.jsonl") for name in ("two", "one"))
     for got, want in zip(two, one, strict=True):
         assert (got["kind"], got["step"]) == (want["kind"], want["step"])

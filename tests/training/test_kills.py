@@ -26,12 +26,13 @@ import tiny
 from ml_collections import ConfigDict
 
 def get_config():
+    tiny.draw_nothing()
     return ConfigDict(tiny.config(**{CHANGES!r}))
 """
 
 
 @pytest.mark.slow
-def test_run_that_is_killed_repeatedly_ends_like_the_whole_one(tmp_path):
+def test_run_that_is_killed_repeatedly_ends_like_the_whole_one(shared_programs, tmp_path):
     (tmp_path / "config.py").write_text(CONFIG)
     rng = random.Random(0)
 

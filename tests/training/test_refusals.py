@@ -8,18 +8,14 @@ import runs
 import tiny
 
 import deft_jax
-from deft_jax.evaluation import encoder, figures
+from deft_jax.evaluation import encoder
 from deft_jax.evaluation import scores as evaluation_scores
 from deft_jax.reporting import page
 from deft_jax.training import build as training_build
 from deft_jax.training import session
 from deft_jax.training.metrics_log import read_records
 
-
-@pytest.fixture(autouse=True)
-def no_figures(monkeypatch):
-    monkeypatch.setattr(figures, "figures", lambda **_: {})
-    monkeypatch.setattr(figures, "history_figures", lambda *_, **__: {})
+pytestmark = pytest.mark.usefixtures("shared_programs")
 
 
 def scores(workdir):
