@@ -64,15 +64,20 @@ def run(config: Any, workdir: str | pathlib.Path, jobs: int | None = None) -> di
 
 def _check_data(study: StudyConfig) -> None:
     """Raises ConfigErrors where a run does not fit its data set, or a metric cannot be computed on it."""
-    from deft_jax.evaluation import scores
+    from deft_jax.evaluation.sample import LabelledSample
     from deft_jax.training import build
 
     lines = []
     for name, run_config in study.runs.items():
         try:
             source = build.build(run_config).source
-            for metric in study.metrics:
-                scores.check_metric(metric, source)
+            build.check_metrics(run_config, source)
+            sample = LabelledSample(source, study.num_samples, seed=0)  # the seed of scoring.evaluate
+            for metric, options in study.metrics.items():
+                try:
+                    sample.check(metric, options)
+                except ValueError as error:
+                    lines.append(f"runs.{name} does not fit metrics.{metric}: {error}")
         except ConfigErrors as error:
             lines += [f"runs.{name}: {line}" for line in error.lines]
         except ValueError as error:
