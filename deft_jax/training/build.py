@@ -35,9 +35,7 @@ def build(config: Any, source: Source | SourceDescription | None = None) -> Expe
     """
     config = parse_training(config)
     if source is None:
-        source = data.get(config.data.name, only=config.data.only, **config.data.options)
-    if not isinstance(source, Source | SourceDescription):
-        raise ValueError(f"data.name {config.data.name!r} must return a Source, got {short_repr(source)}")
+        source = load_source(config)
     stages = config.stages.stages(config.total_steps)
     model = networks.build(
         source.image_shape,
@@ -83,6 +81,23 @@ def build(config: Any, source: Source | SourceDescription | None = None) -> Expe
         batch_size=config.batch_size,
         seed=config.seed,
     )
+
+
+def load_source(config: TrainingConfig) -> Source:
+    """The data set of a configuration.
+
+    Raises:
+      ConfigErrors: it cannot be built; each line begins with its section.
+    """
+    try:
+        source = data.get(config.data.name, only=config.data.only, **config.data.options)
+    except ConfigErrors:
+        raise
+    except ValueError as error:
+        raise ConfigErrors([str(error) if str(error).startswith("data") else f"data: {error}"]) from error
+    if not isinstance(source, Source):
+        raise ConfigErrors([f"data.name {config.data.name!r} must return a Source, got {short_repr(source)}"])
+    return source
 
 
 def _optimizer_arguments(config: OptimizerConfig, total_steps: int) -> dict[str, Any]:
