@@ -77,7 +77,7 @@ def _check_data(study: StudyConfig) -> None:
                 build.check_metrics(run_config, source)
             sample = LabelledSample(source, study.num_samples, seed=0)  # the seed of scoring.evaluate
             for metric, options in study.metrics.items():
-                with collect_faults(lines, f"runs.{name} does not fit metrics.{metric}"):
+                with collect_faults(lines, f"runs.{name}: metrics.{metric}"):
                     sample.check(metric, options)
     if lines:
         raise ConfigErrors(lines)
