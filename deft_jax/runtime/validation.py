@@ -107,6 +107,19 @@ def parse(kind: type[T], values: Any, path: str = "") -> T:
     return typing.cast(T, check(kind, values, path))
 
 
+def mapping_of(config: Any) -> Any:
+    """The nested dict of a ConfigDict; anything else is returned unchanged.
+
+    Raises:
+      ConfigErrors: the names of some fields are no text, so that a ConfigDict cannot sort them.
+    """
+    try:
+        return config.to_dict() if hasattr(config, "to_dict") else config
+    except TypeError:
+        line = "the configuration has fields whose names are numbers or others: names of fields are text"
+        raise ConfigErrors([line]) from None
+
+
 def check(kind: Any, value: Any, path: str) -> Any:
     """A single value, validated against a type.
 

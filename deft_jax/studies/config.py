@@ -92,7 +92,7 @@ def parse_study(config: Any) -> StudyConfig:
     """
     if isinstance(config, StudyConfig):
         return config
-    values = _copy(config.to_dict() if hasattr(config, "to_dict") else config)
+    values = _copy(validation.mapping_of(config))
     if not isinstance(values, dict):
         return validation.parse(StudyConfig, values)  # raises
     lines: list[str] = []

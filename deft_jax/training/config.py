@@ -250,7 +250,7 @@ def parse_training(config: Any) -> TrainingConfig:
     """
     if isinstance(config, TrainingConfig):
         return config
-    values = config.to_dict() if hasattr(config, "to_dict") else config
+    values = validation.mapping_of(config)
     lines: list[str] = []
     parsed = None
     try:

@@ -33,7 +33,7 @@ TRAININGS = [
     ({"total_steps": 4}, "total_steps"),  # ends before the last stage starts
     ({"num_seeds": 0}, "num_seeds"),
     ({"seed": 2**31 - 1, "num_seeds": 3}, "num_seeds"),
-    ({"optimizer": {4: 4}}, "optimizer"),
+    ({"optimizer": {4: 4}}, "names of fields are text"),
     ({"log_every": NAN}, "log_every"),
     ({"evaluation": {"num_samples": -5}}, "evaluation.num_samples"),
     ({"evaluation": 5}, "evaluation"),
