@@ -190,7 +190,7 @@ def parse_annealing(config: Any) -> AnnealingConfig:
     """
     if isinstance(config, AnnealingConfig):
         return config
-    values = config.to_dict() if hasattr(config, "to_dict") else config
+    values = validation.mapping_of(config)
     lines: list[str] = []
     parsed = None
     try:

@@ -63,7 +63,7 @@ def dci(
       logistic_c: inverse weight of the L1 penalty against the sum of the log-losses; only for model 'linear'.
       lasso_alpha: weight of the L1 penalty against half the mean squared error; only for model 'linear'.
       groups: [N] integers, equal for rows of one image; default: each row is a different image.
-      progress: called as progress(done, total) after each factor.
+      progress: called as progress(done, total) before the first factor and after each.
 
     Returns:
       {'disentanglement', 'completeness', 'informativeness_train', 'informativeness_test': floats, 1 is best;

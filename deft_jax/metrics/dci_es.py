@@ -61,7 +61,7 @@ def dci_es(
       continuous: see `inputs.Continuous`; default: detected.
       num_workers: threads, one factor each; default: os.cpu_count(). The result does not depend on it.
       groups: [N] integers, equal for rows of one image; default: each row is a different image.
-      progress: called as progress(done, total) after each factor.
+      progress: called as progress(done, total) before the first factor and after each.
 
     Returns:
       {'dci_es_explicitness': float, the mean over factors, at most 1, which is best; 'dci_es_size': float;

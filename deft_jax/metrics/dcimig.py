@@ -5,12 +5,11 @@ from typing import Any
 import numpy as np
 
 from deft_jax.metrics import binned, mutual_information
-from deft_jax.metrics.inputs import Continuous
-from deft_jax.runtime.validation import Count
+from deft_jax.metrics.inputs import Continuous, NumBins
 
 
 def dcimig(
-    codes: np.ndarray, factors: np.ndarray, num_bins: Count = 20, continuous: Continuous = None
+    codes: np.ndarray, factors: np.ndarray, num_bins: NumBins = 20, continuous: Continuous = None
 ) -> dict[str, Any]:
     """The share of the factors' entropy in latents that are informative about one factor only.
 

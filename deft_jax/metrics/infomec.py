@@ -23,7 +23,7 @@ import numpy as np
 from pydantic import Field
 
 from deft_jax.metrics import binned, inputs, mutual_information
-from deft_jax.metrics.inputs import Continuous
+from deft_jax.metrics.inputs import Continuous, NumBins
 from deft_jax.runtime.validation import Count, NonNegative, NonNegativeInt
 
 Estimator = Literal["binned", "knn", "discrete"]
@@ -37,7 +37,7 @@ def infomec(
     factors: np.ndarray,
     continuous: Continuous = None,
     estimator: Estimator | None = None,
-    num_bins: Count = 20,
+    num_bins: NumBins = 20,
     num_neighbors: Count = 10,
     inactive: Annotated[NonNegative, Field(lt=1)] = 0.05,
     seed: NonNegativeInt = 0,

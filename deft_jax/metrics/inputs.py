@@ -1,14 +1,18 @@
 """Checks of the arrays and numbers that metrics take, and their standard forms."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
 from deft_jax.data.labels import continuous_columns
 from deft_jax.metrics import mutual_information
+from deft_jax.runtime.validation import Count
 
+NumBins = Annotated[Count, Field(le=100_000)]
+"""Equal-width bins per latent, 1 to 100,000: tables have a row per bin."""
 Continuous = Sequence[bool] | bool | None
 """Which factors are continuous: F booleans, False for none, or None to detect them (`continuous_columns`)."""
 

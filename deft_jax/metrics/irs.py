@@ -6,15 +6,15 @@ import numpy as np
 from pydantic import Field
 
 from deft_jax.metrics import binned, mutual_information
-from deft_jax.metrics.inputs import Continuous
-from deft_jax.runtime.validation import Count, NonNegative
+from deft_jax.metrics.inputs import Continuous, NumBins
+from deft_jax.runtime.validation import NonNegative
 
 
 def irs(
     codes: np.ndarray,
     factors: np.ndarray,
     difference_quantile: Annotated[NonNegative, Field(le=1)] = 0.99,
-    num_bins: Count = 10,
+    num_bins: NumBins = 10,
     continuous: Continuous = None,
 ) -> dict[str, Any]:
     """How little a latent varies while one factor is fixed and the others change.

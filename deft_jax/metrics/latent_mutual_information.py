@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 
 from deft_jax.metrics import inputs, mutual_information
-from deft_jax.runtime.validation import Count
+from deft_jax.metrics.inputs import NumBins
 
 
-def latent_mutual_information(codes: np.ndarray, num_bins: Count = 20) -> dict[str, Any]:
+def latent_mutual_information(codes: np.ndarray, num_bins: NumBins = 20) -> dict[str, Any]:
     """The mean mutual information of pairs of latents; 0 where they are pairwise independent.
 
       mean over pairs d != e of I(z_d; z_e),

@@ -5,11 +5,12 @@ from typing import Any
 import numpy as np
 
 from deft_jax.metrics import binned, mutual_information
-from deft_jax.metrics.inputs import Continuous
-from deft_jax.runtime.validation import Count
+from deft_jax.metrics.inputs import Continuous, NumBins
 
 
-def mig(codes: np.ndarray, factors: np.ndarray, num_bins: Count = 20, continuous: Continuous = None) -> dict[str, Any]:
+def mig(
+    codes: np.ndarray, factors: np.ndarray, num_bins: NumBins = 20, continuous: Continuous = None
+) -> dict[str, Any]:
     """The gap between the two latents that are most informative about a factor, as a share of the factor's entropy.
 
       MIG = mean over f of (I(z_(1); v_f) - I(z_(2); v_f)) / H(v_f),

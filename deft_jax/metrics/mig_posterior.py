@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from deft_jax.metrics import binned, inputs, mutual_information
-from deft_jax.metrics.inputs import Continuous
-from deft_jax.runtime.validation import Count
+from deft_jax.metrics.inputs import Continuous, NumBins
 
 _SUPPORT = 8  # standard deviations beyond which a posterior density counts as 0
 _MAX_POINTS = 1 << 14  # of the grid
@@ -25,7 +24,7 @@ def mig_posterior(
     factors: np.ndarray,
     logvar: np.ndarray,
     average_over: Sequence[int] | None = None,
-    num_bins: Count = 20,
+    num_bins: NumBins = 20,
     continuous: Continuous = None,
 ) -> dict[str, Any]:
     """MIG with the mutual information of z ~ q(z|x) and the factors, without bins.

@@ -5,14 +5,14 @@ from typing import Any
 import numpy as np
 
 from deft_jax.metrics import binned, inputs, mutual_information
-from deft_jax.metrics.inputs import Continuous
-from deft_jax.runtime.validation import Count, NonNegative
+from deft_jax.metrics.inputs import Continuous, NumBins
+from deft_jax.runtime.validation import NonNegative
 
 
 def mig_sup(
     codes: np.ndarray,
     factors: np.ndarray,
-    num_bins: Count = 20,
+    num_bins: NumBins = 20,
     min_variance: NonNegative = 0.0,
     continuous: Continuous = None,
 ) -> dict[str, Any]:

@@ -5,14 +5,14 @@ from typing import Any, Literal
 import numpy as np
 
 from deft_jax.metrics import held_out, inputs, mutual_information
-from deft_jax.metrics.inputs import Continuous
+from deft_jax.metrics.inputs import Continuous, NumBins
 from deft_jax.runtime.validation import Count, NonNegativeInt
 
 
 def modularity_explicitness(
     codes: np.ndarray,
     factors: np.ndarray,
-    num_bins: Count = 20,
+    num_bins: NumBins = 20,
     num_train: Count | None = None,
     seed: NonNegativeInt = 0,
     probabilities: Literal["normalised", "separate"] = "normalised",

@@ -5,11 +5,12 @@ from typing import Any
 import numpy as np
 
 from deft_jax.metrics import binned, mutual_information
-from deft_jax.metrics.inputs import Continuous
-from deft_jax.runtime.validation import Count
+from deft_jax.metrics.inputs import Continuous, NumBins
 
 
-def nmi(codes: np.ndarray, factors: np.ndarray, num_bins: Count = 20, continuous: Continuous = None) -> dict[str, Any]:
+def nmi(
+    codes: np.ndarray, factors: np.ndarray, num_bins: NumBins = 20, continuous: Continuous = None
+) -> dict[str, Any]:
     """The share I(z_d; v_f) / H(v_f) of each factor in each latent, and the two highest shares of each factor.
 
     NMI1, the highest share of a factor, measures what one latent has learned of it. NMI2, the second highest, measures

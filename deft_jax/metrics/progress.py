@@ -2,27 +2,35 @@
 
 import concurrent.futures
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
+
+import numpy as np
 
 from deft_jax.metrics import inputs
 
 T = TypeVar("T")
 
 Progress = Callable[[int, int], None]
-"""progress(done, total), called from the calling thread as parts of a metric, mostly its factors, are finished."""
+"""progress(done, total), called from the calling thread as parts of a metric, mostly its factors, are finished.
+
+Where the parts take long, it is called with done = 0 when the arguments are checked, before the first part.
+"""
 
 
 def map_in_threads(
-    function: Callable[..., T], *arguments: Iterable[Any], num_workers: int | None, progress: Progress | None
+    function: Callable[..., T],
+    *arguments: Sequence[Any] | np.ndarray,
+    num_workers: int | None,
+    progress: Progress | None,
 ) -> list[T]:
     """function(*entries) for each tuple of entries, in threads.
 
     Args:
       function: called once per tuple.
-      *arguments: iterables of the same length.
+      *arguments: sequences of the same length.
       num_workers: threads; None: os.cpu_count(). The results do not depend on it.
-      progress: called after each finished call; None: not called.
+      progress: called before the first call and after each finished one; None: not called.
 
     Returns:
       The results, in the order of the arguments.
@@ -32,6 +40,8 @@ def map_in_threads(
     """
     if num_workers is not None:
         inputs.check_at_least({"num_workers": (num_workers, 1)})
+    if progress is not None:
+        progress(0, len(arguments[0]))
     with concurrent.futures.ThreadPoolExecutor(num_workers or os.cpu_count()) as pool:
         futures = [pool.submit(function, *entries) for entries in zip(*arguments, strict=True)]
         report_progress(futures, progress)

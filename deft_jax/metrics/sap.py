@@ -42,7 +42,7 @@ def sap(
       num_train: the least number of rows in the training part; default: two thirds of N; see `held_out.split`.
       seed: integer in [0, 2**32), for the split.
       groups: [N] integers, equal for rows of one image; default: each row is a different image.
-      progress: called as progress(done, total) after each factor.
+      progress: called as progress(done, total) before the first factor and after each.
 
     Returns:
       {'sap': float, 'sap_per_factor': [F], 'scores': [D, F], the matrix S, no unit, 1 is best; 'num_distinct_train',
@@ -61,6 +61,8 @@ def sap(
     held_out.check_shared_values(sample.columns, sample.continuous, sample.train, sample.test)
     codes = sample.codes.astype(np.float64)
     scores_DxF = np.empty((codes.shape[1], len(sample.columns)))
+    if progress is not None:
+        progress(0, len(sample.columns))
     for f, (column, is_continuous) in enumerate(zip(sample.columns, sample.continuous, strict=True)):
         for d, code in enumerate(codes.T):
             if is_continuous:

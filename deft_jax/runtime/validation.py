@@ -6,6 +6,7 @@ below it that states its meaning, unit and source; the reference of fields in th
 metrics and data sets keep plain signatures: `options_of` validates their options against these by the same rules.
 """
 
+import contextlib
 import dataclasses
 import functools
 import inspect
@@ -13,7 +14,7 @@ import operator
 import os
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple, TypeVar, dataclass_transform
 
 import numpy as np
@@ -26,15 +27,15 @@ from deft_jax.runtime.validation_errors import SECTION, SEQUENCES, lines_of, mis
 T = TypeVar("T")
 
 # A compiled program counts in int32 and computes in float32.
-_INT_MAX, _FLOAT_MAX = 2**31 - 1, float(np.finfo(np.float32).max)
+INT_MAX, FLOAT_MAX = 2**31 - 1, float(np.finfo(np.float32).max)
 
-Integer = Annotated[int, Field(strict=True, ge=-_INT_MAX, le=_INT_MAX)]
-Count = Annotated[int, Field(strict=True, ge=1, le=_INT_MAX)]
-NonNegativeInt = Annotated[int, Field(strict=True, ge=0, le=_INT_MAX)]
-Number = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=-_FLOAT_MAX, le=_FLOAT_MAX)]
+Integer = Annotated[int, Field(strict=True, ge=-INT_MAX, le=INT_MAX)]
+Count = Annotated[int, Field(strict=True, ge=1, le=INT_MAX)]
+NonNegativeInt = Annotated[int, Field(strict=True, ge=0, le=INT_MAX)]
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=-FLOAT_MAX, le=FLOAT_MAX)]
 NumberOrInfinity = Annotated[float, Field(strict=True, allow_inf_nan=True)]
-Positive = Annotated[float, Field(strict=True, allow_inf_nan=False, gt=0, le=_FLOAT_MAX)]
-NonNegative = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0, le=_FLOAT_MAX)]
+Positive = Annotated[float, Field(strict=True, allow_inf_nan=False, gt=0, le=FLOAT_MAX)]
+NonNegative = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0, le=FLOAT_MAX)]
 Share = Annotated[float, Field(strict=True, allow_inf_nan=False, gt=0, le=1)]
 Text = Annotated[str, Field(strict=True)]
 Flag = Annotated[bool, Field(strict=True)]
@@ -61,6 +62,21 @@ class ConfigErrors(ValueError):
         super().__init__("\n".join(self.lines))
 
 
+@contextlib.contextmanager
+def collect_faults(lines: list[str], path: str = "") -> Iterator[None]:
+    """Adds the lines of a ValueError raised within it to a list, so that further checks follow.
+
+    Args:
+      lines: of the faults so far.
+      path: begins each line that is added, as 'PATH: '; '' for none.
+    """
+    try:
+        yield
+    except ValueError as error:
+        added = error.lines if isinstance(error, ConfigErrors) else [" ".join(str(error).split())]
+        lines += [f"{path}: {line}" if path else line for line in added]
+
+
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 def section(cls: type[T]) -> type[T]:
     """Makes a class a section of a configuration: a frozen dataclass that validates its fields.
@@ -74,7 +90,7 @@ def section(cls: type[T]) -> type[T]:
 
 def count_from(least: int) -> Any:
     """The type of a whole number of at least `least`."""
-    return Annotated[int, Field(strict=True, ge=least, le=_INT_MAX)]
+    return Annotated[int, Field(strict=True, ge=least, le=INT_MAX)]
 
 
 def parse(kind: type[T], values: Any, path: str = "") -> T:
@@ -89,6 +105,19 @@ def parse(kind: type[T], values: Any, path: str = "") -> T:
       ConfigErrors: one line for each field that is missing, unknown, of another type or out of bounds.
     """
     return typing.cast(T, check(kind, values, path))
+
+
+def mapping_of(config: Any) -> Any:
+    """The nested dict of a ConfigDict; anything else is returned unchanged.
+
+    Raises:
+      ConfigErrors: the names of some fields are no text, so that a ConfigDict cannot sort them.
+    """
+    try:
+        return config.to_dict() if hasattr(config, "to_dict") else config
+    except TypeError:
+        line = "the configuration has fields whose names are numbers or others: names of fields are text"
+        raise ConfigErrors([line]) from None
 
 
 def check(kind: Any, value: Any, path: str) -> Any:

@@ -53,6 +53,9 @@ def _line(where: str, errors: Sequence[ErrorDetails], parent: Any) -> str:
     """The message for one field; parent: the type that has it."""
     kind, context, value = errors[0]["type"], errors[0].get("ctx", {}), short_repr(errors[0]["input"])
     section_path, _, name = where.rpartition(".")
+    if kind == "invalid_key":  # a key that is no text
+        path = where.removesuffix(f"[{errors[0]['input']}]") or "the configuration"
+        return f"{path} has no field {errors[0]['input']!r}: names of fields are text"
     if kind in ("unexpected_keyword_argument", "extra_forbidden"):
         return unknown_field(section_path, name, _fields(parent))
     if kind in ("missing", "missing_argument", "missing_keyword_only_argument"):
@@ -73,7 +76,7 @@ def unknown_field(path: str, name: str, known: Iterable[str]) -> str:
     names = list(known)
     nearest = difflib.get_close_matches(str(name), names, n=1)
     question = f"; did you mean {nearest[0]!r}?" if nearest else ""
-    return f"{path or 'the configuration'} has no field {name!r}; known: {', '.join(names)}{question}"
+    return f"{path or 'the configuration'} has no field {name!r}; known: {', '.join(names) or 'none'}{question}"
 
 
 def missing_field(path: str, name: str) -> str:

@@ -6,6 +6,7 @@ parses the chosen runs as trainings.
 
 import ast
 import dataclasses
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -91,7 +92,7 @@ def parse_study(config: Any) -> StudyConfig:
     """
     if isinstance(config, StudyConfig):
         return config
-    values = _copy(config.to_dict() if hasattr(config, "to_dict") else config)
+    values = _copy(validation.mapping_of(config))
     if not isinstance(values, dict):
         return validation.parse(StudyConfig, values)  # raises
     lines: list[str] = []
@@ -162,6 +163,7 @@ def _parsed_runs(values: dict[str, Any], lines: list[str]) -> dict[str, Training
     runs, only = values["runs"], values.get("only") or ()
     if not runs:
         lines.append("runs must hold at least one run, got {}")
+    lines += _name_faults(runs)
     chosen = runs
     if isinstance(only, list | tuple) and only:
         lines += [f"only names {name!r}, which is no run of the study; it has {', '.join(runs)}"
@@ -181,6 +183,18 @@ def _parsed_runs(values: dict[str, Any], lines: list[str]) -> dict[str, Training
         except ConfigErrors as error:
             lines += [_within_run(name, line) for line in error.lines]
     return parsed
+
+
+def _name_faults(runs: Mapping[Any, Any]) -> list[str]:
+    """Faults of names of runs, which are also their folders in the workdir."""
+    lines = []
+    names = [name for name in runs if isinstance(name, str)]  # others are reported with the types
+    for name in names:
+        if {"", ".", ".."} & set(name.split("/")) or "\0" in name:
+            lines.append(f"runs has the name {name!r}; a name is a folder in the workdir: 'deft' or 'squares/deft'")
+        lines += [f"runs has the names {name!r} and {inner!r}, but {inner!r} is in the folder of a seed of {name!r}"
+                  for inner in names if re.match(re.escape(name) + r"/seed_\d+(/|$)", inner)]
+    return lines
 
 
 def _set(runs: Mapping[str, Any], text: str, path: str, lines: list[str]) -> None:

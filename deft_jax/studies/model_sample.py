@@ -8,7 +8,8 @@ import jax
 import numpy as np
 
 from deft_jax import metrics
-from deft_jax.evaluation import encoder, scores
+from deft_jax.evaluation import encoder
+from deft_jax.evaluation.sample import LabelledSample
 from deft_jax.metrics import latents
 from deft_jax.models.posterior import Posterior
 from deft_jax.training.restore import TrainedModel
@@ -19,15 +20,10 @@ IMAGES_PER_CALL = 1_000_000
 _Encode = Callable[[np.ndarray], np.ndarray]
 
 
-class ModelSample:
+class ModelSample(LabelledSample):
     """A sample of the images of a model's data set; nothing is encoded before it is needed.
 
-    Attributes:
-      source: the data set.
-      image_N: number of each image, equal for rows of the same image.
-      columns: indices of the factors that vary in the sample.
-      truth_NxK: values of these factors.
-      continuous_K: whether each is continuous rather than a class.
+    Attributes: those of LabelledSample.
     """
 
     def __init__(self, model: TrainedModel, num_samples: int, seed: int):
@@ -39,18 +35,12 @@ class ModelSample:
           seed: of the sample and of sampled codes, >= 0.
         """
         self._model, self._seed = model, seed
-        self.source = model.source
-        self._factors_NxF = encoder.draw_factors(self.source, num_samples, seed)
-        self.image_N = np.ravel_multi_index(tuple(self._factors_NxF.T), self.source.factor_sizes)
-        truth = self.source.ground_truth(self._factors_NxF)
-        self.columns = scores.varying_factors(truth)
-        self.truth_NxK = truth[:, self.columns]
-        self.continuous_K = [self.source.ground_truth_continuous[column] for column in self.columns]
+        super().__init__(model.source, num_samples, seed)
 
     @functools.cached_property
     def posterior(self) -> Posterior:
         """Posteriors of the images: numpy [N, D]."""
-        return self._model.encode_factors(self._factors_NxF)
+        return self._model.encode_factors(self.factors_NxF)
 
     @functools.cached_property
     def latents(self) -> dict[str, np.ndarray]:
@@ -100,13 +90,10 @@ class ModelSample:
         if not len(kept):
             raise ValueError("no latent is active")
         kind = variant.partition("_")[0]
-        offered = {"seed": self._seed, "chunk": IMAGES_PER_CALL, "groups": self.image_N, "progress": progress}
-        accepted = scores.accepted(name, offered, self.continuous_K)
+        offered = {"seed": self._seed, "chunk": IMAGES_PER_CALL, "progress": progress}
         posterior = jax.tree.map(lambda leaf: leaf[:, kept], self.posterior)
-        return scores.metric(
-            name, self._encode(kind, kept), self._codes[kind][:, kept], self.truth_NxK, self.source, posterior,
-            **accepted | _options_of_columns(options, self.columns),
-        )  # fmt: skip
+        codes = self._codes[kind][:, kept]
+        return self.metric(name, self._encode(kind, kept), codes, posterior, options, **offered)
 
     def _encode(self, kind: str, kept: np.ndarray) -> _Encode:
         """Factors -> codes, for metrics that draw images; sampled codes have new noise in every call."""
@@ -120,14 +107,3 @@ class ModelSample:
             return mean[:, kept]
 
         return encode_factors
-
-
-def _options_of_columns(options: Mapping[str, Any], columns: np.ndarray) -> dict[str, Any]:
-    """A metric's options for the factors of these columns; the options given count all factors."""
-    place = {int(column): index for index, column in enumerate(columns)}
-    selected = dict(options)
-    if isinstance(options.get("continuous"), list | tuple):
-        selected["continuous"] = [entry for column, entry in enumerate(options["continuous"]) if column in place]
-    if options.get("average_over") is not None:
-        selected["average_over"] = [place[column] for column in options["average_over"] if column in place]
-    return selected

@@ -13,7 +13,7 @@ from deft_jax.runtime.config_file import save_or_check_config
 from deft_jax.runtime.files import read_object, write_atomically
 from deft_jax.runtime.paths import local_path
 from deft_jax.runtime.signals import Interrupted, Signals
-from deft_jax.runtime.validation import ConfigErrors
+from deft_jax.runtime.validation import ConfigErrors, collect_faults
 from deft_jax.studies import tables
 from deft_jax.studies.config import StudyConfig, parse_study
 from deft_jax.studies.run_record import is_finished
@@ -64,19 +64,21 @@ def run(config: Any, workdir: str | pathlib.Path, jobs: int | None = None) -> di
 
 def _check_data(study: StudyConfig) -> None:
     """Raises ConfigErrors where a run does not fit its data set, or a metric cannot be computed on it."""
-    from deft_jax.evaluation import scores
+    from deft_jax.evaluation.sample import LabelledSample
     from deft_jax.training import build
 
-    lines = []
+    lines: list[str] = []
     for name, run_config in study.runs.items():
-        try:
-            source = build.build(run_config).source
-            for metric in study.metrics:
-                scores.check_metric(metric, source)
-        except ConfigErrors as error:
-            lines += [f"runs.{name}: {line}" for line in error.lines]
-        except ValueError as error:
-            lines.append(f"runs.{name}: {error}")
+        with collect_faults(lines, f"runs.{name}"):
+            source = build.load_source(run_config)
+            with collect_faults(lines, f"runs.{name}"):
+                build.build(run_config, source)
+            with collect_faults(lines, f"runs.{name}"):
+                build.check_metrics(run_config, source)
+            sample = LabelledSample(source, study.num_samples, seed=0)  # the seed of scoring.evaluate
+            for metric, options in study.metrics.items():
+                with collect_faults(lines, f"runs.{name}: metrics.{metric}"):
+                    sample.check(metric, options)
     if lines:
         raise ConfigErrors(lines)
 

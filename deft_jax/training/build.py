@@ -8,6 +8,7 @@ from deft_jax import data, metrics
 from deft_jax.data.description import SourceDescription
 from deft_jax.data.source import Source
 from deft_jax.evaluation import scores
+from deft_jax.evaluation.sample import LabelledSample
 from deft_jax.models import networks
 from deft_jax.objectives import registry
 from deft_jax.runtime.jax_settings import pinned
@@ -34,9 +35,7 @@ def build(config: Any, source: Source | SourceDescription | None = None) -> Expe
     """
     config = parse_training(config)
     if source is None:
-        source = data.get(config.data.name, only=config.data.only, **config.data.options)
-    if not isinstance(source, Source | SourceDescription):
-        raise ValueError(f"data.name {config.data.name!r} must return a Source, got {short_repr(source)}")
+        source = load_source(config)
     stages = config.stages.stages(config.total_steps)
     model = networks.build(
         source.image_shape,
@@ -84,6 +83,23 @@ def build(config: Any, source: Source | SourceDescription | None = None) -> Expe
     )
 
 
+def load_source(config: TrainingConfig) -> Source:
+    """The data set of a configuration.
+
+    Raises:
+      ConfigErrors: it cannot be built; each line begins with its section.
+    """
+    try:
+        source = data.get(config.data.name, only=config.data.only, **config.data.options)
+    except ConfigErrors:
+        raise
+    except ValueError as error:
+        raise ConfigErrors([str(error) if str(error).startswith("data") else f"data: {error}"]) from error
+    if not isinstance(source, Source):
+        raise ConfigErrors([f"data.name {config.data.name!r} must return a Source, got {short_repr(source)}"])
+    return source
+
+
 def _optimizer_arguments(config: OptimizerConfig, total_steps: int) -> dict[str, Any]:
     """The arguments of deft_optimizer that a section determines."""
     schedule = DECAYS[config.decay]
@@ -99,13 +115,17 @@ def _optimizer_arguments(config: OptimizerConfig, total_steps: int) -> dict[str,
 
 
 def check_metrics(config: TrainingConfig, source: Source) -> None:
-    """Checks that the periodic metrics can be computed on a data set.
+    """Checks that the periodic metrics can be computed on the images that evaluations draw from a data set.
 
     Raises:
       ConfigErrors: one line for each that cannot.
     """
-    lines = []
-    for name, metric in (config.periodic_metrics or {}).items():
+    lines: list[str] = []
+    if not config.periodic_metrics:
+        return
+    sample = LabelledSample(source, config.evaluation.num_samples, config.evaluation.seed)
+    for name, metric in config.periodic_metrics.items():
+        before = len(lines)
         try:
             scores.check_metric(name, source)
         except ValueError as error:
@@ -119,5 +139,10 @@ def check_metrics(config: TrainingConfig, source: Source) -> None:
             if isinstance(count, int) and scores.takes_samples(name) and count >= source.num_images:
                 lines.append(f"periodic_metrics.{name}.{option} must be below the number of images, "
                              f"{source.num_images}, got {count}")
+        if len(lines) == before:
+            try:
+                sample.check(name, metric.options)
+            except ValueError as error:
+                lines.append(f"periodic_metrics.{name}: {error}")
     if lines:
         raise ConfigErrors(lines)

@@ -250,7 +250,7 @@ def parse_training(config: Any) -> TrainingConfig:
     """
     if isinstance(config, TrainingConfig):
         return config
-    values = config.to_dict() if hasattr(config, "to_dict") else config
+    values = validation.mapping_of(config)
     lines: list[str] = []
     parsed = None
     try:
@@ -330,6 +330,9 @@ def _combination_faults(config: TrainingConfig, faults: Sequence[str]) -> list[s
         value = getattr(config.model, name)
         if sizes is not None and isinstance(value, tuple) and len(value) != len(sizes):
             lines.append(f"model.{name} must be one number or one per group, {len(sizes)}, got {len(value)}")
+    if config.num_seeds is not None and config.seed + config.num_seeds - 1 > validation.INT_MAX:
+        lines.append(f"num_seeds must be at most {validation.INT_MAX - config.seed + 1} from seed {config.seed} on, "
+                     f"got {config.num_seeds}")
     if config.model.calibrate and config.optimizer.gamma > 0:
         lines.append("model.calibrate belongs to frozen groups: set optimizer.gamma = 0, or calibrate = False")
     for name, periodic in (config.periodic_metrics or {}).items():

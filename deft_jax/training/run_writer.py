@@ -12,6 +12,7 @@ import numpy as np
 from deft_jax.data import description
 from deft_jax.evaluation import encoder as evaluation_encoder
 from deft_jax.evaluation import factor_entry, figures, scores
+from deft_jax.evaluation.sample import LabelledSample
 from deft_jax.models.posterior import Posterior
 from deft_jax.runtime.errors import CannotWrite, reraise_as_cannot_write
 from deft_jax.runtime.files import read_object, to_jsonable, write_atomically, write_json
@@ -52,11 +53,10 @@ class RunWriter:
         self.config, self.workdir, self.experiment, self.encoder = config, workdir, experiment, encoder
         self.periodic_metrics = config.periodic_metrics or {}
         source, evaluation = experiment.source, config.evaluation
-        self.factors = evaluation_encoder.draw_factors(source, evaluation.num_samples, evaluation.seed)
-        self.images = np.ravel_multi_index(tuple(self.factors.T), source.factor_sizes)  # indices [N]
-        self.truth = source.ground_truth(self.factors)
+        self.sample = LabelledSample(source, evaluation.num_samples, evaluation.seed)
+        self.factors = self.sample.factors_NxF
         # Evaluations take classes: continuous factors are binned.
-        self.classes = scores.in_bins(self.truth, source.ground_truth_continuous)
+        self.classes = scores.in_bins(self.sample.truth_NxF, source.ground_truth_continuous)
         self.checkpoints = Checkpoints(workdir / "checkpoints", config.checkpoints.keep)
         self._log: MetricsLog | None = None
         self.last_scores: dict[str, Any] = {}
@@ -64,9 +64,7 @@ class RunWriter:
         self._diverged_file = workdir / "diverged.txt"
         self.diverged = self._diverged_file.read_text() if self._diverged_file.exists() else None
         description.keep(source, workdir, self.factors)
-        self.continuous = source.ground_truth_continuous
-        self.varying = scores.varying_factors(self.classes)
-        constant = [name for f, name in enumerate(source.ground_truth_names) if f not in self.varying]
+        constant = [name for f, name in enumerate(source.ground_truth_names) if f not in self.sample.columns]
         if constant:
             warn(
                 f"the {len(self.factors)} images of the evaluations have one value of {', '.join(constant)}, which is "
@@ -142,16 +140,9 @@ class RunWriter:
 
         posterior = self.encoder(state.params, self.factors, stage)
         for name in due:
-            options = dict(self.periodic_metrics[name].options)
+            options = self.periodic_metrics[name].options
             with only_warning(f"the metric {name} of step {step}"):
-                if isinstance(options.get("continuous"), Sequence):
-                    options["continuous"] = [options["continuous"][factor] for factor in self.varying]
-                continuous = [self.continuous[factor] for factor in self.varying]
-                options = scores.accepted(name, {"groups": self.images}, continuous) | options
-                truth = self.truth[:, self.varying]
-                result = scores.metric(
-                    name, encode, np.asarray(posterior.mean), truth, self.experiment.source, posterior, **options
-                )
+                result = self.sample.metric(name, encode, np.asarray(posterior.mean), posterior, options)
                 numbers = scores.headlines({name: result})
                 # After an interruption or a failure, some metrics of a step have records already.
                 logged = (r for r in self.log.records if r["kind"] == "score" and r["step"] == step)

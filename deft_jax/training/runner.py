@@ -26,6 +26,14 @@ def _finite_by_replica(tree: Any, axes: int) -> jax.Array:
     return jnp.all(jnp.stack(parts), axis=0)
 
 
+def check_batch_size(batch_size: int, num_devices: int) -> None:
+    """Raises ValueError unless so many devices can share a batch equally."""
+    if batch_size % num_devices:
+        raise ValueError(
+            f"batch_size = {batch_size} does not divide over {num_devices} devices; use a multiple of {num_devices}"
+        )
+
+
 class Runner:
     """Runs an experiment's steps: jit on one device, pmap over several; one state, or several replicas by vmap.
 
@@ -60,11 +68,7 @@ class Runner:
             self.devices = self.devices[: max(k for k in range(1, len(self.devices) + 1) if replicas % k == 0)]
         self._pmapped = len(self.devices) > 1
         self._shards = len(self.devices) if replicas is None else 1
-        if experiment.batch_size % self._shards:
-            raise ValueError(
-                f"batch_size = {experiment.batch_size} does not divide over {self._shards} devices; "
-                f"use a multiple of {self._shards}"
-            )
+        check_batch_size(experiment.batch_size, self._shards)
         self._arrays = self._replicate(experiment.source.arrays, may_alias=True)
         self._programs: dict[int, Callable[..., Any]] = {}
         self._rotations: dict[int, Callable[..., Any]] = {}

@@ -153,6 +153,8 @@ def exponential_stages(
         raise ValueError(
             f"an exponential fall of beta needs start > 0, end >= 0 and rate > 0, got {start}, {end}, {rate}"
         )
+    if start + end > float(np.finfo(np.float32).max):
+        raise ValueError(f"stages.start + stages.end, the first beta, exceeds float32, got {start:g} + {end:g}")
     starts = [0]
     if len(thresholds):
         _check_betas(thresholds, "stages.thresholds")

@@ -13,12 +13,13 @@ from deft_jax.evaluation import encoder as evaluation_encoder
 from deft_jax.runtime.jax_settings import pinned
 from deft_jax.runtime.paths import local_path
 from deft_jax.runtime.signals import Signals
+from deft_jax.runtime.validation import ConfigErrors, collect_faults
 from deft_jax.training import build, distributed
 from deft_jax.training.config import TrainingConfig, parse_training
 from deft_jax.training.experiment import Experiment
 from deft_jax.training.loop import TrainingLoop
 from deft_jax.training.run_writer import RunWriter
-from deft_jax.training.runner import Runner
+from deft_jax.training.runner import Runner, check_batch_size
 from deft_jax.training.summary import print_summary, write_seed_summary
 from deft_jax.training.workdirs import exclusive_workdirs
 
@@ -60,7 +61,7 @@ def run(
     """
     config = _with_absolute_paths(parse_training(config))
     workdir = local_path(workdir, "--workdir")
-    experiment = _build(config)
+    experiment = _build(config, len(devices or jax.devices()) if config.num_seeds is None else 1)
     if config.num_seeds is None:
         runner, runs = Runner(experiment, devices), {workdir: config}
         with exclusive_workdirs(runs, experiment.source):
@@ -95,7 +96,7 @@ def run_together(
     if not workdirs:
         raise ValueError("workdirs must have at least one seed")
     runs = single_seed_configs(config, workdirs)
-    experiment = _build(next(iter(runs.values())))
+    experiment = _build(next(iter(runs.values())), 1)
     runner = Runner(experiment, devices, replicas=len(runs))
     with exclusive_workdirs(runs, experiment.source):
         writers, results = _train(experiment, runner, config, runs, all_may_diverge=True)
@@ -118,9 +119,22 @@ def _with_absolute_paths(config: TrainingConfig) -> TrainingConfig:
     return dataclasses.replace(config, data=dataclasses.replace(config.data, options=options))
 
 
-def _build(config: TrainingConfig) -> Experiment:
-    experiment = build.build(config)
-    build.check_metrics(config, experiment.source)
+def _build(config: TrainingConfig, num_devices: int) -> Experiment:
+    """The experiment. Raises ConfigErrors with every fault that needs the data set or the devices.
+
+    num_devices: that share a batch.
+    """
+    source = build.load_source(config)
+    lines: list[str] = []
+    experiment = None
+    with collect_faults(lines):
+        check_batch_size(config.batch_size, num_devices)
+    with collect_faults(lines):
+        experiment = build.build(config, source)
+    with collect_faults(lines):
+        build.check_metrics(config, source)
+    if lines or experiment is None:
+        raise ConfigErrors(lines)
     return experiment
 
 

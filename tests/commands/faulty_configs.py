@@ -32,6 +32,8 @@ TRAININGS = [
     ({"total_steps": 10**12}, "total_steps"),
     ({"total_steps": 4}, "total_steps"),  # ends before the last stage starts
     ({"num_seeds": 0}, "num_seeds"),
+    ({"seed": 2**31 - 1, "num_seeds": 3}, "num_seeds"),
+    ({"optimizer": {4: 4}}, "names of fields are text"),
     ({"log_every": NAN}, "log_every"),
     ({"evaluation": {"num_samples": -5}}, "evaluation.num_samples"),
     ({"evaluation": 5}, "evaluation"),
@@ -65,6 +67,7 @@ TRAININGS = [
     (exponential(thresholds=(80.0,)), "stages.thresholds"),
     (exponential(rate=0.0), "stages.rate"),
     (exponential(start=INF), "stages.start"),
+    (exponential(start=3e38, end=3e38, thresholds=()), "stages.start"),
     ({"model": {"latents": 0}}, "model.latents"),
     ({"model": {"latents": 5}}, "model.groups"),
     ({"model": {"groups": (1, 2)}}, "model.groups"),
@@ -101,6 +104,18 @@ TRAININGS = [
     (periodic(mig={"every": 4, "bins": 3}), "bins"),
     (periodic(mig={"every": 4, "num_bins": "many"}), "periodic_metrics.mig.num_bins"),
     (periodic(udr={"every": 4}), "periodic_metrics.udr"),
+    (periodic(mig={"every": 4, "num_bins": 10**6}), "periodic_metrics.mig.num_bins"),
+    (periodic(dci_es={"every": 4, "depths": (3, 1)}), "periodic_metrics.dci_es"),
+    # Faults that only the devices, the data set, the objective and the labels show: a line for each
+    (
+        {"batch_size": 7, "objective": {"name": "qlae"}} | steps(rotation_every=2)
+        | periodic(mig_posterior={"every": 4, "average_over": (3,)}, sap={"every": 4, "continuous": (True,)}),
+        "batch_size",
+        "stages.rotation_every",
+        "periodic_metrics.mig_posterior",
+        "periodic_metrics.sap",
+    ),
+    ({"data": {"name": "squares", "only": {"size": 9}}}, "data: size"),
     # Faults in several sections: a line for each
     (
         {
@@ -152,6 +167,9 @@ STUDIES = [
     ({"scale": "huge"}, "scale"),
     ({"scales": {"full": "faulty_configs:absent"}}, "faulty_configs:absent"),
     ({"runs": {}}, "runs"),
+    *(({"runs": {name: tiny.config()}}, "runs") for name in ("/one", "one//two", "")),
+    ({"runs": {"one": tiny.config(), "one/seed_0": tiny.config()}}, "one/seed_0"),
+    ({"metrics": {"sap": {"num_train": 32}}}, "metrics.sap"),
     ({"seeds": (0, 0)}, "seeds"),
     ({"metrics": ("mgi",)}, "metrics"),
     ({"runs": {"one": tiny.config(optimizer={"gamma": 2.0})}}, "one.optimizer.gamma"),

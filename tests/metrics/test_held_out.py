@@ -82,7 +82,7 @@ def test_progress_is_reported_per_factor_and_changes_no_score(name):
     codes, labels, _ = _noise(60, 90, num_values=2, num_latents=2)
     calls = []
     scores = metrics.compute(name, codes, labels, progress=lambda *call: calls.append(call))
-    assert calls == [(1, 2), (2, 2)]
+    assert calls == [(0, 2), (1, 2), (2, 2)]
     for key, value in metrics.compute(name, codes, labels).items():
         np.testing.assert_array_equal(scores[key], value)
 

@@ -38,10 +38,10 @@ def test_periodic_metrics_leave_out_a_factor_that_is_constant_in_the_sample(tmp_
 def test_failed_metric_is_computed_at_the_next_start_and_no_other_is_logged_twice(tmp_path, monkeypatch):
     config, metric = tiny.config(periodic_metrics={"sap": {"every": 8}, "mig": {"every": 8}}), evaluation_scores.metric
 
-    def fails(name, *rest, **options):
-        if name == "sap":
+    def fails(name, encode, codes, *rest, **options):
+        if name == "sap" and np.ptp(codes):  # codes of a model
             raise RuntimeError("no such luck")
-        return metric(name, *rest, **options)
+        return metric(name, encode, codes, *rest, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(evaluation_scores, "metric", fails)
