@@ -77,6 +77,7 @@ def test_constant_codes_have_no_importance():
 @pytest.mark.parametrize("continuous", [False, True])
 def test_both_programs_give_the_same_dci(continuous):
     codes, factors = toy_codes.noisy_with_constant(450)
+    programs = ("presorted", "scikit-learn")
     both = [dci(codes, factors, continuous=[continuous, False], boosting=program) for program in programs]
     assert both[0].keys() == both[1].keys()
     for name, value in both[0].items():
