@@ -8,12 +8,13 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from deft_jax.metrics import held_out, inputs
+from deft_jax.metrics import boosted_trees, held_out, inputs
 from deft_jax.metrics.inputs import Continuous
 from deft_jax.metrics.progress import Progress, map_in_threads
 from deft_jax.runtime.validation import Count, NonNegativeInt, Positive
 
 Model = Literal["trees", "linear"]
+Boosting = Literal["presorted", "scikit-learn"]
 
 
 def dci(
@@ -28,6 +29,7 @@ def dci(
     lasso_alpha: Positive = 0.02,
     groups: np.ndarray | None = None,
     progress: Progress | None = None,
+    boosting: Boosting = "presorted",
 ) -> dict[str, Any]:
     """Whether each latent predicts one factor, each factor is predicted by one latent, and how well.
 
@@ -41,7 +43,7 @@ def dci(
     the mean of the test data) where the factor is continuous.
 
       'trees': gradient boosted trees, all settings scikit-learn's defaults (100 rounds, depth 3, rate 0.1); R is the
-        impurity importance.
+        impurity importance. `boosting` chooses between two programs for the same trees.
       'linear': multinomial logistic regression with an L1 penalty, or Lasso where the factor is continuous, on latents
         (and continuous factors) standardised in the training part; R is |weight|, averaged over the factor's values
         (two values have the weights w / 2 and -w / 2, w that of their log-odds). As in the paper it is not scaled per
@@ -64,6 +66,8 @@ def dci(
       lasso_alpha: weight of the L1 penalty against half the mean squared error; only for model 'linear'.
       groups: [N] integers, equal for rows of one image; default: each row is a different image.
       progress: called as progress(done, total) before the first factor and after each.
+      boosting: 'presorted', four times as fast, sorts the latents once (boosted_trees.py); 'scikit-learn' sorts them in
+        every node. They differ where two splits save equally much, of which either takes some. Only for model 'trees'.
 
     Returns:
       {'disentanglement', 'completeness', 'informativeness_train', 'informativeness_test': floats, 1 is best;
@@ -81,12 +85,15 @@ def dci(
       (1.0, 1.0, 1.0)
     """
     inputs.check_choice("model", model, ("trees", "linear"))
+    inputs.check_choice("boosting", boosting, ("presorted", "scikit-learn"))
     sample = held_out.split_sample(codes, factors, continuous, num_train, seed, groups)
     held_out.check_shared_values(sample.columns, sample.continuous, sample.train, sample.test)
     codes = sample.standardised_codes() if model == "linear" else sample.codes.astype(np.float64)
 
     def fit(column: np.ndarray, is_continuous: bool) -> tuple[np.ndarray, float, float]:
         """Importance [D] of each latent, score in the training part, score in the test part."""
+        if model == "trees" and boosting == "presorted":
+            return boosted_trees.fit_and_score(codes, column, is_continuous, sample.train, sample.test, seed)
         if is_continuous and model == "linear":
             column = inputs.standardise(column, sample.train)
         predictor = _predictor(model, is_continuous, seed, logistic_c, lasso_alpha)
