@@ -16,6 +16,7 @@ Kind = Literal["samples", "posteriors", "codes", "sampler", "runs"]
 REGISTRY: dict[str, Kind] = {
     "mig": "samples",
     "mig_posterior": "posteriors",
+    "foreign": "posteriors",
     "nmi": "samples",
     "dci": "samples",
     "dci_es": "samples",
