@@ -117,8 +117,8 @@ def ledger_results(
         latents.append(
             {
                 "latent": int(d),
-                "group": int(group_of_latent[d]),
-                "home": factor_names[ledger.home[d]],
+                "group": int(group_of_latent[int(d)]),
+                "home": factor_names[int(ledger.home[d])],
                 "information": ledger.information[d],
                 "home_information": ledger.home_information[d],
                 "foreign_information": ledger.foreign_information[d],
