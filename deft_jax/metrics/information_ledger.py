@@ -13,6 +13,7 @@ from deft_jax.metrics.posterior_mixtures import PosteriorMixtures
 from deft_jax.runtime.parallel import cores
 
 _NEGLIGIBLE = 1e-3  # nats: a latent that cannot have more counts as empty
+_MOST_THREADS = 8  # each has tables of up to 200 MB
 _LOGVAR_RANGE = (-600.0, 600.0)  # a logvar outside counts as the nearer end
 
 
@@ -117,7 +118,7 @@ def estimate(
 def _latents(
     mean_NxD: np.ndarray, logvar_NxD: np.ndarray, labels: list[np.ndarray], min_images: int | None, seed: int
 ) -> Iterator[_Latent | None]:
-    """Each latent in order, None where it is empty; as many at a time as there are cores."""
+    """Each latent in order, None where it is empty; several at a time."""
 
     def one(mean_N: np.ndarray, logvar_N: np.ndarray) -> _Latent | None:
         mean_N = mean_N.astype(np.float64)
@@ -128,7 +129,7 @@ def _latents(
             return None
         return _latent(PosteriorMixtures(mean_N, std_N), labels, min_images, seed)
 
-    with concurrent.futures.ThreadPoolExecutor(len(cores())) as pool:
+    with concurrent.futures.ThreadPoolExecutor(min(len(cores()), _MOST_THREADS)) as pool:
         yield from pool.map(one, mean_NxD.T, logvar_NxD.T)
 
 
