@@ -17,12 +17,13 @@ Record = Mapping[str, Any]
 _MIN_IMAGES = 5  # per combination of factor values, for accounts; the default of metrics/foreign.py
 
 
-def ledger_record(posterior: Posterior, classes_NxF: np.ndarray) -> dict[str, Any]:
+def ledger_record(posterior: Posterior, classes_NxF: np.ndarray, num_images: int) -> dict[str, Any]:
     """What an evaluation logs of the ledger.
 
     Args:
       posterior: of a sample, [N, D].
       classes_NxF: its ground truth, classes (see `scores.in_bins`), [N, F]; a factor may be constant.
+      num_images: of the data set; if they are more than N, the estimates are corrected for their bias.
 
     Returns:
       'foreign', 'foreign_pairwise', 'spread', shares; 'home_information', 'foreign_information' [D] and
@@ -30,7 +31,8 @@ def ledger_record(posterior: Posterior, classes_NxF: np.ndarray) -> dict[str, An
     """
     if not classes_NxF.shape[1]:
         return {}
-    ledger = information_ledger.estimate(np.asarray(posterior.mean), np.asarray(posterior.logvar), classes_NxF).ledger
+    mean_NxD, logvar_NxD = np.asarray(posterior.mean), np.asarray(posterior.logvar)
+    ledger = information_ledger.estimate(mean_NxD, logvar_NxD, classes_NxF, num_images).ledger
     return _shares(ledger) | {
         "home_information": ledger.home_information,
         "foreign_information": ledger.foreign_information,
@@ -91,13 +93,18 @@ def stage_diffusion(records: Sequence[Record]) -> list[dict[str, Any]]:
 
 
 def ledger_results(
-    posterior: Posterior, classes_NxF: np.ndarray, factor_names: Sequence[str], group_of_latent: Sequence[int]
+    posterior: Posterior,
+    classes_NxF: np.ndarray,
+    num_images: int,
+    factor_names: Sequence[str],
+    group_of_latent: Sequence[int],
 ) -> dict[str, Any]:
     """The ledger of a trained model, with standard errors, and accounts of what foreign information is about.
 
     Args:
       posterior: of a sample, [N, D].
       classes_NxF: its ground truth, classes, F at least 1.
+      num_images: of the data set; if they are more than N, the estimates are corrected for their bias.
       factor_names: F names.
       group_of_latent: the group of each latent.
 
@@ -108,7 +115,7 @@ def ledger_results(
       factors before, and 'alone'; 'rest', the foreign information that the account leaves.
     """
     estimate = information_ledger.estimate(
-        np.asarray(posterior.mean), np.asarray(posterior.logvar), classes_NxF, _MIN_IMAGES
+        np.asarray(posterior.mean), np.asarray(posterior.logvar), classes_NxF, num_images, _MIN_IMAGES
     )
     ledger = estimate.ledger
     latents = []
@@ -132,7 +139,6 @@ def ledger_results(
         )
     errors = {
         "foreign_standard_error": estimate.foreign_error,
-        "foreign_bias": estimate.foreign_bias,
         "spread_standard_error": estimate.spread_error,
     }
     return _shares(ledger) | errors | {"latents": latents}

@@ -54,7 +54,7 @@ def account(
       mixtures: posteriors of the latent, of N images.
       labels: F arrays [N] of 0 .. values - 1.
       home: index of the home.
-      information_F: I(z; v_k) in nats.
+      information_F: I(z; v_k) in nats, without bias.
       min_images: per combination of values, on average.
       seed: of the shuffles.
 
@@ -76,7 +76,7 @@ def account(
             shuffled = mixtures.averages(_combine(known_N, _shuffle_within(known_N, labels[k], rng)))
             information = _corrected(known, mixtures.averages(cell_N), shuffled)
             if best is None or information > best[0].information:
-                best = Step(k, information, float(information_F[k]), images), cell_N
+                best = Step(k, information, max(0.0, float(information_F[k])), images), cell_N
         if best is None or best[0].information <= 0:
             break
         step, known_N = best

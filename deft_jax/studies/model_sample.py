@@ -100,7 +100,8 @@ class ModelSample:
         if not len(kept):
             raise ValueError("no latent is active")
         kind = variant.partition("_")[0]
-        offered = {"seed": self._seed, "chunk": IMAGES_PER_CALL, "groups": self.image_N, "progress": progress}
+        offered = {"seed": self._seed, "chunk": IMAGES_PER_CALL, "groups": self.image_N, "progress": progress,
+                   "num_images": self.source.num_images}  # fmt: skip
         accepted = scores.accepted(name, offered, self.continuous_K)
         posterior = jax.tree.map(lambda leaf: leaf[:, kept], self.posterior)
         return scores.metric(

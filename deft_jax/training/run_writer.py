@@ -121,10 +121,11 @@ class RunWriter:
             posterior = self.encoder(state.params, self.factors, stage)
             self.last_scores = scores.score(np.asarray(posterior.mean), self.classes)
             seed = self.config.evaluation.seed
-            information = scores.information(posterior, self.experiment.source.num_images, seed)
+            source = self.experiment.source
+            information = scores.information(posterior, source.num_images, seed)
             information["factor_information"] = scores.factor_information(posterior, self.classes, seed)
             if self.config.evaluation.ledger:
-                information |= ledger.ledger_record(posterior, self.classes)
+                information |= ledger.ledger_record(posterior, self.classes, source.num_images)
             self.log.write("eval", step, stage, {"beta": self.beta, **self.last_scores, **information})
             if stage_ends:
                 self._draw(step, stage, state.params, posterior, f"_stage_{stage}")
@@ -149,7 +150,8 @@ class RunWriter:
                 if isinstance(options.get("continuous"), Sequence):
                     options["continuous"] = [options["continuous"][factor] for factor in self.varying]
                 continuous = [self.continuous[factor] for factor in self.varying]
-                options = scores.accepted(name, {"groups": self.images}, continuous) | options
+                offered = {"groups": self.images, "num_images": self.experiment.source.num_images}
+                options = scores.accepted(name, offered, continuous) | options
                 truth = self.truth[:, self.varying]
                 result = scores.metric(
                     name, encode, np.asarray(posterior.mean), truth, self.experiment.source, posterior, **options
@@ -234,11 +236,11 @@ class RunWriter:
 
     def _ledger_results(self, posterior: Posterior) -> dict[str, Any]:
         """The entry 'ledger' of results.json; {} where evaluations have none."""
-        names = self.experiment.source.ground_truth_names
+        source, groups = self.experiment.source, self.experiment.model.group_of_latent
+        names = source.ground_truth_names
         if not names or not self.config.evaluation.ledger:
             return {}
-        groups = self.experiment.model.group_of_latent
-        results = ledger.ledger_results(posterior, self.classes, names, groups)
+        results = ledger.ledger_results(posterior, self.classes, source.num_images, names, groups)
         return {"ledger": results | {"stages": ledger.stage_diffusion(self.log.records)}}
 
     def evaluations(self) -> list[dict[str, Any]]:

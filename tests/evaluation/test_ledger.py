@@ -50,18 +50,19 @@ def test_record_is_read_back_as_its_ledger():
     rng = np.random.default_rng(0)
     posterior = Posterior(rng.normal(size=(50, 3)), np.full((50, 3), -2.0))
     classes = np.stack([rng.integers(4, size=50), np.zeros(50, int)], axis=1)
-    record = ledger.ledger_record(posterior, classes)
+    record = ledger.ledger_record(posterior, classes, 50)
     of_record = ledger.ledger_of(record)
     assert of_record.foreign == pytest.approx(record["foreign"])
     assert (of_record.factor_information[:, 1] == 0).all()  # of a constant factor nothing is known
-    assert ledger.ledger_record(posterior, classes[:, :0]) == {}
+    assert ledger.ledger_record(posterior, classes[:, :0], 50) == {}
 
 
 def test_account_and_rest_add_up_to_the_foreign_information():
     rng = np.random.default_rng(0)
     factors = rng.integers(6, size=(2_000, 2))
     mean = np.stack([factors[:, 0] + 0.3 * factors[:, 1], 0.1 * rng.normal(size=2_000)], axis=1)
-    results = ledger.ledger_results(Posterior(mean, np.tile([-4.0, 0.0], (2_000, 1))), factors, ["a", "b"], [0, 1])
+    posterior = Posterior(mean, np.tile([-4.0, 0.0], (2_000, 1)))
+    results = ledger.ledger_results(posterior, factors, 2_000, ["a", "b"], [0, 1])
     [latent] = results["latents"]
     assert (latent["latent"], latent["group"], latent["home"]) == (0, 0, "a")
     [step] = latent["account"]

@@ -157,18 +157,30 @@ def test_bias_and_standard_error_are_those_of_repeated_draws():
     mean, factors, logvar = _gaussian_model(30, (0.8, 0.6), 0.3)
     whole = estimate(mean, logvar, factors).ledger
     rng = np.random.default_rng(0)
-    mean_bias = {}
+    bias = {}
     for size in (400, 800):
-        draws = [estimate(*(array[rows] for array in (mean, logvar, factors)))
+        draws = [estimate(*(array[rows] for array in (mean, logvar, factors)), num_images=len(mean))
                  for rows in rng.integers(len(mean), size=(60, size))]  # fmt: skip
-        shares = np.array([draw.ledger.foreign for draw in draws])
-        stated = np.mean([draw.foreign_bias for draw in draws])
-        mean_bias[size] = shares.mean() - whole.foreign
-        assert stated == pytest.approx(mean_bias[size], rel=0.25)
-        assert np.mean([draw.foreign_error for draw in draws]) == pytest.approx(shares.std(), rel=0.3)
-        nats = np.mean([draw.ledger.foreign_information[0] for draw in draws]) - whole.foreign_information[0]
-        assert np.mean([draw.foreign_information_bias[0] for draw in draws]) == pytest.approx(nats, rel=0.25)
-    assert mean_bias[400] / mean_bias[800] == pytest.approx(2, rel=0.3)  # of first order in 1 / N
+        for share in ("foreign", "foreign_pairwise"):
+            true, plug_in, corrected = (
+                np.mean([getattr(of(draw), share) for draw in draws])
+                for of in (lambda _: whole, lambda draw: draw.plug_in, lambda draw: draw.ledger)
+            )
+            bias[share, size] = plug_in - true
+            assert plug_in - corrected == pytest.approx(plug_in - true, rel=0.25)
+        deviation = np.std([draw.plug_in.foreign for draw in draws])
+        assert np.mean([draw.foreign_error for draw in draws]) == pytest.approx(deviation, rel=0.3)
+    for share in ("foreign", "foreign_pairwise"):  # halving the images doubles the bias: it is of first order
+        assert bias[share, 400] / bias[share, 800] == pytest.approx(2, rel=0.3)
+    assert bias["foreign", 400] < 0 < bias["foreign_pairwise", 400]
+
+
+def test_spread_of_a_sample_is_corrected():
+    rng = np.random.default_rng(0)
+    factors = rng.integers(20, size=(1_000, 2))
+    scores = [foreign(0.3 * factors, factors, np.full((1_000, 2), -1.0), num_images=count) for count in (None, 10**6)]
+    assert scores[0]["spread"] - scores[1]["spread"] == pytest.approx(scores[1]["spread_bias"])
+    assert scores[0]["spread"] > 0.02 > 4 * scores[1]["spread"]  # it is 0 of all images
 
 
 def test_account_is_corrected_for_combinations_of_few_images():
