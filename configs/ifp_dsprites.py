@@ -60,7 +60,7 @@ def get_config(choice=""):
             "model": ConfigDict({"latents": 6, "width": 8, "hidden": 64, "decoder_width": 8, "decoder_hidden": 128}),
             "optimizer": ConfigDict({"learning_rate": 2e-3, "decoder_learning_rate": 2e-3, "decay": "constant"}),
             "log_every": 1_000,
-            "evaluation": ConfigDict({"every": 1_000, "num_samples": 4_000, "seed": 0}),
+            "evaluation": ConfigDict({"every": 1_000, "num_samples": 4_000, "seed": 0, "ledger": True}),
             "checkpoints": ConfigDict({"every": 6_000, "keep": 2}),
         }
     )

@@ -6,9 +6,10 @@
 
 A workdir is that of a training, finished or interrupted; the folder of several seeds or of a study stands for all of
 its runs. Every metric is computed of the posterior means and of sampled codes, of all latents and of the active ones
-only (metrics/latents.py); mig_posterior, of the posteriors themselves, is the same for both. Several workdirs have
-their columns in one table, --jobs of them are scored at a time, and udr compares them. An archive holds `codes` [N, D]
-and `factors` [N, F], and may hold `logvar` [N, D], where the codes are means of posteriors; nothing else in it is read.
+only (metrics/latents.py); mig_posterior and foreign, of the posteriors themselves, are the same for both. Several
+workdirs have their columns in one table, --jobs of them are scored at a time, and udr compares them. An archive holds
+`codes` [N, D] and `factors` [N, F], and may hold `logvar` [N, D], where the codes are means of posteriors; nothing else
+in it is read.
 
 Results go into the workdir's results.json under 'evaluation', or beside the archive into FILE.results.json, after each
 metric: 'scores', variant -> metric -> its dict, and 'refused', variant -> metric -> why it could not be computed. The

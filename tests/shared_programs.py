@@ -4,6 +4,7 @@ Tracing and compiling is most of what a tiny training takes, figures a third of 
 """
 
 import contextlib
+import dataclasses
 import json
 
 import jax
@@ -30,7 +31,10 @@ _EXPERIMENTS, _RUNNERS, _ENCODERS = {}, {}, {}
 
 
 def _build(config, source=None):
-    """The experiment of a configuration: the same object for all that differ only in what may change on resuming."""
+    """The experiment of a configuration: the same object for all that differ only in what may change on resuming.
+
+    Those that differ in their seed also share their parts, and with them all programs.
+    """
     original_build = _ORIGINALS[training_build, "build"]
     config = parse_training(config)
     name, objective = config.data.name, config.objective.name
@@ -39,14 +43,22 @@ def _build(config, source=None):
     if objectives.OBJECTIVES.get(objective) != _OBJECTIVES.get(objective, ...):
         return original_build(config)
     values = config.to_mapping()
-    key = json.dumps({name: values[name] for name in values if name not in RESUMABLE_CHANGES}, sort_keys=True)
+    fixed = [name for name in values if name not in (*RESUMABLE_CHANGES, "seed")]
+    key = json.dumps({name: values[name] for name in fixed}, sort_keys=True)
     if key not in _EXPERIMENTS:
         _EXPERIMENTS[key] = original_build(config)
-    return _EXPERIMENTS[key]
+    if _EXPERIMENTS[key].seed == config.seed:
+        return _EXPERIMENTS[key]
+    return dataclasses.replace(_EXPERIMENTS[key], seed=config.seed)
+
+
+def _parts(experiment):
+    """What programs are compiled from: all but the seed. The optimiser is made by a build, and is its own."""
+    return experiment.source, experiment.model, experiment.objective, experiment.optimizer, experiment.batch_size
 
 
 def _runner(experiment, devices=None, replicas=None):
-    key = (experiment, replicas)
+    key = (*map(id, _parts(experiment)), replicas)
     if key not in _RUNNERS:
         _RUNNERS[key] = Runner(experiment, jax.devices()[:1], replicas)
     return _RUNNERS[key]
@@ -59,19 +71,19 @@ class _Encoder(evaluation_encoder.Encoder):
         super().__init__(source, encode, seed)
         experiment = getattr(encode, "__self__", None)
         if getattr(experiment, "source", None) is source:
-            self._encode = _ENCODERS.setdefault((experiment, seed), self)._encode
+            self._encode = _ENCODERS.setdefault((*map(id, _parts(experiment)), seed), self)._encode
 
 
 @contextlib.contextmanager
-def shared(drawn: bool = False):
-    """Within it, trainings share programs; drawn: whether they draw figures all the same."""
+def shared():
+    """Within it, trainings share programs and draw no figures."""
     replacements = {
         (training_build, "build"): _build,
         (session, "Runner"): _runner,
         (evaluation_encoder, "Encoder"): _Encoder,
+        (figures, "figures"): lambda **_: {},
+        (figures, "history_figures"): lambda *_, **__: {},
     }
-    if not drawn:
-        replacements |= {(figures, "figures"): lambda **_: {}, (figures, "history_figures"): lambda *_, **__: {}}
     with pytest.MonkeyPatch.context() as patch:
         for (module, name), replacement in replacements.items():
             patch.setattr(module, name, replacement)

@@ -75,8 +75,8 @@ def run(
     source = data.get(config.data.name, only=config.data.only, **config.data.options)
     check_unchanged(source, workdir)
     read_object(workdir / "freezing.json")  # raises now if it is damaged
-    # The rule from points to betas may change: no measurement depends on it.
-    free = ("betas", *workdirs.moved_paths(workdir, config.data, source))
+    # The rule from points to betas may change, and what else evaluations log: no measurement depends on them.
+    free = ("betas", "whole.evaluation.ledger", *workdirs.moved_paths(workdir, config.data, source))
     instruments = _instruments(config, source)
     with lock_workdir(workdir):
         save_or_check_config(workdir, config.to_mapping(), free)

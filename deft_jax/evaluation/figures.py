@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from deft_jax.data.source import Source
+from deft_jax.evaluation import ledger
 from deft_jax.evaluation.latent_selection import selection_note, shown_latents
 from deft_jax.evaluation.traversal_codes import traversal_codes
 from deft_jax.models import posterior as models_posterior
@@ -91,7 +92,7 @@ def history_figures(
     stage_starts: Sequence[int],
     betas: Sequence[float],
 ) -> "dict[str, Figure]":
-    """KL per latent over training and, where there are factors, NMI1 and NMI2.
+    """KL per latent over training and, where there are factors, NMI1, NMI2 and the ledger of information.
 
     Args:
       records: of metrics.jsonl.
@@ -101,7 +102,7 @@ def history_figures(
       betas: the beta of each stage, or empty.
 
     Returns:
-      Figures by name: 'kl', 'nmi1', 'nmi2'.
+      Figures by name: 'kl', 'nmi1', 'nmi2', 'ledger'.
     """
     from deft_jax.evaluation import plots
 
@@ -112,10 +113,40 @@ def history_figures(
         values = np.array([record[name] for record in evaluations])
         steps = np.array([record["step"] for record in evaluations])
         by_name[name] = plots.nmi_over_time(steps, values, factor_names, name.upper(), stage_starts, betas)
+    by_name |= ledger_figure(records, group_of_latent=group_of_latent, stage_starts=stage_starts)
     steps = np.array([record["step"] for record in updates])
     values = np.array([record["kl_per_latent"] for record in updates])
     by_name["kl"] = plots.kl_over_time(steps, values, group_of_latent, stage_starts, betas)
     return by_name
+
+
+def ledger_figure(
+    records: Sequence[Mapping[str, Any]], *, group_of_latent: Sequence[int], stage_starts: Sequence[int]
+) -> "dict[str, Figure]":
+    """The ledger of home and foreign information over training.
+
+    Args:
+      records: of metrics.jsonl.
+      group_of_latent: the group of each latent.
+      stage_starts: first steps of the stages.
+
+    Returns:
+      {'ledger': Figure}; {} where no evaluation has a ledger.
+    """
+    from deft_jax.evaluation import plots
+
+    evaluations = ledger.with_ledger(records)
+    if not evaluations:
+        return {}
+    figure = plots.ledger_over_time(
+        [record["step"] for record in evaluations],
+        [record["home_information"] for record in evaluations],
+        [record["foreign_information"] for record in evaluations],
+        group_of_latent,
+        [record["beta"] for record in evaluations],
+        stage_starts,
+    )
+    return {"ledger": figure}
 
 
 def save_figures(figure_of_name: "Mapping[str, Figure]", directory: pathlib.Path, suffix: str = "") -> None:

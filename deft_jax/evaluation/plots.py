@@ -1,7 +1,7 @@
 """Figures of representations, all of them under one name: arrays in, matplotlib Figure out, `save` writes a PNG.
 
-Here are the NMI heat map and the curves over training; grids of images are in image_grids.py, colours and sizes in
-plot_style.py. In a notebook, `IPython.display.display(figure)` shows a figure.
+Here are the NMI heat map and the curves over training; grids of images are in image_grids.py, the ledger is in
+ledger_plot.py, colours and sizes are in plot_style.py. In a notebook, `IPython.display.display(figure)` shows a figure.
 """
 
 import itertools
@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 
 from deft_jax.evaluation.image_grids import as_rgb, gallery, reconstructions, traversals
 from deft_jax.evaluation.latent_selection import select_latents, selection_note, shown_latents
+from deft_jax.evaluation.ledger_plot import ledger_over_time
 from deft_jax.evaluation.plot_style import (
     DASHES,
     DPI,
@@ -36,8 +37,8 @@ from deft_jax.evaluation.plot_style import (
 from deft_jax.evaluation.shape_checks import as_array, check_equal_counts
 
 __all__ = [
-    "DPI", "FAINT", "INK", "LINE", "PALETTE", "SMALL", "TEXT", "as_rgb", "gallery", "kl_over_time", "nmi_heatmap",
-    "nmi_over_time", "reconstructions", "save", "traversals",
+    "DPI", "FAINT", "INK", "LINE", "PALETTE", "SMALL", "TEXT", "as_rgb", "gallery", "kl_over_time",
+    "ledger_over_time", "nmi_heatmap", "nmi_over_time", "reconstructions", "save", "traversals",
 ]  # fmt: skip
 
 

@@ -66,7 +66,8 @@ class LabelledSample:
         Raises:
           ValueError: an option does not fit the data set, or as the metric itself.
         """
-        accepted = scores.accepted(name, {"groups": self.image_N} | offered, self.continuous_K)
+        offered = {"groups": self.image_N, "num_images": self.source.num_images} | offered
+        accepted = scores.accepted(name, offered, self.continuous_K)
         return scores.metric(
             name, encode, codes, self.truth_NxK, self.source, posterior, **accepted | self._of_columns(options)
         )

@@ -1,8 +1,7 @@
 """MIG of posteriors, as its authors compute it: Chen et al. 2018 (arXiv 1802.04942), section 4.1 and their code.
 
-The authors draw samples for the entropies. A mixture of Gaussians in one dimension can be integrated instead, on a grid
-of half the narrowest standard deviation, which leaves no sampling noise. The grid has at most 16,384 points; a
-posterior that is narrower than two of them counts as that wide.
+The authors draw samples for the entropies. A mixture of Gaussians in one dimension can be integrated instead
+(posterior_mixtures.py), which leaves no sampling noise.
 """
 
 from collections.abc import Sequence
@@ -12,10 +11,8 @@ import numpy as np
 
 from deft_jax.metrics import binned, inputs, mutual_information
 from deft_jax.metrics.inputs import Continuous, NumBins
+from deft_jax.metrics.posterior_mixtures import PosteriorMixtures
 
-_SUPPORT = 8  # standard deviations beyond which a posterior density counts as 0
-_MAX_POINTS = 1 << 14  # of the grid
-_MAX_DENSITIES = 1 << 20  # in memory at once
 _LOGVAR_RANGE = (-600.0, 600.0)  # a logvar outside counts as the nearer end
 
 
@@ -101,35 +98,8 @@ def _check_average_over(average_over: Sequence[int] | None, num_factors: int) ->
 
 def _information(mean_N: np.ndarray, std_N: np.ndarray, labels: list[np.ndarray]) -> np.ndarray:
     """I(z; v_f) in nats of one latent with each factor: [F]. labels: F arrays [N] of 0 .. values - 1."""
-    mean_N = mean_N - mean_N.min()
-    grid, step = _grid(mean_N, std_N)
-    std_N = np.maximum(std_N, 2 * step)
-    sums = [np.zeros((label.max() + 1, len(grid))) for label in labels]
-    rows = max(1, _MAX_DENSITIES // len(grid))
-    for start in range(0, len(mean_N), rows):
-        part = slice(start, start + rows)
-        mean, std = mean_N[part, None], std_N[part, None]
-        density = np.exp(-0.5 * ((grid - mean) / std) ** 2) / (std * np.sqrt(2 * np.pi))
-        for table, label in zip(sums, labels, strict=True):
-            table += (label[part] == np.arange(len(table))[:, None]).astype(np.float64) @ density
-    marginal = _entropy(sums[0].sum(axis=0, keepdims=True) / len(mean_N), step)[0]
-    conditional = []
-    for table, label in zip(sums, labels, strict=True):
-        counts = np.bincount(label)
-        conditional.append(counts @ _entropy(table / counts[:, None], step) / len(mean_N))
+    mixtures = PosteriorMixtures(mean_N, std_N)
+    marginal, *conditional = (
+        mixtures.averages(label_N, overlap=False).mean_entropy for label_N in (np.zeros_like(labels[0]), *labels)
+    )
     return np.maximum(marginal - np.array(conditional), 0.0)
-
-
-def _grid(mean_N: np.ndarray, std_N: np.ndarray) -> tuple[np.ndarray, float]:
-    """Points that cover all posteriors, whose smallest mean is 0, and their distance."""
-    extent = mean_N.max() + 2 * _SUPPORT * std_N.max()
-    step = max(std_N.min() / 2, extent / (_MAX_POINTS - 4 * _SUPPORT))
-    std_N = np.maximum(std_N, 2 * step)
-    low, high = np.min(mean_N - _SUPPORT * std_N), np.max(mean_N + _SUPPORT * std_N)
-    return low + step * np.arange(np.ceil((high - low) / step) + 1), step
-
-
-def _entropy(densities_KxG: np.ndarray, step: float) -> np.ndarray:
-    """Differential entropies of densities on a grid, in nats: [K]."""
-    logs = np.log(densities_KxG, where=densities_KxG > 0, out=np.zeros_like(densities_KxG))
-    return -step * (densities_KxG * logs).sum(axis=1)

@@ -16,6 +16,7 @@ Kind = Literal["samples", "posteriors", "codes", "sampler", "runs"]
 REGISTRY: dict[str, Kind] = {
     "mig": "samples",
     "mig_posterior": "posteriors",
+    "foreign": "posteriors",
     "nmi": "samples",
     "dci": "samples",
     "dci_es": "samples",
@@ -36,7 +37,7 @@ REGISTRY: dict[str, Kind] = {
 }
 
 # Arguments that the caller passes; they are not options of a configuration.
-CALLER_ARGUMENTS = ("codes", "factors", "logvar", "encode", "factor_sizes", "groups", "progress")
+CALLER_ARGUMENTS = ("codes", "factors", "logvar", "encode", "factor_sizes", "groups", "num_images", "progress")
 
 _REQUIRED_ARGUMENTS = {"sampler": "encode and factor_sizes", "runs": "the codes of several runs"}
 
@@ -46,8 +47,9 @@ def get(name: str) -> Callable[..., dict[str, Any]]:
 
     Args:
       name: a key of REGISTRY, or 'module:function' for a user's function. `kind` names its first arguments. Options
-        follow by name. A function may also take `groups` [N] (integers, equal for rows of one image), `continuous`
-        (F booleans) and `progress` (a function that is called with the number of finished parts and of all parts).
+        follow by name. A function may also take `groups` [N] (integers, equal for rows of one image), `num_images`
+        (of the whole data set), `continuous` (F booleans) and `progress` (a function that is called with the number of
+        finished parts and of all parts).
 
     Returns:
       The function. It returns a dict of numbers and arrays.

@@ -67,7 +67,7 @@ def compare_scores(runs: Sequence[Run], steps: Sequence[int | None]) -> ScoreCom
 
 
 def scores_of(results: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
-    """Every float of a results.json by its name; those inside an entry as entry.name.
+    """Every float of a results.json by its name; those inside an entry as entry.name. Errors of scores are left out.
 
     Example:
       >>> scores_of({"mig": 0.5, "step": 8, "sap": {"score": 0.25}})
@@ -75,7 +75,7 @@ def scores_of(results: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
     """
     scores = {}
     for name, value in results.items():
-        if isinstance(value, float):
+        if isinstance(value, float) and not name.endswith(("_standard_error", "_bias")):
             scores[prefix + name] = value
         elif isinstance(value, Mapping):
             scores |= scores_of(value, f"{prefix}{name}.")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from deft_jax.reporting.elements import Image, Section, image_of, thin
+from deft_jax.reporting.ledger_section import information_ledger
 from deft_jax.reporting.model_sections import model_sections
 from deft_jax.reporting.run_summary import RunSummary, devices_text, options_text, run_summary
 from deft_jax.reporting.runs import Run
@@ -124,6 +125,7 @@ def training_sections(run: Run) -> list[Section]:
         training_summary(run, model),
         training_curves(model.records, model.stages, groups),
         latent_information(model.records, model.stages, model.description.ground_truth_names, groups),
+        *information_ledger(model.records, model.stages.starts, groups, run.results),
         *model_sections(model),
     ]
 

@@ -56,7 +56,7 @@ def _training(
             "stages": {"rule": "steps", "rotation_every": config_dict.placeholder(int)} | stages,
             "optimizer": {"decay": "constant", "weight_decay": 0.0} | optimizer,
             "log_every": 100,
-            "evaluation": {"every": 2_500, "num_samples": 10_000, "seed": 0},
+            "evaluation": {"every": 2_500, "num_samples": 10_000, "seed": 0, "ledger": True},
             "checkpoints": {"every": 2_500, "keep": 3},
         }
     )

@@ -160,7 +160,7 @@ class OptimizerConfig:
 
 @section
 class EvaluationConfig:
-    """Evaluations while training: MIG, NMI and the decomposition of the KL."""
+    """Evaluations while training: MIG, NMI, the decomposition of the KL, and the ledger of information diffusion."""
 
     every: Count
     """Steps between two evaluations, at least 1; the end of each stage is evaluated as well."""
@@ -168,6 +168,8 @@ class EvaluationConfig:
     """Images encoded for one evaluation, at least 2."""
     seed: NonNegativeInt = 0
     """Seed of the draw of these images, at least 0."""
+    ledger: Flag = True
+    """Whether home and foreign information of each latent is logged, in nats; 0.1 s per latent in use."""
 
 
 @section

@@ -11,7 +11,7 @@ import numpy as np
 
 from deft_jax.data import description
 from deft_jax.evaluation import encoder as evaluation_encoder
-from deft_jax.evaluation import factor_entry, figures, scores
+from deft_jax.evaluation import factor_entry, figures, ledger, scores
 from deft_jax.evaluation.sample import LabelledSample
 from deft_jax.models.posterior import Posterior
 from deft_jax.runtime.errors import CannotWrite, reraise_as_cannot_write
@@ -119,8 +119,11 @@ class RunWriter:
             posterior = self.encoder(state.params, self.factors, stage)
             self.last_scores = scores.score(np.asarray(posterior.mean), self.classes)
             seed = self.config.evaluation.seed
-            information = scores.information(posterior, self.experiment.source.num_images, seed)
+            source = self.experiment.source
+            information = scores.information(posterior, source.num_images, seed)
             information["factor_information"] = scores.factor_information(posterior, self.classes, seed)
+            if self.config.evaluation.ledger:
+                information |= ledger.ledger_record(posterior, self.classes, source.num_images)
             self.log.write("eval", step, stage, {"beta": self.beta, **self.last_scores, **information})
             if stage_ends:
                 self._draw(step, stage, state.params, posterior, f"_stage_{stage}")
@@ -188,10 +191,11 @@ class RunWriter:
             return saved
         source, model, stages = self.experiment.source, self.experiment.model, self.experiment.stages
         stage = len(stages) - 1
-        self.last_scores = {}
+        self.last_scores, ledger_results = {}, {}
         with only_warning("the final evaluation"):
             posterior = self.encoder(state.params, self.factors, stage)
             self.last_scores = scores.score(np.asarray(posterior.mean), self.classes)
+            ledger_results = self._ledger_results(posterior)
             self._draw(step, stage, state.params, posterior, "")
         with only_warning("the figures of the whole run"):
             history = figures.history_figures(
@@ -211,6 +215,7 @@ class RunWriter:
                 **self.last_scores,
                 "factor_names": source.ground_truth_names,
                 "freezing_order": order,
+                **ledger_results,
                 "devices": [device.device_kind for device in devices],
                 "versions": {"jax": jax.__version__, "python": platform.python_version()},
             }
@@ -218,6 +223,15 @@ class RunWriter:
         results = (read_object(path) or {}) | results
         write_json(path, results)
         return results
+
+    def _ledger_results(self, posterior: Posterior) -> dict[str, Any]:
+        """The entry 'ledger' of results.json; {} where evaluations have none."""
+        source, groups = self.experiment.source, self.experiment.model.group_of_latent
+        names = source.ground_truth_names
+        if not names or not self.config.evaluation.ledger:
+            return {}
+        results = ledger.ledger_results(posterior, self.classes, source.num_images, names, groups)
+        return {"ledger": results | {"stages": ledger.stage_diffusion(self.log.records)}}
 
     def evaluations(self) -> list[dict[str, Any]]:
         """The records of kind 'eval'."""

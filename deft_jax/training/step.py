@@ -6,7 +6,6 @@ numbers do not depend on how many devices share the batch.
 """
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax

@@ -5,6 +5,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from deft_jax.evaluation import ledger
 from deft_jax.runtime.files import read_object, write_json
 from deft_jax.training.run_writer import RunWriter
 
@@ -14,6 +15,8 @@ def print_summary(writer: RunWriter, results: dict[str, Any]) -> dict[str, Any]:
     if results["freezing_order"]:
         print("\nNormalised MI of the best latent with each factor at the end of each stage, in order of entering:")
         print(writer.freezing_table(results["freezing_order"]))
+    if results.get("ledger"):
+        print(f"\n{ledger.summary_line(results['ledger'])}")
     print(f"\n{writer.reached()} after {results['step']} steps; figures: {writer.workdir / 'figures'}")
     return results
 

@@ -13,7 +13,6 @@ from deft_jax.reporting import page as reporting_page
 from deft_jax.training import session
 from deft_jax.training.metrics_log import read_records
 
-
 pytestmark = pytest.mark.usefixtures("shared_programs")
 
 

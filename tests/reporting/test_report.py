@@ -99,6 +99,14 @@ def test_slider_of_the_matrix_has_the_logged_nmi(runs, page):
     assert len(frames["labels"]) == len(logged) > 1
 
 
+def test_ledger_is_drawn_with_a_row_per_stage_and_per_taken_latent(runs, page):
+    results = json.loads((runs[0] / "results.json").read_text())["ledger"]
+    rows = [row[0] for row in page.rows if row]
+    assert sum(str(name).startswith("stage ") for name in rows) == len(results["stages"]) == 2
+    taken = [f"z{latent['latent']} (group {latent['group']})" for latent in results["latents"]]
+    assert [name for name in rows if name in taken] == taken
+
+
 def test_several_runs_are_compared_by_their_scores(runs, short_sections, tmp_path):
     page = HtmlPage(reporting_page.report(runs, tmp_path / "all.html").read_text())
     results = [json.loads((run / "results.json").read_text()) for run in runs]
@@ -107,7 +115,8 @@ def test_several_runs_are_compared_by_their_scores(runs, short_sections, tmp_pat
     [violins] = [attributes for attributes in page.attributes("img") if attributes["alt"].startswith("Violins of")]
     decode_image(violins["src"])
     rows = {row[0]: row for row in page.rows if row}
-    names = ["mig", "sap.score"]
+    names = list(dict.fromkeys(name for run_scores in scores for name in run_scores))
+    assert set(names) == {"mig", "sap.score", "ledger.foreign", "ledger.foreign_pairwise", "ledger.spread"}
     for run, result, run_scores, letter in zip(runs, results, scores, "AAB", strict=True):
         assert rows[run.name][1:3] == [letter, str(result["step"])]
         assert rows[run.name][4:] == [run_scores.get(name, "–") for name in names]

@@ -26,7 +26,7 @@ def test_workdir_holds_configuration_records_events_checkpoints_figures_and_resu
     drawn = ("traversals", "reconstructions", "nmi")
     assert set(figures) == {
         *(f"{name}{suffix}.png" for name in drawn for suffix in ("", "_stage_0", "_stage_1")),
-        *(f"{name}.png" for name in ("nmi1", "nmi2", "kl")),
+        *(f"{name}.png" for name in ("nmi1", "nmi2", "kl", "ledger")),
     }
     for content in figures.values():
         assert content.startswith(b"\x89PNG\r\n\x1a\n")
