@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax import flatten_util
 
 from deft_jax.training.learning_rates import LearningRate, learning_rates
 from deft_jax.training.schedules import Schedule, Stages
@@ -64,6 +65,23 @@ def active_if(transform: optax.GradientTransformation, is_active: bool) -> optax
     return optax.GradientTransformation(transform.init, update)
 
 
+def flat(transform: optax.GradientTransformation) -> optax.GradientTransformation:
+    """The same updates with all parameters in one vector: a few long loops instead of some for each parameter.
+
+    Args:
+      transform: one that treats every number alike, as Adam does.
+    """
+    of_vector = optax.flatten(transform)
+
+    def init(params: Any) -> Any:
+        return (of_vector if jax.tree.leaves(params) else transform).init(params)
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        return (of_vector if jax.tree.leaves(updates) else transform).update(updates, state, params)
+
+    return optax.GradientTransformation(init, update)
+
+
 def deft_optimizer(
     *,
     stages: Stages,
@@ -80,7 +98,8 @@ def deft_optimizer(
 ) -> optax.GradientTransformation:
     """Adam (or AdamW) for every label with its learning-rate schedule, for one stage. Wu et al. 2022, section 4.2.
 
-    The state has the same structure in every stage, so it passes from one stage's program to the next.
+    The state has the same structure in every stage, so it passes from one stage's program to the next. The moments of
+    a label are one vector.
 
     Args:
       stages, stage, num_groups, learning_rate, decoder_learning_rate: see learning_rates.learning_rates.
@@ -97,7 +116,7 @@ def deft_optimizer(
             transform = optax.adamw(rate.schedule, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay)
         else:
             transform = optax.adam(rate.schedule, b1=b1, b2=b2, eps=eps)
-        return active_if(transform, rate.active)
+        return active_if(flat(transform), rate.active)
 
     rates = learning_rates(stages, stage, num_groups, learning_rate, decoder_learning_rate, gamma)
     of_objective = objective_optimizer or optax.adam(decoder_learning_rate, b1=b1, b2=b2, eps=eps)
@@ -105,17 +124,33 @@ def deft_optimizer(
     return optax.multi_transform(transforms, labels)
 
 
-def rotate_moments(opt_state: Any, rotate: Callable[[Any, int], Any]) -> Any:
+def rotate_moments(opt_state: Any, params: Any, rotate: Callable[[Any, int], Any]) -> Any:
     """The state of an optimiser after its parameters were rotated: Adam's moments rotate with them.
 
     Args:
       opt_state: of `deft_optimizer`.
-      rotate: (tree of the structure of the parameters, power of the rotation's entries) -> rotated tree. First moments
-        rotate as parameters do, second moments as if the gradients of different latents were uncorrelated.
+      params: of the same; only the shapes matter.
+      rotate: (tree of the form of the parameters, where entries may be missing; power of the rotation's entries) ->
+        rotated tree. First moments rotate as parameters do, second moments as if the gradients of different latents
+        were uncorrelated.
     """
-    adam = optax.ScaleByAdamState
+    label_tree, adam = labels(params), optax.ScaleByAdamState
 
-    def of(state: Any) -> Any:
-        return state._replace(mu=rotate(state.mu, 1), nu=rotate(state.nu, 2)) if isinstance(state, adam) else state
+    def of_label(label: str, state: Any) -> Any:
+        own = jax.tree.map(lambda leaf, of: leaf if of == label else optax.MaskedNode(), params, label_tree)
+        if not jax.tree.leaves(own) or label == "objective":
+            return state
+        unravel = flatten_util.ravel_pytree(own)[1]
 
-    return jax.tree.map(of, opt_state, is_leaf=lambda state: isinstance(state, adam))
+        def rotate_flat(vector: jax.Array, power: int) -> jax.Array:
+            return flatten_util.ravel_pytree(rotate(unravel(vector), power))[0]
+
+        def of(part: Any) -> Any:
+            if not isinstance(part, adam):
+                return part
+            return part._replace(mu=rotate_flat(part.mu, 1), nu=rotate_flat(part.nu, 2))
+
+        return jax.tree.map(of, state, is_leaf=lambda part: isinstance(part, adam))
+
+    states = {label: of_label(label, state) for label, state in opt_state.inner_states.items()}
+    return opt_state._replace(inner_states=states)

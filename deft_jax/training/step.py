@@ -1,22 +1,23 @@
 """The training step: one pure function from state to (state, metrics).
 
 A batch is a function of (key, step): factors are drawn and images rendered inside the compiled step. Every random
-number comes from the key of the run folded with the step and the example's index in the whole batch, so the
-numbers do not depend on how many devices share the batch.
+number comes from the key of the run folded with the step and the example's index in the whole batch (draws.py), so
+the numbers do not depend on how many devices share the batch.
 """
 
 import functools
+import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from deft_jax.data import factors
 from deft_jax.data.source import Source
 from deft_jax.models.likelihoods import reconstruction_loss
 from deft_jax.models.posterior import kl_per_latent
 from deft_jax.training import latent_rotation, optimizer
+from deft_jax.training.draws import Draws, draw_batch
 from deft_jax.training.experiment import Experiment
 from deft_jax.training.state import TrainState
 
@@ -97,19 +98,16 @@ def train_step(
     share = experiment.batch_size // shards
     first = jax.lax.axis_index(DEVICE_AXIS) * share if shards > 1 else 0
     key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
-    keys_B = jax.vmap(jax.random.fold_in, (None, 0))(key, first + jnp.arange(share))
     objective_key = jax.random.fold_in(key, experiment.batch_size)
-    keys_3xB = jax.vmap(lambda k: jax.random.split(k, 3), out_axes=1)(keys_B)
-
-    images = _draw_images(source, arrays, keys_3xB[0], keys_3xB[1])
-    noise_BxD = jax.vmap(lambda k: jax.random.normal(k, (model.num_latents,)))(keys_3xB[2])
+    draws = draw_batch(key, first + jnp.arange(share), source.factor_sizes, model.num_latents)
+    images = _render(source, arrays, draws)
 
     def gather(tree: Any) -> Any:
         return jax.lax.all_gather(tree, DEVICE_AXIS, tiled=True) if shards > 1 else tree
 
     def loss_fn(params: Any) -> tuple[jax.Array, tuple[Metrics, Any]]:
         local_posterior = model.encode(params, images, stage)
-        z_SxBxD = objective.spaces(params["objective"], local_posterior, noise_BxD)
+        z_SxBxD = objective.spaces(params["objective"], local_posterior, draws.noise)
         outputs = model.decode(params, z_SxBxD.reshape(-1, model.num_latents))
         repeated = jnp.tile(images, (len(z_SxBxD), 1, 1, 1))
         reconstruction = jnp.mean(reconstruction_loss(source.likelihood, repeated, outputs))
@@ -135,11 +133,10 @@ def train_step(
     ), metrics
 
 
-def _draw_images(source: Source, arrays: Any, factor_keys_B: jax.Array, image_keys_B: jax.Array) -> jax.Array:
-    """Images of uniformly drawn factors: [B, H, W, C]; each example has two keys."""
-    factors_BxF = jax.vmap(factors.sample, (0, None))(factor_keys_B, source.factor_sizes)
+def _render(source: Source, arrays: Any, draws: Draws) -> jax.Array:
+    """The images of drawn factors: [B, H, W, C]."""
     # One example per call: randomness of the source (noise, colours) then comes from the example's key.
-    return jax.vmap(lambda f, k: source.render(arrays, f[None], k)[0])(factors_BxF, image_keys_B)
+    return jax.vmap(lambda f, k: source.render(arrays, f[None], k)[0])(draws.factors, draws.image_keys)
 
 
 def run_steps(
@@ -188,16 +185,18 @@ def rotate_latents(
     source, model = experiment.source, experiment.model
     first, size = sum(model.sizes[:stage]), model.sizes[stage]
     key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
-    keys = jax.random.split(jax.random.fold_in(key, experiment.batch_size + 1), _CODES)
+    key = jax.random.fold_in(key, experiment.batch_size + 1)
 
-    def codes(keys_B: jax.Array) -> jax.Array:
-        images = _draw_images(source, arrays, *jax.vmap(lambda k: jax.random.split(k, 2), out_axes=1)(keys_B))
+    def codes(examples_B: jax.Array) -> jax.Array:
+        images = _render(source, arrays, draw_batch(key, examples_B, source.factor_sizes, 0))
         return model.encode(state.params, images, stage).mean[:, first : first + size]
 
-    rotation = latent_rotation.independent_axes(jax.lax.map(codes, keys).reshape(-1, size))
+    examples = jnp.arange(math.prod(_CODES)).reshape(_CODES)
+    rotation = latent_rotation.independent_axes(jax.lax.map(codes, examples).reshape(-1, size))
 
     def rotate(tree: Any, power: int = 1) -> Any:
         return model.rotate_latents(tree, stage, rotation**power)
 
-    state = state.replace(params=rotate(state.params), opt_state=optimizer.rotate_moments(state.opt_state, rotate))
+    opt_state = optimizer.rotate_moments(state.opt_state, state.params, rotate)
+    state = state.replace(params=rotate(state.params), opt_state=opt_state)
     return state, jnp.degrees(jnp.arccos(jnp.clip(jnp.min(jnp.diag(rotation)), -1.0, 1.0)))
