@@ -12,10 +12,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax import flatten_util
 
 from deft_jax.data.source import Source
 from deft_jax.models.likelihoods import reconstruction_loss
-from deft_jax.models.posterior import kl_per_latent
+from deft_jax.models.posterior import Posterior, kl_per_latent
 from deft_jax.training import latent_rotation, optimizer
 from deft_jax.training.draws import Draws, draw_batch
 from deft_jax.training.experiment import Experiment
@@ -102,8 +103,11 @@ def train_step(
     draws = draw_batch(key, first + jnp.arange(share), source.factor_sizes, model.num_latents)
     images = _render(source, arrays, draws)
 
-    def gather(tree: Any) -> Any:
-        return jax.lax.all_gather(tree, DEVICE_AXIS, tiled=True) if shards > 1 else tree
+    def gather(*arrays_BxD: jax.Array) -> list[jax.Array]:
+        if shards == 1:
+            return list(arrays_BxD)
+        gathered = jax.lax.all_gather(jnp.concatenate(arrays_BxD, axis=1), DEVICE_AXIS, tiled=True)
+        return jnp.split(gathered, len(arrays_BxD), axis=1)
 
     def loss_fn(params: Any) -> tuple[jax.Array, tuple[Metrics, Any]]:
         local_posterior = model.encode(params, images, stage)
@@ -112,7 +116,8 @@ def train_step(
         repeated = jnp.tile(images, (len(z_SxBxD), 1, 1, 1))
         reconstruction = jnp.mean(reconstruction_loss(source.likelihood, repeated, outputs))
 
-        posterior, z_BxD = gather((local_posterior, z_SxBxD[0]))
+        *mean_and_logvar, z_BxD = gather(*local_posterior, z_SxBxD[0])
+        posterior = Posterior(*mean_and_logvar)
         terms, objective_state = objective.apply(
             params["objective"], state.objective_state, state.step, posterior, z_BxD, objective_key
         )
@@ -125,7 +130,8 @@ def train_step(
 
     grads, (metrics, objective_state) = jax.grad(loss_fn, has_aux=True)(state.params)
     if shards > 1:
-        grads, metrics = jax.lax.pmean((grads, metrics), DEVICE_AXIS)
+        flat, unravel = flatten_util.ravel_pytree((grads, metrics))
+        grads, metrics = unravel(jax.lax.pmean(flat, DEVICE_AXIS))  # one message instead of one for each array
     updates, opt_state = experiment.optimizer(stage).update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     return state.replace(
