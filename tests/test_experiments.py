@@ -4,6 +4,7 @@ import importlib.util
 import json
 import pathlib
 import re
+import runpy
 import shutil
 import statistics
 import sys
@@ -90,6 +91,13 @@ def test_the_quickstart_takes_any_number_of_seeds(build, copy, count):
     assert [row[0] for row in rows] == [str(seed) for seed in range(count)]
     assert rows[-1][1:] == [f"{0.38 + (count - 1) / 1000:.3f}", "0.04", f"{4.0 + count - 1:.1f}", "two cores"]
     assert f"in {count} run{'s' if count > 1 else ''} of {count} seed" in page
+
+
+def test_the_quickstart_promises_what_its_seeds_had():
+    migs = [run["mig"] for run in json.loads((FOLDER / "quickstart" / "seeds.json").read_text())]
+    assert len(migs) >= 10
+    promise = runpy.run_path(str(FOLDER.parents[1] / "configs" / "quickstart.py"))["EXPECTED"]
+    assert [float(number) for number in re.findall(r"0\.\d+", promise)] == [min(migs), max(migs)]
 
 
 def test_a_study_json_replaces_the_runs_it_holds(build, copy):

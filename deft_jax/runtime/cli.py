@@ -6,6 +6,7 @@ signal in a saved state and status 143.
 
 import argparse
 import contextlib
+import copy
 import inspect
 import json
 import os
@@ -87,7 +88,7 @@ def run_command(name: str, load: Callable[[], Callable[[ConfigDict, str], Any]])
     """
     config = config_flags.DEFINE_config_file("config", None, "The experiment: a file in configs/.", lock_config=True)
     workdir = flags.DEFINE_string("workdir", None, "Where the run writes; the same command again resumes from there.")
-    flags.FLAGS["config"].parser = _ConfigFile()
+    file = flags.FLAGS["config"].parser = _ConfigFile()
 
     def main(argv: Sequence[str]) -> None:
         del argv
@@ -96,6 +97,8 @@ def run_command(name: str, load: Callable[[], Callable[[ConfigDict, str], Any]])
             keep_programs()
             logging.set_verbosity(logging.WARNING)
             function(config.value, str(workdir.value))
+            if expectation := file.expectation(config.value):
+                print(expectation)
 
     app.run(main, flags_parser=lambda argv: _parse(name, argv))
 
@@ -140,13 +143,24 @@ def _known() -> str:
 
 
 class _ConfigFile(flags.ArgumentParser):
-    """--config=FILE.py or --config=FILE.py:WORD: the ConfigDict that its get_config() or get_config(WORD) returns."""
+    """--config=FILE.py or --config=FILE.py:WORD: the ConfigDict that its get_config() or get_config(WORD) returns.
+
+    If the file defines EXPECTED, a line on the results of its config as it stands, the command prints it at the end.
+    """
+
+    _expected = ""
+    _original = ConfigDict()
+
+    def expectation(self, config: ConfigDict) -> str:
+        """EXPECTED of the file; '' if it has none, or if `config` differs from that of the file in more than seeds."""
+        return self._expected if _without_seeds(config) == _without_seeds(self._original) else ""
 
     def parse(self, argument: str) -> ConfigDict:
         path, colon, word = argument.partition(":")
         if not path:
             raise _InvalidFlag("--config is empty; give a file in configs/ or one of yours")
-        get_config = _execute(path).get("get_config")
+        names = _execute(path)
+        get_config = names.get("get_config")
         if not callable(get_config):
             raise _InvalidFlag(f"the config {path} has no function get_config(); see the files in configs/")
         words = (word,) if colon else ()
@@ -162,7 +176,12 @@ class _ConfigFile(flags.ArgumentParser):
         if not isinstance(config, ConfigDict):
             kind = type(config).__name__
             raise _InvalidFlag(f"get_config() of the config {path} must return a ConfigDict, got {kind}")
+        self._expected, self._original = str(names.get("EXPECTED", "")), copy.deepcopy(config)
         return config.lock()
+
+
+def _without_seeds(config: ConfigDict) -> dict[str, Any]:
+    return {name: value for name, value in config.to_dict().items() if name not in ("seed", "num_seeds")}
 
 
 def _config_path(path: str) -> pathlib.Path:

@@ -175,7 +175,8 @@ def test_both_moments_of_every_adam_rotate_and_counts_do_not_change(experiment, 
             assert np.array_equal(old.count, new.count)
             for vector, power, result in ((old.mu, 1, new.mu), (old.nu, 2, new.nu)):
                 tree = unravel(jnp.asarray(vector))
-                for a, b, c in zip(*map(jax.tree.leaves, (tree, rotate_tree(tree, power), unravel(result))), strict=True):
+                trees = (tree, rotate_tree(tree, power), unravel(result))
+                for a, b, c in zip(*map(jax.tree.leaves, trees), strict=True):
                     np.testing.assert_array_equal(b, c)
                     moved += not np.array_equal(a, c)
                     assert power == 1 or np.min(c) >= 0  # a second moment stays one
