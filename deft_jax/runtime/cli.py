@@ -153,7 +153,8 @@ class _ConfigFile(flags.ArgumentParser):
 
     def expectation(self, config: ConfigDict) -> str:
         """EXPECTED of the file; '' if it has none, or if `config` differs from that of the file in more than seeds."""
-        return self._expected if _without_seeds(config) == _without_seeds(self._original) else ""
+        is_same = self._expected and _without_seeds(config) == _without_seeds(self._original)
+        return self._expected if is_same else ""
 
     def parse(self, argument: str) -> ConfigDict:
         path, colon, word = argument.partition(":")
@@ -176,7 +177,9 @@ class _ConfigFile(flags.ArgumentParser):
         if not isinstance(config, ConfigDict):
             kind = type(config).__name__
             raise _InvalidFlag(f"get_config() of the config {path} must return a ConfigDict, got {kind}")
-        self._expected, self._original = str(names.get("EXPECTED", "")), copy.deepcopy(config)
+        self._expected = ""  # absl keeps one parser of a class
+        if "EXPECTED" in names:
+            self._expected, self._original = str(names["EXPECTED"]), copy.deepcopy(config)
         return config.lock()
 
 

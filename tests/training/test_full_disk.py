@@ -20,11 +20,13 @@ FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @pytest.fixture
-def small_disk(tmp_path):
-    """(folder on a file system that is too small for the run, a function that enlarges it)."""
+def small_disk(tmp_path, whole):
+    """(folder on a file system with 3/4 of the space that the run needs, a function that enlarges it)."""
     folder = tmp_path / "small"
     folder.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True).returncode:
+    needed = sum(path.stat().st_blocks * 512 for path in whole[0].rglob("*"))
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={3 * needed // 4}", "tmpfs", folder]
+    if subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("no tmpfs can be mounted here")
     yield folder, lambda: subprocess.run(["mount", "-o", "remount,size=100m", folder], check=True)
     subprocess.run(["umount", folder], check=True)
