@@ -95,7 +95,8 @@ def _check(source: Source, factor_names: Sequence[str], num_trials: int) -> None
     if num_trials < 1:
         raise ValueError(f"trials.num_trials must be at least 1, got {num_trials}")
     if not source.is_grid:
-        raise ValueError("trials sweep one factor, which requires a data set with every combination of its factors")
+        raise ValueError("trials sweep one factor, which requires a data set with every combination of its factors; "
+                         "leave them out by instruments=('spectrum', 'whole')")
     for name in factor_names:
         if name not in source.factor_names:
             raise ValueError(f"trials.factors: unknown factor {name!r}; known: {', '.join(source.factor_names)}")

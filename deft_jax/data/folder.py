@@ -25,6 +25,7 @@ def folder(
     storage: str = "auto",
     cache: str | os.PathLike | None = None,
     faulty: str = "refuse",
+    likelihood: str = "auto",
 ) -> Source:
     """A set of the pictures in a folder and its sub-folders, sorted by name.
 
@@ -46,6 +47,7 @@ def folder(
       faulty: what to do about pictures that cannot be decoded, have more than 8 bits per channel in grey or are smaller
         than the crop, and about folders that cannot be listed: 'refuse' lists them in an error, 'skip' leaves them out
         and lists them in Source.remarks. The digest is that of the remaining pictures.
+      likelihood: 'bernoulli', 'gaussian', or 'auto', which is 'bernoulli'.
 
     Returns:
       Source without labels, its one factor the image's number; images float32 [N, size, size, channels] in [0, 1].
@@ -68,7 +70,8 @@ def folder(
       >>> source.remarks
       ('1 file left out: 1 with other endings (.txt 1)',)
     """
-    _check_options(size, channels, crop, storage, faulty)
+    _check_options(size, channels, crop, faulty)
+    stored.check_choices(storage, likelihood)
     folder_path = local_path(path, "data.path")
     cache_path = None if cache is None else local_path(cache, "data.cache")
     _check_folder(folder_path)
@@ -88,7 +91,7 @@ def folder(
         files = picture_files.counted(decoded.several_frames, "file")
         remarks.append(f"of {files} with several frames the first is taken")
     _check_count(folder_path, len(decoded.images), remarks)
-    return stored.listed_source(decoded.images, storage=storage, remarks=remarks)
+    return stored.listed_source(decoded.images, likelihood=likelihood, storage=storage, remarks=remarks)
 
 
 def _decode(
@@ -127,9 +130,8 @@ def _check_folder(path: pathlib.Path) -> None:
     raise ValueError(f"{name} is a file, not a folder of pictures; give the folder by data.path")
 
 
-def _check_options(size: int, channels: int, crop: int | None, storage: str, faulty: str) -> None:
+def _check_options(size: int, channels: int, crop: int | None, faulty: str) -> None:
     """Raises ValueError where an option is out of range or unknown."""
-    stored.check_choices(storage)
     if faulty not in FAULTY:
         raise ValueError(f"data.faulty must be one of {', '.join(FAULTY)}, got {faulty!r}")
     if channels not in picture_files.MODES:

@@ -61,6 +61,7 @@ class Traversals(Section):
       selection: which latents these are; '' for all that are open.
       fallback_reason: why the images are those kept with the run; '' where the data set could be opened.
       num_kept: images kept with the run, where these are used.
+      labelled: whether the labels of the sliders name factors.
     """
 
     bases: Sequence[BaseImage]
@@ -70,6 +71,7 @@ class Traversals(Section):
     selection: str = ""
     fallback_reason: str = ""
     num_kept: int = 0
+    labelled: bool = False
 
     heading = "Traversals"
     template = "traversals.html.j2"
@@ -201,7 +203,7 @@ def traversals(model: TrainedModel, sample: Sample, kl_D: np.ndarray, nmi_DxF: n
     )  # fmt: skip
     return dataclasses.replace(
         section, selection=selection_note(len(latents), len(open_latents)), fallback_reason=sample.fallback_reason,
-        num_kept=len(sample.ground_truth),
+        num_kept=len(sample.ground_truth), labelled=bool(names),
     )  # fmt: skip
 
 

@@ -62,7 +62,7 @@ def rows(source: Source, seed: int = 0, columns: int = COLUMNS) -> dict[str, np.
 def gallery(
     names: Sequence[str], out: str | pathlib.Path, seed: int = 0, options: Mapping[str, Any] | None = None
 ) -> pathlib.Path:
-    """Writes the figure.
+    """Writes the figure, and prints the remarks of the sets.
 
     Args:
       names: of data sets. One: its `rows`. Several: a row of random images per set.
@@ -87,6 +87,8 @@ def gallery(
     if options and len(names) != 1:
         raise ValueError(f"options are those of one set, and there are {len(names)}")
     sources = {name: data.get(name, **(options or {})) for name in names}
+    for remark in (remark for source in sources.values() for remark in source.remarks):
+        print(f"data: {remark}")
     sizes = {source.image_shape[:2] for source in sources.values()}
     if len(sizes) > 1:
         raise ValueError(f"sets of different sizes do not fit one figure: {sorted(sizes)}; show them one by one")

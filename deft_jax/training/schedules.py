@@ -177,7 +177,8 @@ def exponential_stages(
 def _check_total(starts: Sequence[int], total_steps: int) -> None:
     if total_steps <= starts[-1]:
         raise ValueError(
-            f"total_steps = {total_steps} ends before the last stage starts at step {starts[-1]}; raise it"
+            f"total_steps = {total_steps} ends before the last stage starts at step {starts[-1]}; raise it, or "
+            "start the last stage earlier (stages.steps, stages.thresholds)"
         )
     if any(later <= earlier for earlier, later in itertools.pairwise(starts)):
         raise ValueError(f"two stages start at the same step: {tuple(starts)}; increase the distance of the thresholds")

@@ -66,6 +66,12 @@ def test_grey_transparent_and_turned(tmp_path):
     np.testing.assert_allclose(drawn(folder(tmp_path, size=20, channels=1)), grey / 255, rtol=1e-6)
 
 
+def test_likelihood_is_chosen_and_does_not_change_the_images(pictures):
+    sources = {name: folder(pictures, size=16, likelihood=name) for name in ("auto", "bernoulli", "gaussian")}
+    assert [source.likelihood for source in sources.values()] == ["bernoulli", "bernoulli", "gaussian"]
+    np.testing.assert_array_equal(drawn(sources["gaussian"]), drawn(sources["auto"]))
+
+
 @pytest.fixture
 def decoded(monkeypatch):
     """Paths of the images that were decoded."""

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import tiny
+from PIL import Image
 
 from deft_jax import gallery
 from deft_jax.reporting import set_gallery
@@ -37,6 +38,17 @@ def test_the_command_writes_one_figure_of_several_sets_or_of_one(tmp_path, capsy
     assert capsys.readouterr().out.split() == [str(tmp_path / "all.png"), str(tmp_path / "one.png")]
     for name in ("all.png", "one.png"):
         assert (tmp_path / name).read_bytes()[:4] == b"\x89PNG"
+
+
+def test_the_command_says_which_files_it_left_out(tmp_path, capsys):
+    for level in (0, 255):
+        Image.new("RGB", (20, 16), (level, 0, 0)).save(tmp_path / f"{level}.png")
+    (tmp_path / "broken.png").write_bytes(b"nothing")
+    options = {"path": str(tmp_path), "size": 16, "faulty": "skip"}
+    gallery.main(["folder", "--out", str(tmp_path / "out.png"), "--options", json.dumps(options)])
+    remark, path = capsys.readouterr().out.splitlines()
+    assert remark.startswith("data: 1 faulty left out: 'broken.png'")
+    assert path == str(tmp_path / "out.png")
 
 
 @pytest.mark.parametrize(
