@@ -180,22 +180,20 @@ def whole_set(
       A Figure.
     """
     betas = np.asarray(history["beta"], float)
-    figure = Figure(figsize=(5.5, 6.2), layout="constrained")
-    decomposition, rate, latents, factors = panels = figure.subplots(4, 1, sharex=True)
+    rows = 4 if factor_names else 3  # without factors there is nothing to draw in the fourth
+    figure = Figure(figsize=(5.5, 1.55 * rows), layout="constrained")
+    decomposition, rate, latents, *_ = panels = figure.subplots(rows, 1, sharex=True)
     _draw_decomposition(decomposition, betas, history)
     rate.plot(betas, rate_E, color=PALETTE[0], linewidth=LINE)
     rate.set_ylim(bottom=min(0.0, float(np.asarray(rate_E, float).min())))
     _draw_latents(latents, betas, np.asarray(history["kl_per_latent"], float))
     factor_curves = np.asarray(history["factor_information"]).T
     for (name, colour), values in zip(colour_of_each(factor_names).items(), factor_curves, strict=True):
-        factors.plot(betas, values, color=colour, linewidth=LINE, label=name)
-    lowest = factors if factor_names else latents
-    if not factor_names:
-        factors.set_visible(False)
-        latents.xaxis.set_tick_params(labelbottom=True)
+        panels[3].plot(betas, values, color=colour, linewidth=LINE, label=name)
+    lowest = panels[-1]
     lowest.axhline(0.1, color=FAINT, linewidth=0.7, linestyle=THIN_DASHES)
     labels = ("nats", "−dI / d log β", "KL (nats)", "max I(z; factor) (nats)")
-    for axes, label in zip(panels, labels, strict=True):
+    for axes, label in zip(panels, labels[:rows], strict=True):
         _set_beta_axis(axes, betas[0], betas[-1])
         label_axes(axes, "β" if axes is lowest else None, label)
         for peak in peaks:

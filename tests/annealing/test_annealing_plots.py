@@ -98,3 +98,15 @@ def test_whole_set_shows_twenty_of_many_latents_beside_the_curves():
     legend, panel = latents.get_legend().get_window_extent(), latents.get_window_extent()
     assert legend.x0 >= panel.x1 - 1
     assert legend.x1 <= figure.bbox.x1 + 1
+
+
+def test_whole_set_without_factors_keeps_no_place_for_them():
+    one = curves([80])[0]
+    history = dict.fromkeys(
+        ("mutual_information", "mutual_information_upper", "total_correlation", "dimension_wise_kl"), one
+    ) | {"beta": BETAS, "kl_per_latent": curves([80, 20]).T, "factor_information": np.zeros((len(BETAS), 0))}
+    figure = plots.whole_set(history, one, [], ())
+    assert len(figure.axes) == 3
+    assert figure.axes[-1].get_xlabel() == "β"
+    figure.draw_without_rendering()
+    assert figure.axes[-1].get_tightbbox().y0 < 0.05 * figure.bbox.height
