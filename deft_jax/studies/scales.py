@@ -72,6 +72,17 @@ def small_two_seeds(study: ConfigDict) -> ConfigDict:
     return small(study)
 
 
+def small_ledger(study: ConfigDict) -> ConfigDict:
+    """`small` with six seeds, scores of information, and as many evaluations in a run as the study has."""
+    fill_in(study, range(6), ("foreign", "mig", "mig_posterior", "nmi"))
+    evaluations = {name: dict(run.evaluation) for name, run in study.runs.items()}
+    small(study)
+    for name, run in study.runs.items():
+        run.evaluation.update(evaluations[name])
+        scale(run.evaluation, "every", 0.2)
+    return study
+
+
 def short(study: ConfigDict) -> ConfigDict:
     """3 % of the steps on an eighth of the images, a quarter of the width, four times the rate, one seed."""
     fill_in(study, (0,), ("mig", "sap"), 10_000)

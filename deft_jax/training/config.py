@@ -104,13 +104,16 @@ class FixedStages:
     """Weight of the KL per stage, >= 0, strictly falling; KL and reconstruction loss in nats, summed over pixels."""
     steps: Counts
     """Steps of each stage, at least 1, or one number for all; the last stage lasts to total_steps."""
+    open_groups: Flag = True
+    """Whether each beta opens a stage and a group; False: beta falls within one stage of a model with one group."""
     rotation_every: Count | None = None
     """Steps between two rotations of the open group onto independent axes (Comon 1994), >= 1. Default: None, never."""
 
     def stages(self, total_steps: int) -> Stages:
         """The schedule of beta and the stages. Raises ValueError where the numbers do not fit each other."""
         stages = schedules.fixed_stages(self.betas, self.steps, total_steps)
-        return dataclasses.replace(stages, rotation_every=self.rotation_every)
+        starts = stages.starts if self.open_groups else (0,)
+        return dataclasses.replace(stages, starts=starts, rotation_every=self.rotation_every)
 
 
 @section
@@ -328,6 +331,9 @@ def _combination_faults(config: TrainingConfig, faults: Sequence[str]) -> list[s
     if stages is not None and sizes is not None and len(stages) > len(sizes):
         lines.append(f"stages has {len(stages)} stages for {len(sizes)} encoder groups in model.groups: "
                      "each stage opens one group")
+    in_one_stage = isinstance(config.stages, FixedStages) and not config.stages.open_groups
+    if in_one_stage and sizes is not None and len(sizes) > 1:
+        lines.append(f"stages.open_groups must be True for the {len(sizes)} groups of model.groups, got False")
     for name in ("width", "hidden"):
         value = getattr(config.model, name)
         if sizes is not None and isinstance(value, tuple) and len(value) != len(sizes):

@@ -57,6 +57,7 @@ TRAININGS = [
     (steps(steps=(4, 4, 4)), "stages.steps"),
     (steps(steps=None), "stages.steps"),
     (steps(betas=(8.0, 4.0, 2.0), steps=2), "model.groups"),
+    (steps(open_groups=False), "stages.open_groups"),  # of a model of two groups
     (steps(length=4), "length"),
     ({"stages": {"rule": "steps", "betas": (8.0, 2.0)}}, "steps"),
     ({"stages": {"betas": (8.0, 2.0), "steps": 4}}, "rule"),

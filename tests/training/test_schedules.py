@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from deft_jax.training import learning_rates, schedules
+from deft_jax.training.config import FixedStages
 
 
 def values(schedule, steps):
@@ -41,6 +42,13 @@ def test_fixed_stages_may_differ_in_length():
     stages = schedules.fixed_stages((9.0, 4.0, 1.0), (3, 5, 1), 100)
     assert stages.starts == (0, 3, 8)
     assert stages.end(2) == 100
+
+
+def test_betas_may_fall_within_one_stage():
+    config = FixedStages(rule="steps", betas=(8.0, 2.0), steps=10, open_groups=False, rotation_every=4)
+    stages = config.stages(30)
+    assert (len(stages), stages.starts, stages.end(0), stages.next_rotation(10)) == (1, (0,), 30, 12)
+    np.testing.assert_array_equal(values(stages.beta, [0, 9, 10, 29]), [8, 8, 2, 2])
 
 
 FALLS = [
