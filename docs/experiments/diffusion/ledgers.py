@@ -2,14 +2,15 @@
 
     python docs/experiments/diffusion/ledgers.py runs/small_diffusion
 
-runs.csv has one row per run and seed. All runs are cut into the same intervals, those at whose ends beta falls in DEFT,
-whether or not a run has stages: diffusion is the share of what comes in after the first of them that becomes foreign
-information of latents taken before. The reconstruction loss is that of 2,000 images at one draw of the latents, in nats.
-ledger.json has the mean over seeds of home and foreign nats of each encoder group at every evaluation.
+runs.csv has one row per run and seed. All runs are cut into the same intervals, those at whose ends beta falls in
+DEFT, whether or not a run has stages: diffusion is the share of what comes in after the first of them that becomes
+foreign information of latents taken before. The reconstruction loss is that of 2,000 images at one draw of the latents,
+in nats. ledger.json has the mean over seeds of home and foreign nats of each encoder group at every evaluation.
 """
 
 import argparse
 import csv
+import itertools
 import json
 import pathlib
 
@@ -35,8 +36,8 @@ def interval_diffusion(evaluations, total_steps):
     after_first = [step for step in ledgers if step >= ends[0]]
 
     def total(steps):
-        pairs = zip(steps, steps[1:], strict=False)
-        return sum((diffusion(ledgers[start], ledgers[end]) for start, end in pairs), Diffusion(0.0, 0.0))
+        changes = (diffusion(ledgers[start], ledgers[end]) for start, end in itertools.pairwise(steps))
+        return sum(changes, Diffusion(0.0, 0.0))
 
     return total(ends), total(after_first)
 
@@ -97,7 +98,7 @@ def main(workdir):
         })  # fmt: skip
         entry = ledgers.setdefault(name, {"steps": steps, "seeds": []})
         entry["seeds"].append(nats)
-        print(f"{name}, seed {rows[-1]['seed']}: foreign {row['foreign']:.3f}, diffusion {row['diffusion']:.3f}", flush=True)
+        print(f"{folder.relative_to(workdir)}: foreign {row['foreign']:.3f}, diffusion {row['diffusion']:.3f}", flush=True)
     with (HERE / "runs.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
