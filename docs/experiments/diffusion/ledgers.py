@@ -98,7 +98,8 @@ def main(workdir):
         })  # fmt: skip
         entry = ledgers.setdefault(name, {"steps": steps, "seeds": []})
         entry["seeds"].append(nats)
-        print(f"{folder.relative_to(workdir)}: foreign {row['foreign']:.3f}, diffusion {row['diffusion']:.3f}", flush=True)
+        text = f"foreign {row['foreign']:.3f}, diffusion {row['diffusion']:.3f}"
+        print(f"{folder.relative_to(workdir)}: {text}", flush=True)
     with (HERE / "runs.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
