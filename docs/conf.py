@@ -24,7 +24,7 @@ author = "the authors of deft_jax"
 copyright = "the authors of deft_jax, Apache 2.0"
 version = release = deft_jax.__version__
 
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.viewcode", "sphinx.ext.mathjax", "sphinx_copybutton"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.viewcode", "sphinx-mathjax-offline", "sphinx_copybutton"]
 # Texts that other pages include
 exclude_patterns = ["_build", "extending.md", "reference/generated/fragments", "**.ipynb_checkpoints", "**.j2"]
 
@@ -33,7 +33,6 @@ myst_substitutions = {"study_fields": ", of {doc}`a study <generated/fields_stud
 myst_heading_anchors = 4
 smartquotes = False  # quotes and flags stay as they are typed in a shell
 nb_execution_mode = "off"
-nb_merge_streams = True
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"

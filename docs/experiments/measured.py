@@ -177,7 +177,7 @@ class Experiment:
         Args:
           name: of the file.
           columns: field -> heading. 'a.b' is the field b of a, 'mig:3' has three digits after the point. A column
-            without any value is left out; values of a list stand side by side.
+            without any value is left out, and one of the same text throughout; values of a list stand side by side.
         """
         records = self.read_json(name)
         shown: dict[str, list[str]] = {}
@@ -190,7 +190,7 @@ class Experiment:
                     value = value.get(part) if isinstance(value, Mapping) else None
                 values = value if isinstance(value, list) else [] if value is None else [value]
                 texts.append(", ".join(f"{one:.{digits}f}" if digits else str(one) for one in values) or "-")
-            if set(texts) != {"-"}:
+            if set(texts) != {"-"} and not (len(texts) > 1 and len(set(texts)) == 1 and not digits):
                 shown[heading] = texts
         return markdown(list(shown), list(zip(*shown.values(), strict=True)))
 
