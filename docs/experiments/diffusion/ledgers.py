@@ -45,7 +45,7 @@ def interval_diffusion(evaluations, total_steps):
 def reconstruction(model):
     """The mean reconstruction loss of a model in nats per image, at one draw of the latents."""
     factors = draw_factors(model.source, NUM_IMAGES, seed=1)
-    images = np.asarray(jax.jit(jax.vmap(model.source.render))(factors), np.float32)
+    images = np.asarray(jax.jit(model.source.render)(model.source.arrays, factors, jax.random.key(0)))
     posterior = model.encode_factors(factors)
     noise = np.random.default_rng(0).standard_normal(posterior.mean.shape).astype(np.float32)
     decoded = model.decode(np.asarray(posterior.mean) + np.exp(0.5 * np.asarray(posterior.logvar)) * noise)
