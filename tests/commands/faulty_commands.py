@@ -60,6 +60,9 @@ FILES = {
     "empty/.keep": "",
     "folder/config.json/.keep": "",
     "other/config.json": '{"seed": 0}',
+    "unmeasured/config.json": '{"instruments": ["spectrum"]}',
+    "half/config.json": '{"instruments": ["spectrum"]}',
+    "half/freezing.json": "{}",
 }
 # Flags of a training: arguments beside --workdir=run, and a part of the line
 FLAGS = [
@@ -130,7 +133,10 @@ EVALUATE = [
     (("--workdir", "done", "--num_samples", "-1"), "sample"),
     (("--workdir", "done", "--seed", "-1"), "seed"),
     (("--workdir", "done", "--jobs", "0"), "--jobs"),
+    (("--workdir", "done", "--num_samples", "19"), "at least 20"),
     (("--workdir", "done", "--metrics", "udr"), "udr"),
+    (("--workdir", "gs://bucket/run"), "--workdir"),
+    (("--workdir", "~nobody_of_this_name/run"), "--workdir"),
     (("--codes", ""), "--codes"),
     (("--codes", "nowhere.npz"), "nowhere.npz"),
     (("--codes", "empty"), "empty"),
@@ -151,6 +157,9 @@ REPORT = [
     (("damaged",), "damaged/config.json"),
     (("folder",), "folder/config.json"),
     (("other",), "other"),
+    (("young", "--out", "page.html"), "young"),
+    (("unmeasured", "--out", "page.html"), "freezing.json"),
+    (("half", "--out", "page.html"), "lacks the entry"),
     (("done", "--out", "empty"), "empty"),
     (("",), "workdir"),
 ]
@@ -165,6 +174,7 @@ GALLERY = [
     (("squares", "--out", "empty"), "empty"),
     (("archive", "--options", '{"path": "cut.npz"}'), "cut.npz"),
     (("squares(size=2)",), "size"),
+    (("squares", "listed_squares", "--options", '{"a": 1}'), "options"),
 ]
 
 
