@@ -64,10 +64,11 @@ def test_import_of_the_package_loads_no_framework():
     assert not heavy & loaded_by("import deft_jax; deft_jax.__version__")
 
 
-def test_training_loads_no_tensorflow_and_figures_wait():
-    loaded = loaded_by("import deft_jax.training")
+def test_readers_of_data_sets_scikit_learn_and_figures_are_loaded_where_they_are_needed():
+    loaded = loaded_by("import deft_jax.training, deft_jax.metrics, deft_jax.data.tfds")
     assert "jax" in loaded
-    assert not {"tensorflow", "tensorflow_datasets", "matplotlib", "sklearn", "torch"} & loaded
+    waiting = {"tensorflow", "tensorflow_datasets", "h5py", "PIL", "matplotlib", "sklearn", "torch"}
+    assert not waiting & loaded
 
 
 _GENERATORS = ("default_rng", "Generator", "SeedSequence", "PCG64")

@@ -22,16 +22,6 @@ def run(workdir, labelled, **changes):
     return results, [record for record in read_records(workdir / "metrics.jsonl") if record["kind"] == "eval"]
 
 
-def test_labels_are_looked_up_by_the_number_of_the_image():
-    source = data.get("listed_squares")
-    assert not source.is_grid
-    assert source.ground_truth_names == ("size", "posX")
-    np.testing.assert_array_equal(source.ground_truth([[5], [17]]), [[0, 1], [1, 0]])
-    whole = data.get("squares")
-    assert whole.is_grid
-    np.testing.assert_array_equal(whole.ground_truth([[1, 2, 3]]), [[1, 2, 3]])
-
-
 @pytest.mark.parametrize(
     ("names", "labels", "key_words"),
     [

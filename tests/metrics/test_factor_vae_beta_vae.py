@@ -7,7 +7,6 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from toy_codes import hash_noise, partly_informative
 
-from deft_jax.metrics import sampling
 from deft_jax.metrics.beta_vae import beta_vae
 from deft_jax.metrics.factor_vae import factor_vae
 
@@ -263,27 +262,3 @@ def test_progress_is_reported_and_changes_no_score(metric):
     assert len(done) > 2
     for name, value in metric(lambda z: z * 1.0, (3, 4), **options).items():
         np.testing.assert_array_equal(scores[name], value)
-
-
-def test_distinct_images_are_counted():
-    factors = np.random.default_rng(0).integers(3, size=(20, 4, 2, 3), dtype=np.int32)
-    assert sampling.count_distinct(factors) == len({tuple(row) for row in factors.reshape(-1, 3).tolist()})
-
-
-@pytest.mark.parametrize(
-    ("sizes", "expected_factor_vae", "expected_beta_vae"), [((2, 3), 0.90, 1.00), ((4, 5, 10), 0.48, 0.48)]
-)
-def test_noise_on_few_images_scores_above_chance(sizes, expected_factor_vae, expected_beta_vae):
-    all_scores = {"factor_vae": [], "beta_vae": []}
-    for seed in range(4):
-        codes = np.random.default_rng(seed).standard_normal((np.prod(sizes), 10))
-
-        def encode(factors, codes=codes):
-            return codes[np.ravel_multi_index(tuple(factors.T), sizes)]
-
-        for metric in (factor_vae, beta_vae):
-            scores = metric(encode, sizes, num_train=1_000, num_eval=1_000, seed=seed)
-            assert scores["num_distinct_train"] == scores["num_distinct_eval"] == np.prod(sizes)
-            all_scores[metric.__name__].append(scores[metric.__name__])
-    np.testing.assert_allclose(np.mean(all_scores["factor_vae"]), expected_factor_vae, atol=0.12)
-    np.testing.assert_allclose(np.mean(all_scores["beta_vae"]), expected_beta_vae, atol=0.12)

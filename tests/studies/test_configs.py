@@ -179,15 +179,6 @@ def test_the_scales_of_a_study_have_the_steps_batches_and_seeds_of_its_docs():
     assert (ramped.objective.options["ramp_steps"], rotated.stages.rotation_every) == (900, 3_000)
 
 
-def test_comparisons_in_three_channels_have_one_seed_less_at_the_small_scale():
-    seeds = {
-        name: parse_study(load(CONFIGS / "studies" / f"{name}.py") | {"scale": "small"}).seeds
-        for name in ("dsprites", "smallnorb", "correlated", "color", "noisy", "scream")
-    }
-    assert set(seeds.values()) == {(0, 1, 2), (0, 1)}
-    assert [name for name in seeds if len(seeds[name]) == 2] == ["color", "noisy", "scream"]
-
-
 @pytest.mark.parametrize("name", ["dsprites", "smallnorb", "correlated", "color", "noisy", "scream"])
 def test_the_runs_of_a_comparison_start_alike(name):
     runs = load(CONFIGS / "studies" / f"{name}.py")["runs"].values()

@@ -11,7 +11,7 @@ import runs
 import tiny
 
 from deft_jax.evaluation import figures
-from deft_jax.runtime.errors import CannotWrite, reraise_as_cannot_write
+from deft_jax.runtime.errors import CannotWrite
 from deft_jax.training import run_writer, session
 
 pytestmark = pytest.mark.usefixtures("shared_programs")
@@ -125,11 +125,3 @@ def test_first_error_is_raised_after_all_writers_are_closed():
     with pytest.raises(ValueError, match="second"), session._closing(writers):
         pass
     assert closed == ["first", "second", "third", "second", "third"]
-
-
-def test_write_error_has_the_file_and_the_reason(tmp_path):
-    with pytest.raises(CannotWrite) as error, reraise_as_cannot_write(tmp_path / "x"):
-        raise FULL
-    assert str(error.value) == f"cannot write {tmp_path / 'x'}: No space left on device"
-    assert error.value.is_full
-    assert isinstance(error.value, OSError)

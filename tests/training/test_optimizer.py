@@ -97,13 +97,6 @@ def test_group_updates_are_those_of_an_adam_that_starts_with_its_stage(run, grou
     np.testing.assert_allclose(got[start:], want, rtol=1e-5)
 
 
-@pytest.mark.parametrize("group", [0, 1, 2])
-def test_first_update_of_a_group_has_the_size_of_its_learning_rate(run, group):
-    start = STAGES.starts[group]
-    update = np.abs(run[start][0]["encoder"][f"group_{group}"]["kernel"])
-    np.testing.assert_allclose(update, np.full(4, float(RATE(start))), rtol=1e-5)
-
-
 def test_closed_group_keeps_its_parameters_moments_and_count(run):
     before = parameters()
     initial = optimizer_of(0).init(before)
