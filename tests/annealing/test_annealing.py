@@ -271,7 +271,9 @@ def test_every_choice_of_the_config_is_valid_and_fits_its_data_set(choice):
     assert set(values.trials.factors) <= set(source.factor_names)
 
 
-def test_an_unknown_choice_is_named():
+def test_the_config_opens_with_its_command_and_names_an_unknown_choice():
+    text = (ROOT / "configs" / "ifp_dsprites.py").read_text()
+    assert "python -m deft_jax.annealing --config configs/ifp_dsprites.py" in text
     with pytest.raises(ValueError, match="'mnist'"):
         choices().get_config("mnist")
 

@@ -28,7 +28,7 @@ def test_every_step_is_logged_and_stage_ends_are_evaluated(whole):
     assert int(runs.restored(workdir).stage) == 1
 
 
-@pytest.mark.parametrize("stops", [(1,), (4,), (3, 5, 6), (7,)])
+@pytest.mark.parametrize("stops", [(1, 4), (3, 5, 7)])
 def test_interrupted_and_resumed_run_equals_the_whole_one(whole, stops, stop_at, tmp_path):
     """Inside stage 0, at its end, after it, at checkpoints and between them: same bytes, same records."""
     for step in stops:

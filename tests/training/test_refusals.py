@@ -35,6 +35,22 @@ def test_periodic_metrics_leave_out_a_factor_that_is_constant_in_the_sample(tmp_
     assert scores(tmp_path / "run") == [(2, "sap"), (4, "sap")]
 
 
+def test_metrics_during_training_are_held_out_by_image(tmp_path, monkeypatch):
+    compute, seen = evaluation_scores.metric, []
+
+    def metric(*args, **options):
+        seen.append(options["groups"])
+        return compute(*args, **options)
+
+    monkeypatch.setattr(evaluation_scores, "metric", metric)
+    config = tiny.config(periodic_metrics={"sap": {"every": 4}}, evaluation={"num_samples": 20})
+    session.run(config, tmp_path / "run")
+    drawn = encoder.draw_factors(tiny.squares(), 20, 0)
+    assert len(seen) == 3  # the check before the first step, and steps 4 and 8
+    for groups in seen:
+        np.testing.assert_array_equal(groups, np.ravel_multi_index(tuple(drawn.T), (2, 4, 4)))
+
+
 def test_failed_metric_is_computed_at_the_next_start_and_no_other_is_logged_twice(tmp_path, monkeypatch):
     config, metric = tiny.config(periodic_metrics={"sap": {"every": 8}, "mig": {"every": 8}}), evaluation_scores.metric
 
