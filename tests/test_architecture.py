@@ -1,12 +1,10 @@
 """Floors: a file imports from lower floors only, and nothing heavy is loaded before it is needed."""
 
 import ast
-import os
 import pathlib
-import subprocess
-import sys
 
 import pytest
+import tiny
 
 ROOT = pathlib.Path(__file__).parent.parent
 PACKAGE = ROOT / "deft_jax"
@@ -53,10 +51,7 @@ def test_file_imports_from_lower_rooms_only(path):
 def loaded_by(statement):
     """Top-level packages in a fresh interpreter after a statement."""
     code = f"import sys\n{statement}\nprint(*{{name.split('.')[0] for name in sys.modules}})"
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return set(done.stdout.split())
+    return set(tiny.run_python(code, environment=tiny.PLAIN).split())
 
 
 def test_import_of_the_package_loads_no_framework():

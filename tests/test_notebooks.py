@@ -3,8 +3,6 @@
 import ast
 import json
 import pathlib
-import subprocess
-import sys
 
 import pytest
 import tiny
@@ -47,8 +45,5 @@ def test_notebook_runs(path, tmp_path):
     ast.parse(program)
     environment = tiny.ENVIRONMENT | {"DEFT_JAX_NOTEBOOK_SMALL": "1", "MPLBACKEND": "agg"}
     # -c: the processes that a study starts would run a script of their parent again.
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=3000
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    tiny.run_python(program, environment=environment, cwd=tmp_path)
     assert list(tmp_path.glob("runs/notebook_*"))

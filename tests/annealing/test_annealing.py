@@ -1,6 +1,5 @@
 """The annealing test as a command: three instruments, one result, betas that training takes."""
 
-import copy
 import csv
 import importlib.util
 import json
@@ -26,33 +25,7 @@ from deft_jax.models.posterior import Posterior
 from deft_jax.runtime.signals import Interrupted
 from deft_jax.runtime.validation import ConfigErrors
 
-CONFIG = {
-    "seed": 0,
-    "data": {"name": "squares"},
-    "instruments": ("spectrum", "trials", "whole"),
-    "spectrum": {"num_modes": 6, "num_samples": 500, "share": 0.4},
-    "trials": {
-        "factors": (), "num_trials": 6, "steps": 400, "fall": "geometric", "beta_max": None, "beta_min": 1.0,
-        "threshold": 0.1, "smooth": 3, "latents": 1, "hidden": 8, "batch_size": 16, "learning_rate": 1e-2,
-        "points": 40, "checkpoint_every": 100,
-    },
-    "whole": {
-        "beta_max": None, "beta_min": 1.0, "threshold": 0.1, "smooth": 3, "batch_size": 16, "total_steps": 40,
-        "model": {"latents": 3, "width": 2, "hidden": 8, "decoder_width": 2, "decoder_hidden": 8},
-        "optimizer": {"learning_rate": 1e-2, "decoder_learning_rate": 1e-2, "decay": "constant"},
-        "log_every": 10, "evaluation": {"every": 4, "num_samples": 64, "seed": 0},
-        "checkpoints": {"every": 20, "keep": 2},
-    },
-    "betas": {"source": "trials", "last": 1.0, "separation": 1.1, "max_stages": 2},
-}  # fmt: skip
-
-
-def config(**changes):
-    """The configuration above; a mapping among `changes` replaces single fields of its section."""
-    values = copy.deepcopy(CONFIG)
-    for name, value in changes.items():
-        values[name] = values[name] | value if isinstance(value, dict) else value
-    return values
+config = tiny.annealing
 
 
 @pytest.fixture(scope="module")
@@ -228,8 +201,8 @@ def command(module, *arguments):
 def test_the_command_prints_the_fields_by_which_a_training_takes_its_betas(tmp_path):
     """The workdir of the training holds the numbers, not the path."""
     (tmp_path / "anneal.py").write_text(
-        "import tiny, test_annealing\nfrom ml_collections import ConfigDict\n"
-        "def get_config():\n    return ConfigDict(test_annealing.config(instruments=('spectrum',),"
+        "import tiny\nfrom ml_collections import ConfigDict\n"
+        "def get_config():\n    return ConfigDict(tiny.annealing(instruments=('spectrum',),"
         " betas={'source': 'spectrum', 'last': 0.5}))\n"
     )
     annealing = command("deft_jax.annealing", f"--config={tmp_path / 'anneal.py'}", f"--workdir={tmp_path / 'ifp'}")
@@ -237,10 +210,7 @@ def test_the_command_prints_the_fields_by_which_a_training_takes_its_betas(tmp_p
     fields = re.findall(r"--config\.\S+=@\S+", annealing.stdout)
     assert len(fields) == 3
 
-    (tmp_path / "train.py").write_text(
-        "import tiny\nfrom ml_collections import ConfigDict\n"
-        "def get_config():\n    tiny.draw_nothing()\n    return ConfigDict(tiny.config(model={'groups': (2, 2)}))\n"
-    )
+    tiny.write_config(tmp_path / "train.py", model={"groups": (2, 2)})
     run = tmp_path / "run"
     training = command("deft_jax.train", f"--config={tmp_path / 'train.py'}", f"--workdir={run}", *fields)
     assert training.returncode == 0, training.stderr

@@ -16,6 +16,7 @@ import traceback
 
 import faulty_configs
 import numpy as np
+import tiny
 
 from deft_jax.runtime import cli
 
@@ -202,13 +203,6 @@ def cases():
     yield from (("gallery", arguments, (part,)) for arguments, part in GALLERY)
 
 
-class Trap:
-    """Unpickled, it makes a file."""
-
-    def __reduce__(self):
-        return pathlib.Path.touch, (pathlib.Path("unpickled"),)
-
-
 def fill(folder, trained):
     """Writes the files that the cases name; `trained` is the workdir of a finished training."""
     for name, text in FILES.items():
@@ -224,7 +218,7 @@ def fill(folder, trained):
     codes, factors = rng.normal(size=(50, 3)), rng.integers(0, 3, (50, 2))
     with_nan, constant = codes.copy(), factors.copy()
     with_nan[7, 1], constant[:] = np.nan, 2
-    traps = np.array([Trap()] * 50, object)
+    traps = np.array([tiny.Trap(pathlib.Path("unpickled"))] * 50, object)
     images = rng.integers(0, 256, (50, 10, 10), np.uint8)
     for name, arrays in {
         "small": {"images": images, "factors": factors},

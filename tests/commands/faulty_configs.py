@@ -182,20 +182,8 @@ def study(number):
     return _STUDY | STUDIES[number][0]
 
 
-_TRIALS = {"factors": (), "num_trials": 2, "steps": 80, "beta_max": None, "beta_min": 1.0, "threshold": 0.1,
-           "smooth": 3, "points": 40, "checkpoint_every": 40}  # fmt: skip
-_TEST = {
-    "seed": 0,
-    "data": {"name": "squares"},
-    "instruments": ("spectrum",),
-    "spectrum": {"num_modes": 6, "num_samples": 500, "share": 0.4},
-    "trials": _TRIALS,
-    "betas": {"source": "spectrum", "last": 1.0},
-}
-
-
 def trials(**changes):
-    return {"instruments": ("spectrum", "trials"), "trials": _TRIALS | changes}
+    return {"instruments": ("spectrum", "trials"), "trials": tiny.annealing()["trials"] | changes}
 
 
 TESTS = [  # tests/annealing has the others
@@ -209,4 +197,4 @@ TESTS = [  # tests/annealing has the others
 
 def annealing_test(number):
     """The annealing test of a number in TESTS."""
-    return _TEST | TESTS[number][0]
+    return tiny.annealing(instruments=("spectrum",), betas={"source": "spectrum"}) | TESTS[number][0]

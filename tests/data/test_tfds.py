@@ -7,7 +7,6 @@ published files, and the sizes of the grid for the real ones; everything else ru
 import dataclasses
 import importlib.util
 import math
-import subprocess
 import sys
 
 import genuine
@@ -190,9 +189,7 @@ tfds.shapes3d(data_dir={str(data_dir)!r}, download=False)
 tfds.shapes3d(data_dir={str(tmp_path)!r}, source={str(data_dir.parent / "source")!r})
 print("tensorflow" in sys.modules)
 """
-    done = subprocess.run([sys.executable, "-c", code], env=tiny.PLAIN, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split()[-1] == "False"
+    assert tiny.run_python(code, environment=tiny.PLAIN).split()[-1] == "False"
 
 
 def test_images_in_order_are_kept_and_made_again_if_damaged(prepare, monkeypatch):

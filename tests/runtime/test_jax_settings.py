@@ -183,9 +183,8 @@ CODE = """
 import json, pathlib, sys
 import jax, tiny
 import test_jax_settings as here
-from deft_jax.evaluation import figures
 from deft_jax.training import session
-figures.figures, figures.history_figures = lambda **_: {}, lambda *_, **__: {}
+tiny.draw_nothing()
 workdir = pathlib.Path(sys.argv[1])
 session.run(tiny.config(), workdir, jax.devices()[:1])
 print(here.digest(workdir))
@@ -198,21 +197,16 @@ def digest(workdir):
 
 
 def test_environment_variables_change_no_result(trained_once, tmp_path):
-    command = [sys.executable, "-c", CODE, str(tmp_path / "run")]
     environment = tiny.ENVIRONMENT | {"JAX_ENABLE_X64": "1", "JAX_DEFAULT_PRNG_IMPL": "rbg"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == digest(trained_once)
+    printed = tiny.run_python(CODE, tmp_path / "run", environment=environment)
+    assert printed.splitlines()[-1] == digest(trained_once)
 
 
-@pytest.mark.parametrize(
-    ("variable", "value", "allowed"),
-    [
-        ("JAX_PLATFORMS", "quantum", "cpu"),
-        ("JAX_RANDOM_SEED_OFFSET", "3", "must be 0"),
-        ("JAX_ENABLE_X64", "maybe", "truth value"),
-    ],
-)
+@pytest.mark.parametrize(("variable", "value", "allowed"), [
+    ("JAX_PLATFORMS", "quantum", "cpu"),
+    ("JAX_RANDOM_SEED_OFFSET", "3", "must be 0"),
+    ("JAX_ENABLE_X64", "maybe", "truth value"),
+])
 def test_setting_that_cannot_be_pinned_is_refused_in_one_line(variable, value, allowed, tmp_path):
     environment = os.environ | {"PYTHONPATH": tiny.PLAIN["PYTHONPATH"], variable: value}
     words = ["-m", "deft_jax.train", "--config", "configs/beta_vae.py", "--workdir", str(tmp_path / "run")]

@@ -15,26 +15,15 @@ from deft_jax.training import session
 from deft_jax.training.metrics_log import read_records
 
 CHANGES = {
-    "data": {"name": "tiny:squares"},
     "total_steps": 400,
     "stages": {"rule": "steps", "betas": (8.0, 2.0), "steps": 200},
     "log_every": 10,
     "evaluation": {"every": 100},
     "checkpoints": {"every": 10, "keep": 2},
 }
-CONFIG = f"""
-import tiny
-from ml_collections import ConfigDict
-
-def get_config():
-    tiny.draw_nothing()
-    return ConfigDict(tiny.config(**{CHANGES!r}))
-"""
-
-
 @pytest.mark.slow
 def test_run_that_is_killed_repeatedly_ends_like_the_whole_one(shared_programs, tmp_path):
-    (tmp_path / "config.py").write_text(CONFIG)
+    tiny.write_config(tmp_path / "config.py", **CHANGES)
     rng = random.Random(0)
 
     def start():
@@ -46,7 +35,7 @@ def test_run_that_is_killed_repeatedly_ends_like_the_whole_one(shared_programs, 
     def last():
         return max([record["step"] for record in read_records(tmp_path / "killed" / "metrics.jsonl")], default=0)
 
-    session.run(tiny.config(**CHANGES), tmp_path / "whole")
+    session.run(tiny.config(data={"name": "tiny:squares"}, **CHANGES), tmp_path / "whole")
     for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL):
         before, process = last(), start()
         while process.poll() is None and last() <= before:

@@ -127,11 +127,6 @@ def test_a_record_has_the_means_of_all_steps_since_the_last_one(whole, tmp_path)
         assert record["beta"] == window[-1]["beta"]
 
 
-def test_checkpoint_is_the_state_of_its_step_although_training_continues(whole, stop_at, tmp_path):
-    stop_at(tiny.config(), tmp_path, 4)
-    assert runs.state_of(whole[0], 4) == runs.state_of(tmp_path, 4)
-
-
 def test_missing_checkpoint_is_refused_with_the_steps_there_are(whole):
     assert runs.saved_steps(whole[0]) == [4, 6, 8]
     with pytest.raises(ValueError, match=r"no checkpoint of step 99 .*\[4, 6, 8\]"):

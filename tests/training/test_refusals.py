@@ -7,10 +7,8 @@ import pytest
 import runs
 import tiny
 
-import deft_jax
 from deft_jax.evaluation import encoder
 from deft_jax.evaluation import scores as evaluation_scores
-from deft_jax.reporting import page
 from deft_jax.training import build as training_build
 from deft_jax.training import session
 from deft_jax.training.metrics_log import read_records
@@ -79,18 +77,3 @@ def test_run_of_an_earlier_version_with_a_relative_path_resumes(tmp_path, monkey
     for name in ("source.json", "sample.npz"):
         (tmp_path / "run" / name).unlink()
     assert session.run(config, "run")["step"] == 4
-
-
-def test_black_and_white_images_are_the_same_as_bytes_and_as_bool(trained_once):
-    model = deft_jax.load(trained_once)
-    images = np.asarray(model.source.render(model.source.arrays, np.array([[1, 2, 3]], np.int32), None))
-    np.testing.assert_allclose(model.encode(images.astype(np.uint8)).mean, model.encode(images).mean, atol=1e-6)
-    np.testing.assert_array_equal(model.encode(images.astype(bool)).mean, model.encode(images).mean)
-    np.testing.assert_allclose(model.encode((255 * images).astype(np.uint8)).mean, model.encode(images).mean, atol=1e-6)
-
-
-def test_page_without_the_data_is_escaped_once(tmp_path):
-    path = runs.archive(tmp_path / "set.npz")
-    session.run(runs.archive_config(path), tmp_path / "run")
-    (tmp_path / "set.npz").unlink()
-    assert "&amp;#x27;" not in page.report([tmp_path / "run"], tmp_path / "page.html").read_text()

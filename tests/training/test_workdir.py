@@ -33,14 +33,11 @@ def test_workdir_holds_configuration_records_events_checkpoints_figures_and_resu
         assert content.endswith(b"IEND\xaeB`\x82")
 
 
-@pytest.mark.parametrize(
-    ("changes", "field"),
-    [
-        ({"seed": 1}, "seed is 0 there and 1 here"),
-        ({"model": {"width": 3}}, "model.width is 2 there and 3 here"),
-        ({"optimizer": {"gamma": 0.5}}, "optimizer.gamma is 0.1 there and 0.5 here"),
-    ],
-)
+@pytest.mark.parametrize(("changes", "field"), [
+    ({"seed": 1}, "seed is 0 there and 1 here"),
+    ({"model": {"width": 3}}, "model.width is 2 there and 3 here"),
+    ({"optimizer": {"gamma": 0.5}}, "optimizer.gamma is 0.1 there and 0.5 here"),
+])
 def test_workdir_of_another_configuration_is_refused_and_not_changed(trained_once, changes, field):
     before = runs.times(trained_once)
     with pytest.raises(ValueError, match=field):
@@ -85,17 +82,14 @@ def periodic(name, **options):
     return {"periodic_metrics": {name: {"every": 4} | options}}
 
 
-@pytest.mark.parametrize(
-    ("name", "options"),
-    [
-        ("sap", {"num_train": 63}),
-        ("sap", {"continuous": [True, False, False]}),
-        ("factor_vae", {"num_train": 100_000, "batch_size": 1000}),
-        ("infomec", {"estimator": "knn", "num_neighbors": 60, "continuous": [True] * 3}),
-        ("mig", {"num_bins": 100}),
-        ("gaussian_total_correlation", {}),
-    ],
-)
+@pytest.mark.parametrize(("name", "options"), [
+    ("sap", {"num_train": 63}),
+    ("sap", {"continuous": [True, False, False]}),
+    ("factor_vae", {"num_train": 100_000, "batch_size": 1000}),
+    ("infomec", {"estimator": "knn", "num_neighbors": 60, "continuous": [True] * 3}),
+    ("mig", {"num_bins": 100}),
+    ("gaussian_total_correlation", {}),
+])
 def test_valid_options_of_a_metric_are_accepted(name, options):
     parsed = parse_training(tiny.config(**periodic(name, **options)))
     assert set(parsed.periodic_metrics[name].options) == set(options)
