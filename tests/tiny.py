@@ -9,6 +9,7 @@ same; one started with PLAIN compiles as a user's does.
 
 import atexit
 import copy
+import functools
 import os
 import pathlib
 import shutil
@@ -199,9 +200,17 @@ def write_config(path, **changes):
     )
 
 
+_build = training_build.build  # also where tests replace it
+
+
+@functools.cache
+def _experiment():
+    return _build(config())
+
+
 def experiment(**changes):
-    """The experiment of `config(**changes)`."""
-    return training_build.build(config(**changes))
+    """The experiment of `config(**changes)`; without changes always the same object, and with it its programs."""
+    return _build(config(**changes)) if changes else _experiment()
 
 
 def fingerprint(tree):

@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 import runs
+import shared_programs as programs
 import tiny
 
 from deft_jax.models import likelihoods
@@ -93,7 +94,7 @@ def experiment():
 @pytest.fixture(scope="module")
 def state(experiment):
     """A state after some steps of the second stage: all groups open, moments of all of them."""
-    runner = Runner(experiment, jax.devices()[:1])
+    runner = programs.runner(experiment)
     state, _ = runner.run(0, runner.put(init_state(experiment)), 3)
     state, _ = runner.run(1, runner.at_stage(state, 1), 3)
     return jax.tree.map(np.asarray, state)

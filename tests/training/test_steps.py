@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import shared_programs as programs
 import tiny
 
 from deft_jax.data.source import Source
@@ -44,7 +45,7 @@ def lively(initial):
 
 @pytest.fixture(scope="module")
 def runner(experiment):
-    return Runner(experiment, jax.devices()[:1])
+    return programs.runner(experiment)
 
 
 def advance(runner, state, *parts):
