@@ -45,7 +45,6 @@ def test_a_line_per_fault_status_2_and_nothing_changed(outcomes, number):
 @pytest.mark.parametrize(("name", "arguments"), [
     ("train", ("--config=training.py:0", "--workdir=run")),
     ("evaluate", ("--codes", "missing.npz")),
-    ("gallery", ("mnist",)),
 ])
 def test_the_same_as_separate_programs(tmp_path, name, arguments):
     (tmp_path / "training.py").write_text(faulty_commands.FILES["training.py"])

@@ -145,7 +145,6 @@ def local(stage):
     return stage
 
 
-
 def test_local_processes_know_their_place(local):
     done = local.run("local.sh", 3, *TRAINING)
     assert done.returncode == 0, done.stderr

@@ -1,6 +1,5 @@
 """Sets that exist as arrays: what is stored is what is drawn, wherever it is kept."""
 
-
 import jax
 import numpy as np
 import pytest

@@ -1,6 +1,5 @@
 """Metrics by name: every metric is callable by it, and its result has plain types."""
 
-
 import numpy as np
 import pytest
 import toy_codes

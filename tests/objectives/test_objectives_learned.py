@@ -1,6 +1,5 @@
 """Objectives with trained parameters; parameters and state through training steps, checkpoints and devices."""
 
-
 import jax
 import jax.numpy as jnp
 import numpy as np

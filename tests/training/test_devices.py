@@ -1,6 +1,5 @@
 """Results do not depend on the number of devices: one and four agree, for one state, replicas and rotations."""
 
-
 import jax
 import numpy as np
 import pytest

@@ -1,6 +1,4 @@
-"""Periodic metrics, images and workdirs of an earlier version that a run accepts."""
-
-import json
+"""Metrics that are computed during a training: of which factors and images, and once."""
 
 import numpy as np
 import pytest
@@ -64,16 +62,3 @@ def test_failed_metric_is_computed_at_the_next_start_and_no_other_is_logged_twic
             assert scores(tmp_path) == [(8, "mig")]
     session.run(config, tmp_path)
     assert scores(tmp_path) == [(8, "mig"), (8, "sap")]
-
-
-def test_run_of_an_earlier_version_with_a_relative_path_resumes(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    runs.archive(tmp_path / "set.npz")
-    config = runs.archive_config("set.npz")
-    session.run(config, "run")
-    saved = json.loads((tmp_path / "run" / "config.json").read_text())
-    saved["data"]["path"] = "set.npz"
-    (tmp_path / "run" / "config.json").write_text(json.dumps(saved))
-    for name in ("source.json", "sample.npz"):
-        (tmp_path / "run" / name).unlink()
-    assert session.run(config, "run")["step"] == 4
