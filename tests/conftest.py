@@ -18,7 +18,7 @@ def pytest_collection_modifyitems(items):
 def trained_once(tmp_path_factory):
     """The workdir of the smallest run, trained to its end. Not to be written to: copy it."""
     workdir = tmp_path_factory.mktemp("trained") / "run"
-    with programs.drawn():
+    with programs.shared(), programs.drawn():
         session.run(tiny.config(), workdir, jax.devices()[:1])
     return workdir
 

@@ -9,6 +9,7 @@ import json
 
 import jax
 import pytest
+import tiny
 
 from deft_jax import data, objectives
 from deft_jax.evaluation import encoder as evaluation_encoder
@@ -46,7 +47,8 @@ def _build(config, source=None):
     fixed = [name for name in values if name not in (*RESUMABLE_CHANGES, "seed")]
     key = json.dumps({name: values[name] for name in fixed}, sort_keys=True)
     if key not in _EXPERIMENTS:
-        _EXPERIMENTS[key] = original_build(config)
+        is_smallest = config == parse_training(tiny.config())
+        _EXPERIMENTS[key] = tiny.experiment() if is_smallest else original_build(config)
     if _EXPERIMENTS[key].seed == config.seed:
         return _EXPERIMENTS[key]
     return dataclasses.replace(_EXPERIMENTS[key], seed=config.seed)
@@ -57,7 +59,8 @@ def _parts(experiment):
     return experiment.source, experiment.model, experiment.objective, experiment.optimizer, experiment.batch_size
 
 
-def _runner(experiment, devices=None, replicas=None):
+def runner(experiment, devices=None, replicas=None):
+    """The same runner on one device, with its compiled programs, for all experiments that differ in their seed only."""
     key = (*map(id, _parts(experiment)), replicas)
     if key not in _RUNNERS:
         _RUNNERS[key] = Runner(experiment, jax.devices()[:1], replicas)
@@ -79,7 +82,7 @@ def shared():
     """Within it, trainings share programs and draw no figures."""
     replacements = {
         (training_build, "build"): _build,
-        (session, "Runner"): _runner,
+        (session, "Runner"): runner,
         (evaluation_encoder, "Encoder"): _Encoder,
         (figures, "figures"): lambda **_: {},
         (figures, "history_figures"): lambda *_, **__: {},

@@ -1,12 +1,10 @@
 """Floors: a file imports from lower floors only, and nothing heavy is loaded before it is needed."""
 
 import ast
-import os
 import pathlib
-import subprocess
-import sys
 
 import pytest
+import tiny
 
 ROOT = pathlib.Path(__file__).parent.parent
 PACKAGE = ROOT / "deft_jax"
@@ -53,10 +51,7 @@ def test_file_imports_from_lower_rooms_only(path):
 def loaded_by(statement):
     """Top-level packages in a fresh interpreter after a statement."""
     code = f"import sys\n{statement}\nprint(*{{name.split('.')[0] for name in sys.modules}})"
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return set(done.stdout.split())
+    return set(tiny.run_python(code, environment=tiny.PLAIN).split())
 
 
 def test_import_of_the_package_loads_no_framework():
@@ -64,10 +59,11 @@ def test_import_of_the_package_loads_no_framework():
     assert not heavy & loaded_by("import deft_jax; deft_jax.__version__")
 
 
-def test_training_loads_no_tensorflow_and_figures_wait():
-    loaded = loaded_by("import deft_jax.training")
+def test_readers_of_data_sets_scikit_learn_and_figures_are_loaded_where_they_are_needed():
+    loaded = loaded_by("import deft_jax.training, deft_jax.metrics, deft_jax.data.tfds")
     assert "jax" in loaded
-    assert not {"tensorflow", "tensorflow_datasets", "matplotlib", "sklearn", "torch"} & loaded
+    waiting = {"tensorflow", "tensorflow_datasets", "h5py", "PIL", "matplotlib", "sklearn", "torch"}
+    assert not waiting & loaded
 
 
 _GENERATORS = ("default_rng", "Generator", "SeedSequence", "PCG64")

@@ -6,7 +6,6 @@ ever opened.
 
 import copy
 import io
-import pathlib
 import re
 import zipfile
 
@@ -14,6 +13,7 @@ import jax
 import numpy as np
 import pytest
 import tiny
+from refusals import refused
 
 from deft_jax.data.archive import archive
 from deft_jax.data.source import Source
@@ -130,24 +130,14 @@ SIZES, COUNT = (3, 2, 4), 24
 CLASSES = np.stack(np.unravel_index(np.arange(COUNT), SIZES), -1)
 
 
-class Trap:
-    """Unpickled, it makes a file."""
-
-    def __init__(self, flag):
-        self.flag = flag
-
-    def __reduce__(self):
-        return pathlib.Path.touch, (self.flag,)
-
-
 def members(flag):
     """Arrays of an archive of images, and of one of codes, that are as they should be; and others that are not."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (COUNT, 16, 16), np.uint8)
     codes = rng.normal(size=(COUNT, 3))
     strange = {
-        "objects": np.array([Trap(flag)] * COUNT, object),
-        "object": np.array(Trap(flag), object),
+        "objects": np.array([tiny.Trap(flag)] * COUNT, object),
+        "object": np.array(tiny.Trap(flag), object),
         "structured": np.zeros(COUNT, [("a", "f4"), ("b", object)]),
         "fields": np.zeros((COUNT, 2), [("a", "f4")]),
         "dates": np.zeros((COUNT, 2), "M8[s]"),
@@ -271,9 +261,8 @@ OTHERS = [b"", b"PK", b"\x80\x04N.", b"\x93NUMPY", b"\x93NUMPY\x01\x00\xff\xff",
 def test_files_of_another_kind_are_refused(content, name, tmp_path):
     (tmp_path / name).write_bytes(content)
     for read in (images_of, scores_of):
-        with pytest.raises(ValueError, match=name) as caught:
+        with refused(name):
             read(tmp_path / name)
-        assert "\n" not in str(caught.value)
 
 
 def test_the_traps_work(tmp_path):

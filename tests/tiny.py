@@ -9,6 +9,7 @@ same; one started with PLAIN compiles as a user's does.
 
 import atexit
 import copy
+import functools
 import os
 import pathlib
 import shutil
@@ -69,6 +70,14 @@ ENVIRONMENT = PLAIN | {"XLA_FLAGS": _flags}
 def devices(count: int) -> dict[str, str]:
     """ENVIRONMENT with so many devices, forced upon the CPU."""
     return ENVIRONMENT | {"XLA_FLAGS": f"{_flags} --xla_force_host_platform_device_count={count}".strip()}
+
+
+def run_python(code: str, *arguments: object, environment: dict[str, str] = ENVIRONMENT, cwd=None) -> str:
+    """Standard output of a program of Python in a process of its own."""
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
 
 
 def draw_nothing() -> None:
@@ -153,12 +162,68 @@ def config(**changes):
     return values
 
 
+_ANNEALING = {
+    "seed": 0,
+    "data": {"name": "squares"},
+    "instruments": ("spectrum", "trials", "whole"),
+    "spectrum": {"num_modes": 6, "num_samples": 500, "share": 0.4},
+    "trials": {
+        "factors": (), "num_trials": 6, "steps": 400, "fall": "geometric", "beta_max": None, "beta_min": 1.0,
+        "threshold": 0.1, "smooth": 3, "latents": 1, "hidden": 8, "batch_size": 16, "learning_rate": 1e-2,
+        "points": 40, "checkpoint_every": 100,
+    },
+    "whole": {
+        "beta_max": None, "beta_min": 1.0, "threshold": 0.1, "smooth": 3, "batch_size": 16, "total_steps": 40,
+        "model": {"latents": 3, "width": 2, "hidden": 8, "decoder_width": 2, "decoder_hidden": 8},
+        "optimizer": {"learning_rate": 1e-2, "decoder_learning_rate": 1e-2, "decay": "constant"},
+        "log_every": 10, "evaluation": {"every": 4, "num_samples": 64, "seed": 0},
+        "checkpoints": {"every": 20, "keep": 2},
+    },
+    "betas": {"source": "trials", "last": 1.0, "separation": 1.1, "max_stages": 2},
+}  # fmt: skip
+
+
+def annealing(**changes):
+    """The configuration of an annealing test; a mapping among `changes` replaces single fields of its section."""
+    values = copy.deepcopy(_ANNEALING)
+    for name, value in changes.items():
+        values[name] = values[name] | value if isinstance(value, dict) else value
+    return values
+
+
+def write_config(path, **changes):
+    """Writes a file of a configuration, of `config(**changes)` and without figures."""
+    changes = {"data": {"name": "tiny:squares"}} | changes
+    path.write_text(
+        "import tiny\nfrom ml_collections import ConfigDict\n\ndef get_config():\n    tiny.draw_nothing()\n"
+        f"    return ConfigDict(tiny.config(**{changes!r}))\n"
+    )
+
+
+_build = training_build.build  # also where tests replace it
+
+
+@functools.cache
+def _experiment():
+    return _build(config())
+
+
 def experiment(**changes):
-    """The experiment of `config(**changes)`."""
-    return training_build.build(config(**changes))
+    """The experiment of `config(**changes)`; without changes always the same object, and with it its programs."""
+    return _build(config(**changes)) if changes else _experiment()
 
 
 def fingerprint(tree):
     """Names and bytes of all leaves: equal if and only if the trees are equal bit for bit."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {jax.tree_util.keystr(path): np.asarray(leaf).tobytes() for path, leaf in leaves}
+
+
+class Trap:
+    """Unpickled, it makes a file."""
+
+    def __init__(self, flag):
+        self.flag = flag
+
+    def __reduce__(self):
+        return pathlib.Path.touch, (self.flag,)

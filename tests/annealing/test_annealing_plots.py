@@ -65,48 +65,32 @@ def test_spectrum_marks_the_first_mode_of_each_factor():
         plots.spectrum(values, effects.T, NAMES, {})
 
 
+def history(kl_ExD, information_ExF):
+    """A history of the whole set, with these two of its curves."""
+    one = curves([80])[0]
+    names = ("mutual_information", "mutual_information_upper", "total_correlation", "dimension_wise_kl")
+    return dict.fromkeys(names, one) | {
+        "beta": BETAS, "kl_per_latent": kl_ExD, "factor_information": information_ExF,
+    }  # fmt: skip
+
+
 def test_whole_set_shows_information_rate_latents_and_factors():
-    history = {
-        "beta": BETAS,
-        "mutual_information": curves([80])[0],
-        "mutual_information_upper": curves([80])[0] + 0.2,
-        "total_correlation": curves([20])[0],
-        "dimension_wise_kl": curves([10])[0],
-        "kl_per_latent": curves([80, 20, 5]).T,
-        "factor_information": curves([80, 20]).T,
-    }
-    figure = plots.whole_set(history, np.gradient(history["mutual_information"]), [80.0, 20.0], NAMES)
+    information = curves([80, 20]).T
+    rate = np.gradient(curves([80])[0])
+    figure = plots.whole_set(history(curves([80, 20, 5]).T, information), rate, [80.0, 20.0], NAMES)
     latents, factors = figure.axes[2:]
     assert [line.get_label() for line in latents.lines][:3] == ["z0", "z1", "z2"]
-    np.testing.assert_allclose(factors.lines[1].get_ydata(), history["factor_information"][:, 1])
+    np.testing.assert_allclose(factors.lines[1].get_ydata(), information[:, 1])
     assert {text.get_text() for text in figure.axes[1].texts} == {"80", "20"}
 
 
-def test_whole_set_shows_twenty_of_many_latents_beside_the_curves():
+def test_whole_set_shows_the_twenty_of_many_latents_with_the_highest_kl_and_no_panel_without_factors():
     kl = curves(np.linspace(90, 2, 128)[::-1]).T  # rising with the number of the latent
-    one = curves([80])[0]
-    history = dict.fromkeys(
-        ("mutual_information", "mutual_information_upper", "total_correlation", "dimension_wise_kl"), one
-    ) | {"beta": BETAS, "kl_per_latent": kl, "factor_information": np.zeros((len(BETAS), 0))}
-    figure = plots.whole_set(history, one, [], ())
-    latents = figure.axes[2]
-    shown = [line for line in latents.lines if line.get_label().startswith("z")]
-    assert [line.get_label() for line in shown] == [f"z{d}" for d in range(108, 128)]
-    assert len({(line.get_color(), str(line._dash_pattern)) for line in shown}) == 20
-    assert "20 of 128 latents" in latents.get_title()
-    figure.draw_without_rendering()
-    legend, panel = latents.get_legend().get_window_extent(), latents.get_window_extent()
-    assert legend.x0 >= panel.x1 - 1
-    assert legend.x1 <= figure.bbox.x1 + 1
-
-
-def test_whole_set_without_factors_keeps_no_place_for_them():
-    one = curves([80])[0]
-    history = dict.fromkeys(
-        ("mutual_information", "mutual_information_upper", "total_correlation", "dimension_wise_kl"), one
-    ) | {"beta": BETAS, "kl_per_latent": curves([80, 20]).T, "factor_information": np.zeros((len(BETAS), 0))}
-    figure = plots.whole_set(history, one, [], ())
+    figure = plots.whole_set(history(kl, np.zeros((len(BETAS), 0))), curves([80])[0], [], ())
     assert len(figure.axes) == 3
-    assert figure.axes[-1].get_xlabel() == "β"
+    shown = [line.get_label() for line in figure.axes[2].lines if line.get_label().startswith("z")]
+    assert shown == [f"z{d}" for d in range(108, 128)]
     figure.draw_without_rendering()
-    assert figure.axes[-1].get_tightbbox().y0 < 0.05 * figure.bbox.height
+    legend, panel = figure.axes[2].get_legend().get_window_extent(), figure.axes[2].get_window_extent()
+    assert panel.x1 - 1 <= legend.x0 < legend.x1 <= figure.bbox.x1 + 1  # beside the curves
+    assert figure.axes[2].get_tightbbox().y0 < 0.05 * figure.bbox.height

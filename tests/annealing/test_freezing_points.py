@@ -43,16 +43,13 @@ def test_a_curve_that_never_collapses_lies_above_the_sweep_and_one_that_never_fr
     assert [str(Point(100.0, ABOVE)), str(Point(1.0, BELOW)), str(Point(41.25))] == [">100", "<1", "41.2"]
 
 
-@pytest.mark.parametrize(
-    ("betas", "values", "key_words"),
-    [
-        (BETAS[::-1], np.zeros(41), "fall"),
-        (BETAS, np.zeros(40), "equally long"),
-        (BETAS, np.full(41, np.nan), "finite"),
-        (np.array([]), np.array([]), "equally long"),
-        (BETAS - 2, np.zeros(41), "positive"),
-    ],
-)
+@pytest.mark.parametrize(("betas", "values", "key_words"), [
+    (BETAS[::-1], np.zeros(41), "fall"),
+    (BETAS, np.zeros(40), "equally long"),
+    (BETAS, np.full(41, np.nan), "finite"),
+    (np.array([]), np.array([]), "equally long"),
+    (BETAS - 2, np.zeros(41), "positive"),
+])
 def test_curves_that_cannot_be_read_are_refused(betas, values, key_words):
     with pytest.raises(ValueError, match=key_words):
         freezing_points.freezing_point(betas, values)
@@ -81,15 +78,6 @@ def test_too_few_trials_have_no_interval():
     assert freezing_points.summarise([Point(1.0)] * 5).interval is None
     with pytest.raises(ValueError, match="no freezing points"):
         freezing_points.summarise([])
-
-
-def test_coverage_of_the_interval_by_simulation():
-    rng = np.random.default_rng(0)
-    hits = 0
-    for _ in range(2000):
-        low, high = freezing_points.summarise([Point(float(x)) for x in rng.exponential(size=15)]).interval
-        hits += low.beta <= math.log(2) <= high.beta
-    assert 0.95 - 0.01 < hits / 2000 < 0.98
 
 
 def test_censored_trials_count_by_their_side():
@@ -145,15 +133,12 @@ def test_the_widest_gaps_are_kept_where_stages_are_few():
     assert one.stages == [["a", "b", "c", "d", "e"]]
 
 
-@pytest.mark.parametrize(
-    ("points", "rule", "key_words"),
-    [
-        ({}, {}, "nothing to separate"),
-        ({"a": 100.0, "b": 4.0}, {"last": 30.0}, "betas.last"),
-        ({"a": 3.0}, {"last": 5.0}, "betas.last"),
-        ({"a": 3.0, "b": 0.0}, {}, "above 0"),
-    ],
-)
+@pytest.mark.parametrize(("points", "rule", "key_words"), [
+    ({}, {}, "nothing to separate"),
+    ({"a": 100.0, "b": 4.0}, {"last": 30.0}, "betas.last"),
+    ({"a": 3.0}, {"last": 5.0}, "betas.last"),
+    ({"a": 3.0, "b": 0.0}, {}, "above 0"),
+])
 def test_points_that_give_no_betas_are_refused(points, rule, key_words):
     with pytest.raises(ValueError, match=key_words):
         stages.stage_betas(points, **rule)

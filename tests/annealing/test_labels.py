@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import tiny
-from test_annealing import config as annealing_config
 
 import deft_jax
 from deft_jax import data
@@ -22,24 +21,11 @@ def run(workdir, labelled, **changes):
     return results, [record for record in read_records(workdir / "metrics.jsonl") if record["kind"] == "eval"]
 
 
-def test_labels_are_looked_up_by_the_number_of_the_image():
-    source = data.get("listed_squares")
-    assert not source.is_grid
-    assert source.ground_truth_names == ("size", "posX")
-    np.testing.assert_array_equal(source.ground_truth([[5], [17]]), [[0, 1], [1, 0]])
-    whole = data.get("squares")
-    assert whole.is_grid
-    np.testing.assert_array_equal(whole.ground_truth([[1, 2, 3]]), [[1, 2, 3]])
-
-
-@pytest.mark.parametrize(
-    ("names", "labels", "key_words"),
-    [
-        (("a",), None, "without labels"),
-        (("a",), np.zeros((3, 1), np.int32), r"labels \(3, 1\) for 4 images and 1 label names"),
-        ((), np.zeros((4, 1), np.int32), "0 label names"),
-    ],
-)
+@pytest.mark.parametrize(("names", "labels", "key_words"), [
+    (("a",), None, "without labels"),
+    (("a",), np.zeros((3, 1), np.int32), r"labels \(3, 1\) for 4 images and 1 label names"),
+    ((), np.zeros((4, 1), np.int32), "0 label names"),
+])
 def test_labels_that_do_not_fit_are_refused(names, labels, key_words):
     with pytest.raises(ValueError, match=key_words):
         Source(("image",), (4,), (16, 16, 1), "bernoulli", (), None, names, labels)
@@ -75,13 +61,10 @@ def test_a_set_without_labels_trains_without_scores_and_is_shown(tmp_path, drawn
     assert "factor of highest NMI" not in " ".join(page.split()), "there are no factors"
 
 
-@pytest.mark.parametrize(
-    ("labelled", "metric"),
-    [
-        (True, "factor_vae"),  # needs every combination of the factors
-        (False, "mig"),
-    ],
-)
+@pytest.mark.parametrize(("labelled", "metric"), [
+    (True, "factor_vae"),  # needs every combination of the factors
+    (False, "mig"),
+])
 def test_metrics_that_need_other_labels_are_refused_before_training(tmp_path, labelled, metric):
     with pytest.raises(ValueError, match=metric):
         run(tmp_path / "run", labelled, periodic_metrics={metric: {"every": 4}})
@@ -95,7 +78,7 @@ def test_trials_need_a_factor_to_sweep():
 
 @pytest.mark.parametrize("labelled", [True, False])
 def test_the_annealing_test_of_the_whole_set_needs_no_labels(tmp_path, labelled):
-    config = annealing_config(instruments=("spectrum", "whole"), betas={"source": "spectrum"})
+    config = tiny.annealing(instruments=("spectrum", "whole"), betas={"source": "spectrum"})
     config["data"] = {"name": "listed_squares", "labelled": labelled}
     results = measure.run(config, tmp_path)
     assert set(results["whole"]["points"]) == ({"size", "posX"} if labelled else set())

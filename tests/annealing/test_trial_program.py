@@ -1,8 +1,6 @@
 """Trials of the annealing test do not depend on each other, on the number of devices, or on interruptions."""
 
 import dataclasses
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -117,9 +115,7 @@ assert len(jax.devices()) == 2 and any(len(bucket) % 2 for bucket in plan)
 np.testing.assert_allclose(two, one, rtol=2e-3, atol=1e-4)
 print("equal")
 """
-    environment = tiny.devices(2)
-    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
-    assert done.stdout.strip() == "equal", done.stderr
+    assert tiny.run_python(program, environment=tiny.devices(2)).strip() == "equal"
 
 
 @pytest.mark.parametrize("dimensions", [2, 3, 5])

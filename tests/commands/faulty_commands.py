@@ -16,6 +16,7 @@ import traceback
 
 import faulty_configs
 import numpy as np
+import tiny
 
 from deft_jax.runtime import cli
 
@@ -60,6 +61,9 @@ FILES = {
     "empty/.keep": "",
     "folder/config.json/.keep": "",
     "other/config.json": '{"seed": 0}',
+    "unmeasured/config.json": '{"instruments": ["spectrum"]}',
+    "half/config.json": '{"instruments": ["spectrum"]}',
+    "half/freezing.json": "{}",
 }
 # Flags of a training: arguments beside --workdir=run, and a part of the line
 FLAGS = [
@@ -130,7 +134,10 @@ EVALUATE = [
     (("--workdir", "done", "--num_samples", "-1"), "sample"),
     (("--workdir", "done", "--seed", "-1"), "seed"),
     (("--workdir", "done", "--jobs", "0"), "--jobs"),
+    (("--workdir", "done", "--num_samples", "19"), "at least 20"),
     (("--workdir", "done", "--metrics", "udr"), "udr"),
+    (("--workdir", "gs://bucket/run"), "--workdir"),
+    (("--workdir", "~nobody_of_this_name/run"), "--workdir"),
     (("--codes", ""), "--codes"),
     (("--codes", "nowhere.npz"), "nowhere.npz"),
     (("--codes", "empty"), "empty"),
@@ -151,6 +158,9 @@ REPORT = [
     (("damaged",), "damaged/config.json"),
     (("folder",), "folder/config.json"),
     (("other",), "other"),
+    (("young", "--out", "page.html"), "young"),
+    (("unmeasured", "--out", "page.html"), "freezing.json"),
+    (("half", "--out", "page.html"), "lacks the entry"),
     (("done", "--out", "empty"), "empty"),
     (("",), "workdir"),
 ]
@@ -165,6 +175,7 @@ GALLERY = [
     (("squares", "--out", "empty"), "empty"),
     (("archive", "--options", '{"path": "cut.npz"}'), "cut.npz"),
     (("squares(size=2)",), "size"),
+    (("squares", "listed_squares", "--options", '{"a": 1}'), "options"),
 ]
 
 
@@ -192,13 +203,6 @@ def cases():
     yield from (("gallery", arguments, (part,)) for arguments, part in GALLERY)
 
 
-class Trap:
-    """Unpickled, it makes a file."""
-
-    def __reduce__(self):
-        return pathlib.Path.touch, (pathlib.Path("unpickled"),)
-
-
 def fill(folder, trained):
     """Writes the files that the cases name; `trained` is the workdir of a finished training."""
     for name, text in FILES.items():
@@ -214,7 +218,7 @@ def fill(folder, trained):
     codes, factors = rng.normal(size=(50, 3)), rng.integers(0, 3, (50, 2))
     with_nan, constant = codes.copy(), factors.copy()
     with_nan[7, 1], constant[:] = np.nan, 2
-    traps = np.array([Trap()] * 50, object)
+    traps = np.array([tiny.Trap(pathlib.Path("unpickled"))] * 50, object)
     images = rng.integers(0, 256, (50, 10, 10), np.uint8)
     for name, arrays in {
         "small": {"images": images, "factors": factors},

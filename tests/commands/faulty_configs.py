@@ -33,10 +33,14 @@ TRAININGS = [
     ({"total_steps": 4}, "total_steps"),  # ends before the last stage starts
     ({"num_seeds": 0}, "num_seeds"),
     ({"seed": 2**31 - 1, "num_seeds": 3}, "num_seeds"),
+    ({"num_seeds": 1.5}, "num_seeds"),
+    ({"batchsize": 3}, "batchsize"),
     ({"optimizer": {4: 4}}, "names of fields are text"),
     ({"log_every": NAN}, "log_every"),
     ({"evaluation": {"num_samples": -5}}, "evaluation.num_samples"),
+    ({"evaluation": {"every": 0}}, "evaluation.every"),
     ({"evaluation": 5}, "evaluation"),
+    ({"checkpoints": {"every": -1}}, "checkpoints.every"),
     ({"checkpoints": {"keep": 0}}, "checkpoints.keep"),
     ({"optimizer": {"learning_rate": 0.0}}, "optimizer.learning_rate"),
     ({"optimizer": {"learning_rate": INF}}, "optimizer.learning_rate"),
@@ -47,6 +51,7 @@ TRAININGS = [
     ({"optimizer": {"decay": "linear"}}, "optimizer.decay"),
     ({"optimizer": {"momentum": 0.9}}, "momentum"),
     (steps(betas=(2.0, 8.0)), "stages.betas"),
+    (steps(betas=(8.0, 8.0)), "stages.betas"),
     (steps(betas=(8.0, NAN)), "stages.betas[1]"),
     (steps(betas=(NAN,), steps=4), "stages.betas[0]"),
     (steps(betas=()), "stages.betas"),
@@ -59,6 +64,7 @@ TRAININGS = [
     (steps(betas=(8.0, 4.0, 2.0), steps=2), "model.groups"),
     (steps(open_groups=False), "stages.open_groups"),  # of a model of two groups
     (steps(length=4), "length"),
+    *((steps(rotation_every=every), "stages.rotation_every") for every in (0, 2.5, True)),
     ({"stages": {"rule": "steps", "betas": (8.0, 2.0)}}, "steps"),
     ({"stages": {"betas": (8.0, 2.0), "steps": 4}}, "rule"),
     ({"stages": {"rule": "linear"}}, "stages.rule"),
@@ -106,6 +112,10 @@ TRAININGS = [
     (periodic(mig={"every": 4, "num_bins": "many"}), "periodic_metrics.mig.num_bins"),
     (periodic(udr={"every": 4}), "periodic_metrics.udr"),
     (periodic(mig={"every": 4, "num_bins": 10**6}), "periodic_metrics.mig.num_bins"),
+    (periodic(dci={"every": 4, "model": "forest"}), "periodic_metrics.dci.model"),
+    (periodic(sap={"every": 4, "num_train": 64}), "periodic_metrics.sap.num_train"),  # of 64 samples
+    (periodic(factor_vae={"every": 4, "variance_threshold": -1.0}), "periodic_metrics.factor_vae.variance_threshold"),
+    (periodic(factor_vae={"every": 4}) | data("squares(size=0, posX=0)"), "factor_vae needs two factors"),
     (periodic(dci_es={"every": 4, "depths": (3, 1)}), "periodic_metrics.dci_es"),
     # Faults that only the devices, the data set, the objective and the labels show: a line for each
     (
@@ -158,22 +168,11 @@ def without_required(number):
     return config
 
 
-def one_scale(study):
-    return study
-
-
-_STUDY = {"runs": {"one": tiny.config()}, "seeds": (0,), "metrics": ("mig",), "num_samples": 64, "scale": "full",
-          "scales": {"full": "faulty_configs:one_scale"}}  # fmt: skip
-STUDIES = [
-    ({"scale": "huge"}, "scale"),
-    ({"scales": {"full": "faulty_configs:absent"}}, "faulty_configs:absent"),
-    ({"runs": {}}, "runs"),
+_STUDY = {"runs": {"one": tiny.config()}, "seeds": (0,), "metrics": ("mig",), "num_samples": 64}
+STUDIES = [  # tests/studies has the others
     *(({"runs": {name: tiny.config()}}, "runs") for name in ("/one", "one//two", "")),
     ({"runs": {"one": tiny.config(), "one/seed_0": tiny.config()}}, "one/seed_0"),
     ({"metrics": {"sap": {"num_train": 32}}}, "metrics.sap"),
-    ({"seeds": (0, 0)}, "seeds"),
-    ({"metrics": ("mgi",)}, "metrics"),
-    ({"runs": {"one": tiny.config(optimizer={"gamma": 2.0})}}, "one.optimizer.gamma"),
     ({"runs": {"one": tiny.config(objective={"name": "gan"})}, "seeds": (-1,)}, "one", "seeds"),
 ]
 
@@ -183,35 +182,13 @@ def study(number):
     return _STUDY | STUDIES[number][0]
 
 
-_TRIALS = {"factors": (), "num_trials": 2, "steps": 80, "beta_max": None, "beta_min": 1.0, "threshold": 0.1,
-           "smooth": 3, "points": 40, "checkpoint_every": 40}  # fmt: skip
-_TEST = {
-    "seed": 0,
-    "data": {"name": "squares"},
-    "instruments": ("spectrum",),
-    "spectrum": {"num_modes": 6, "num_samples": 500, "share": 0.4},
-    "trials": _TRIALS,
-    "betas": {"source": "spectrum", "last": 1.0},
-}
-
-
 def trials(**changes):
-    return {"instruments": ("spectrum", "trials"), "trials": _TRIALS | changes}
+    return {"instruments": ("spectrum", "trials"), "trials": tiny.annealing()["trials"] | changes}
 
 
-TESTS = [
-    ({"seed": -1}, "seed"),
+TESTS = [  # tests/annealing has the others
     ({"data": {}}, "name"),
-    ({"instruments": "spectrum"}, "instruments"),
-    ({"instruments": ("guess",)}, "instruments[0]"),
-    ({"spectrum": {"num_modes": 0, "share": 0.4}}, "spectrum.num_modes"),
-    ({"spectrum": {"num_modes": 6, "share": NAN}}, "spectrum.share"),
     ({"spectrum": 3}, "spectrum"),
-    ({"betas": {"source": "spectrum", "last": "low"}}, "betas.last"),
-    (trials(points=0), "trials.points"),
-    (trials(smooth=2), "trials.smooth"),
-    (trials(threshold=NAN), "trials.threshold"),
-    (trials(beta_max=-1.0), "trials.beta_max"),
     ({"whole": {"model": 3}}, "batch_size", "total_steps", "log_every", "beta_min", "evaluation", "checkpoints",
      "optimizer", "whole.model"),
     (trials(points=0, beta_min=-1.0) | {"seed": "x"}, "seed", "trials.points", "trials.beta_min"),
@@ -220,4 +197,4 @@ TESTS = [
 
 def annealing_test(number):
     """The annealing test of a number in TESTS."""
-    return _TEST | TESTS[number][0]
+    return tiny.annealing(instruments=("spectrum",), betas={"source": "spectrum"}) | TESTS[number][0]

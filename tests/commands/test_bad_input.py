@@ -42,14 +42,10 @@ def test_a_line_per_fault_status_2_and_nothing_changed(outcomes, number):
     assert outcome["changed"] == []
 
 
-@pytest.mark.parametrize(
-    ("name", "arguments"),
-    [
-        ("train", ("--config=training.py:0", "--workdir=run")),
-        ("evaluate", ("--codes", "missing.npz")),
-        ("gallery", ("mnist",)),
-    ],
-)
+@pytest.mark.parametrize(("name", "arguments"), [
+    ("train", ("--config=training.py:0", "--workdir=run")),
+    ("evaluate", ("--codes", "missing.npz")),
+])
 def test_the_same_as_separate_programs(tmp_path, name, arguments):
     (tmp_path / "training.py").write_text(faulty_commands.FILES["training.py"])
     before = faulty_commands.contents(tmp_path)
@@ -64,16 +60,13 @@ def test_the_same_as_separate_programs(tmp_path, name, arguments):
     assert faulty_commands.contents(tmp_path) == before
 
 
-@pytest.mark.parametrize(
-    ("error", "status"),
-    [
-        (ValueError("of two\nlines"), 2),
-        (FloatingPointError("the loss is not finite"), 1),
-        (OSError(28, "No space left on device"), 1),
-        (ChildProcessError("a process died"), 1),
-        (Interrupted("SIGTERM: saved step 3 of 8"), 143),
-    ],
-)
+@pytest.mark.parametrize(("error", "status"), [
+    (ValueError("of two\nlines"), 2),
+    (FloatingPointError("the loss is not finite"), 1),
+    (OSError(28, "No space left on device"), 1),
+    (ChildProcessError("a process died"), 1),
+    (Interrupted("SIGTERM: saved step 3 of 8"), 143),
+])
 def test_status_by_kind_of_error(error, status, capsys):
     with pytest.raises(SystemExit) as ended, cli.cli_errors("deft_jax.train"):
         raise error

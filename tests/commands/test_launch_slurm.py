@@ -3,16 +3,7 @@
 import itertools
 import subprocess
 
-import pytest
-from launch_stand_ins import HARD, SOON, Stage, wait_for
-
-
-@pytest.fixture
-def stage(tmp_path):
-    return Stage(tmp_path)
-
-
-# ---- SLURM ----
+from launch_stand_ins import HARD, SOON, wait_for
 
 
 def test_submission(stage):

@@ -6,15 +6,7 @@ import tarfile
 import time
 
 import pytest
-from launch_stand_ins import BUCKET, HANG, SOON, TRAINING, VM, Stage, remote, wait_for
-
-
-@pytest.fixture
-def stage(tmp_path):
-    return Stage(tmp_path)
-
-
-# ---- TPU VMs ----
+from launch_stand_ins import BUCKET, HANG, SOON, TRAINING, VM, remote, wait_for
 
 
 def test_creation_takes_the_runtime_of_the_type(stage):

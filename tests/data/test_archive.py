@@ -1,13 +1,14 @@
 """Archives: published layouts are recognised, nothing is unpickled, and faulty files are refused in one line."""
 
 import io
-import pathlib
 import sys
 import zipfile
 
 import jax
 import numpy as np
 import pytest
+import tiny
+from refusals import refused
 
 from deft_jax.data import pixels
 from deft_jax.data.archive import archive
@@ -33,16 +34,6 @@ def drawn(source):
     return np.asarray(jax.jit(source.render)(source.arrays, factors_NxF, jax.random.key(0)))
 
 
-class Trap:
-    """Unpickled, it makes a file."""
-
-    def __init__(self, flag):
-        self.flag = flag
-
-    def __reduce__(self):
-        return pathlib.Path.touch, (self.flag,)
-
-
 def dsprites_members():
     """The members of dSprites with fewer values: colour is constant, then shape, scale and orientation vary."""
     classes = np.concatenate([np.zeros((COUNT, 1), int), CLASSES, np.zeros((COUNT, 2), int)], -1)
@@ -51,7 +42,7 @@ def dsprites_members():
 
 def test_dsprites_as_published_and_its_pickle_stays_closed(tmp_path):
     path, flag = tmp_path / "dsprites.npz", tmp_path / "unpickled"
-    np.savez_compressed(path, **dsprites_members(), metadata=np.array(Trap(flag), dtype=object))
+    np.savez_compressed(path, **dsprites_members(), metadata=np.array(tiny.Trap(flag), dtype=object))
     source = archive(path)
     assert (source.factor_names, source.factor_sizes) == (("shape", "scale", "orientation"), SIZES)
     assert (source.image_shape, source.likelihood) == ((64, 64, 1), "bernoulli")
@@ -192,9 +183,8 @@ def test_wrong_contents_are_one_line(tmp_path, case):
     members, arguments, message = WRONG[case]
     path = tmp_path / "set.npz"
     np.savez(path, **members)
-    with pytest.raises(ValueError, match=message) as caught:
+    with refused(message):
         archive(**{"path": path} | arguments)
-    assert "\n" not in str(caught.value)
 
 
 def test_an_unnamed_array_is_read_by_its_name(tmp_path):
@@ -234,30 +224,6 @@ def test_texts_that_are_nearly_all_distinct_are_left_out_with_a_remark(tmp_path)
     assert any("'file'" in remark and "left out" in remark for remark in source.remarks)
 
 
-def test_distinct_numbers_stay_numbers(tmp_path):
-    rng = np.random.default_rng(0)
-    count = 1_000
-    labels = np.stack([rng.normal(size=count), rng.integers(0, 4, count) * 10.0, np.ones(count)], -1)
-    np.savez(tmp_path / "set.npz", images=binary(count, 8), labels=labels)
-    source = archive(tmp_path / "set.npz")
-    assert not source.is_grid
-    assert (source.label_names, source.label_continuous) == (("factor_0", "factor_1"), (True, False))
-    assert source.ground_truth_continuous == (True, False)
-    assert source.labels.dtype == np.float64
-    np.testing.assert_array_equal(source.labels[:, 0], labels[:, 0])
-    np.testing.assert_array_equal(source.labels[:, 1], labels[:, 1] / 10)
-    assert any("factor_2" in remark for remark in source.remarks)
-
-
-@pytest.mark.parametrize(("channels", "storage"), [(1, "host"), (2, "device"), (4, "host")])
-def test_one_to_four_channels(tmp_path, channels, storage):
-    images = np.random.default_rng(3).integers(0, 256, (COUNT, 16, 16, channels), dtype=np.uint8)
-    np.savez(tmp_path / "set.npz", images=images, factors=CLASSES)
-    source = archive(tmp_path / "set.npz", storage=storage)
-    assert source.image_shape == (16, 16, channels)
-    np.testing.assert_allclose(drawn(source), images / 255, rtol=1e-6)
-
-
 def test_the_home_folder_is_expanded(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     np.savez(tmp_path / "set.npz", **GOOD)
@@ -268,9 +234,8 @@ def test_the_home_folder_is_expanded(tmp_path, monkeypatch):
 def test_packed_pictures_are_refused_with_advice(tmp_path, name):
     with zipfile.ZipFile(tmp_path / name, "w") as packed:
         packed.writestr("a.png", b"picture")
-    with pytest.raises(ValueError, match=r"unpack it, and give the folder: data\.name=folder") as caught:
+    with refused(r"unpack it, and give the folder: data\.name=folder"):
         archive(tmp_path / name)
-    assert "\n" not in str(caught.value)
 
 
 def test_a_folder_in_place_of_an_archive(tmp_path):
@@ -325,9 +290,8 @@ def test_damaged_files_are_one_line(tmp_path, case):
     name, contents, message = DAMAGED[case]
     if contents is not None:
         (tmp_path / name).write_bytes(contents())
-    with pytest.raises(ValueError, match=message) as caught:
+    with refused(message):
         archive(tmp_path / name)
-    assert "\n" not in str(caught.value)
 
 
 def test_without_h5py_an_hdf5_file_is_refused(tmp_path, monkeypatch):

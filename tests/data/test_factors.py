@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from refusals import refused
 
 from deft_jax.data import factors
 
@@ -93,6 +94,5 @@ def test_old_style_keys_are_taken_too():
     (lambda: factors.sample(jax.random.split(jax.random.PRNGKey(0), 2), SIZES), "one key"),
 ])
 def test_unusable_input_is_named_in_one_line(call, message):
-    with pytest.raises(ValueError, match=message) as error:
+    with refused(message):
         call()
-    assert "\n" not in str(error.value)

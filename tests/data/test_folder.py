@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
+from refusals import refused
 
 from deft_jax.data import picture_files
 from deft_jax.data.folder import folder
@@ -156,9 +157,8 @@ def test_wrong_input_is_one_line(pictures, case):
     spoil, options, message = WRONG[case]
     if spoil is not None:
         spoil(pictures)
-    with pytest.raises(ValueError, match=message) as caught:
+    with refused(message):
         folder(pictures, **options)
-    assert "\n" not in str(caught.value)
 
 
 def test_a_folder_without_images(tmp_path):
@@ -303,9 +303,8 @@ def test_packed_pictures_are_refused_with_advice(tmp_path, pictures, name):
     base = str(tmp_path / "packed")
     kind = {".tar": "tar", ".gz": "gztar"}.get(os.path.splitext(name)[1], "zip")
     os.rename(shutil.make_archive(base, kind, pictures), tmp_path / name)
-    with pytest.raises(ValueError, match="unpack it") as caught:
+    with refused("unpack it"):
         folder(tmp_path / name)
-    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(("name", "message"), [("set.npz", r"data\.name=archive"), ("a.png", "is a file")])

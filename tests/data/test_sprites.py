@@ -103,27 +103,6 @@ def test_packed_equals_rendered(rendered, packed):
     np.testing.assert_array_equal(images(rendered, latents), images(packed, latents))
 
 
-def test_positions_move_right_and_down_and_scale_grows(rendered):
-    def moments(latents):
-        image = images(rendered, [latents])[0, ..., 0]
-        rows, columns = np.nonzero(image)
-        return columns.mean(), rows.mean(), image.sum()
-
-    x, y, area = moments([0, 0, 7, 3, 3])
-    assert moments([0, 0, 7, 20, 3])[0] == pytest.approx(x + 32 * 17 / 31, abs=0.2)
-    assert moments([0, 0, 7, 3, 20])[1] == pytest.approx(y + 32 * 17 / 31, abs=0.2)
-    assert moments([0, 5, 7, 3, 3])[2] == pytest.approx(4 * area, rel=0.1)
-
-
-def test_the_last_orientation_repeats_the_first(rendered):
-    latents = some(600, seed=4)
-    first, last = latents.copy(), latents.copy()
-    first[:, 2], last[:, 2] = 0, 39
-    np.testing.assert_array_equal(images(rendered, first), images(rendered, last))
-    last[:, 2] = 38
-    assert np.any(images(rendered, first) != images(rendered, last))
-
-
 @pytest.mark.parametrize("storage", ["rendered", "packed"])
 def test_jit_and_vmap_change_nothing_and_the_key_is_ignored(storage, request):
     source = request.getfixturevalue(storage)

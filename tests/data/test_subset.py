@@ -74,21 +74,18 @@ def test_a_subset_of_a_subset():
     np.testing.assert_array_equal(rendered(part, [[3, 1]]), rendered(tiny.squares(), [[1, 3, 2]]))
 
 
-@pytest.mark.parametrize(
-    ("only", "message"),
-    [
-        ({"hue": 1}, r"no factor 'hue' to hold; known: size, posX, posY"),
-        ({"posX": 4}, r"posX has no value 4; allowed: 0 to 3"),
-        ({"posX": -1}, r"posX has no value -1"),
-        ({"posX": 1.5}, r"posX has no value 1\.5"),
-        ({"posX": True}, r"posX has no value True"),
-        ({"posX": "heart"}, r"posX has no value 'heart'"),
-        ({"posX": (1, 1)}, r"posX must be given at least one value, each once"),
-        ({"posX": "3:1"}, r"posX must be given at least one value"),
-        ({"posX": "1:x"}, r"posX = '1:x' is no range"),
-        ({"size": 0, "posX": 0, "posY": 0}, r"all factors are held"),
-    ],
-)
+@pytest.mark.parametrize(("only", "message"), [
+    ({"hue": 1}, r"no factor 'hue' to hold; known: size, posX, posY"),
+    ({"posX": 4}, r"posX has no value 4; allowed: 0 to 3"),
+    ({"posX": -1}, r"posX has no value -1"),
+    ({"posX": 1.5}, r"posX has no value 1\.5"),
+    ({"posX": True}, r"posX has no value True"),
+    ({"posX": "heart"}, r"posX has no value 'heart'"),
+    ({"posX": (1, 1)}, r"posX must be given at least one value, each once"),
+    ({"posX": "3:1"}, r"posX must be given at least one value"),
+    ({"posX": "1:x"}, r"posX = '1:x' is no range"),
+    ({"size": 0, "posX": 0, "posY": 0}, r"all factors are held"),
+])
 def test_unknown_factors_and_values_are_refused(only, message):
     with pytest.raises(ValueError, match=message):
         subset(tiny.squares(), only)

@@ -6,15 +6,14 @@ published files, and the sizes of the grid for the real ones; everything else ru
 
 import dataclasses
 import importlib.util
-import os
-import pathlib
-import subprocess
+import math
 import sys
 
 import genuine
 import jax
 import numpy as np
 import pytest
+import tiny
 from PIL import Image
 
 from deft_jax.data import stored, tfds, tfds_read
@@ -25,18 +24,19 @@ SIZES = {
     "smallnorb": (2, 2, 3, 2),
     "cars3d": (4, 24, 2),
 }
-WRITERS = {
-    "dsprites": lambda folder, rng: genuine.write_dsprites(folder, SIZES["dsprites"], rng),
-    "shapes3d": lambda folder, rng: genuine.write_shapes3d(folder, SIZES["shapes3d"], rng),
-    "smallnorb": lambda folder, rng: genuine.write_smallnorb(folder, SIZES["smallnorb"], rng),
-    "cars3d": lambda folder, rng: genuine.write_cars3d(folder, SIZES["cars3d"][2], rng),
-}
+NUM_PUBLISHED = {name: math.prod(grid.sizes) * grid.repeats for name, grid in tfds.GRIDS.items()}
 FUNCTIONS = {
     "dsprites": tfds.tfds_dsprites,
     "shapes3d": tfds.shapes3d,
     "smallnorb": tfds.smallnorb,
     "cars3d": tfds.cars3d,
 }
+
+
+def write(name, folder, seed):
+    """Writes the published files of the small set; (images, labels)."""
+    sizes = SIZES[name][2] if name == "cars3d" else SIZES[name]
+    return getattr(genuine, f"write_{name}")(folder, sizes, np.random.default_rng(seed))
 
 
 def needs(name):
@@ -90,7 +90,7 @@ def prepare(tmp_path_factory):
             root = tmp_path_factory.mktemp(name)
             source = root / "source"
             source.mkdir()
-            images, labels = WRITERS[name](source, np.random.default_rng(1))
+            images, labels = write(name, source, 1)
             with pytest.MonkeyPatch.context() as patch:
                 patch.setitem(tfds.GRIDS, name, dataclasses.replace(tfds.GRIDS[name], sizes=SIZES[name]))
                 publish(name, source, patch)
@@ -171,22 +171,8 @@ def test_instances_of_a_combination_are_its_repeats():
     check_instances(stored.grid_source(rows, grid.names, grid.sizes, repeats=10), rows, labels)
 
 
-def run(code, **environment):
-    """Standard output of a fresh interpreter."""
-    root = pathlib.Path(__file__).parents[2]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")]),
-                                "JAX_PLATFORMS": "cpu"} | environment
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
-
-
-def test_grids_have_the_published_sizes_and_their_import_loads_no_reader():
-    sizes = {"dsprites": 737_280, "smallnorb": 48_600, "shapes3d": 480_000, "cars3d": 17_568}
-    code = ("import math, sys\nfrom deft_jax.data import tfds\n"
-            "print({name: math.prod(grid.sizes) * grid.repeats for name, grid in tfds.GRIDS.items()},"
-            " {'tensorflow', 'tensorflow_datasets', 'h5py', 'PIL'} & set(sys.modules))")
-    assert run(code) == f"{sizes} set()"
+def test_grids_have_the_published_sizes():
+    assert NUM_PUBLISHED == {"dsprites": 737_280, "smallnorb": 48_600, "shapes3d": 480_000, "cars3d": 17_568}
 
 
 def test_preparing_and_reading_load_no_tensorflow(prepare, tmp_path):
@@ -203,9 +189,7 @@ tfds.shapes3d(data_dir={str(data_dir)!r}, download=False)
 tfds.shapes3d(data_dir={str(tmp_path)!r}, source={str(data_dir.parent / "source")!r})
 print("tensorflow" in sys.modules)
 """
-    tests = str(pathlib.Path(__file__).parent)
-    assert run(code, PYTHONPATH=os.pathsep.join(
-        [str(pathlib.Path(tests).parent), tests, os.environ.get("PYTHONPATH", "")])).endswith("False")
+    assert tiny.run_python(code, environment=tiny.PLAIN).split()[-1] == "False"
 
 
 def test_images_in_order_are_kept_and_made_again_if_damaged(prepare, monkeypatch):
@@ -333,7 +317,7 @@ def test_files_in_the_manual_folder_are_used(name, tmp_path, monkeypatch):
     needs(name)
     manual = tmp_path / "downloads" / "manual"
     manual.mkdir(parents=True)
-    images, labels = WRITERS[name](manual, np.random.default_rng(3))
+    images, labels = write(name, manual, 3)
     publish(name, manual, monkeypatch)
     source = FUNCTIONS[name](data_dir=tmp_path)
     np.testing.assert_array_equal(drawn(source, labels[:5]), resized(images[:5]))
@@ -341,7 +325,7 @@ def test_files_in_the_manual_folder_are_used(name, tmp_path, monkeypatch):
 
 def test_file_with_a_wrong_checksum_is_refused(tmp_path):
     needs("shapes3d")
-    WRITERS["shapes3d"](tmp_path, np.random.default_rng(4))
+    write("shapes3d", tmp_path, 4)
     message = refusal("shapes3d", data_dir=tmp_path / "data", source=tmp_path)
     assert message.startswith("a file of shapes3d is not the published one, or is damaged")
     assert f"{tmp_path}/3dshapes.h5" in message

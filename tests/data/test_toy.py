@@ -91,56 +91,13 @@ def test_vmap_changes_nothing_and_the_key_is_ignored(name):
     np.testing.assert_array_equal(images(source, latents, key=9), compiled)
 
 
-@pytest.mark.parametrize("latents", [(0, 0, 0), (31, 31, 3), (15, 16, 15), (16, 5, 28), (9, 20, 20), (24, 0, 31)])
-def test_triangle_equals_its_corners(latents):
-    depth, drawn = exact(latents), images(triangles(), [latents])[0]
-    clear = np.abs(depth) > 1e-4  # the renderer works in float32
-    assert clear.sum() > 4_090
-    np.testing.assert_array_equal(drawn[clear], depth[clear] > 0)
-
-
-def test_triangles_fit_in_11_by_11_pixels_around_their_position():
-    source = triangles()
-    latents = np.asarray(factors.from_index(np.random.default_rng(1).integers(0, 32**3, 500), source.factor_sizes))
-    drawn = images(source, latents)
-    image, row, column = np.nonzero(drawn)
-    assert np.abs(column - (16 + latents[image, 1])).max() == 5
-    assert np.abs(row - (16 + latents[image, 2])).max() == 5
-    area = drawn.sum((1, 2))
-    assert area.mean() == pytest.approx(9.9 * 6.6 / 2, rel=0.02)
-    assert area.min() > 25
-
-
-@pytest.mark.parametrize("deviation", [15, 16])
-def test_with_a_middling_deviation_the_triangle_points_away_from_the_centre(deviation):
-    x, y = np.meshgrid(np.arange(32), np.arange(32), indexing="ij")
-    latents = np.stack([np.full(1024, deviation), x.ravel(), y.ravel()], -1)
-    drawn = images(triangles(), latents)
-    place = 16.5 + latents[:, 1:]
-    outward = (place - 32) / np.linalg.norm(place - 32, axis=1, keepdims=True)
-    # The middle of the 11x11 pixels lies 1.1 pixels from the centroid towards the tip, whichever way it points.
-    ahead = np.sum((place - centroids(drawn)) * outward, axis=1)
-    aside = np.sum((place - centroids(drawn)) * outward[:, ::-1] * [1, -1], axis=1)
-    assert ahead.min() > 0.8
-    assert ahead.mean() == pytest.approx(1.1, abs=0.05)
-    assert np.abs(aside).max() < 0.35
-    # The white pixel farthest from the centroid is the tip, in front.
-    image, row, column = np.nonzero(drawn)
-    offset = np.stack([column, row], -1) + 0.5 - centroids(drawn)[image]
-    last = np.lexsort((np.linalg.norm(offset, axis=1), image))[np.cumsum(np.bincount(image)) - 1]
-    assert np.mean(np.sum(offset[last] * outward, axis=1) > 4) > 0.99
-
-
-def test_deviation_turns_the_triangle_counter_clockwise_in_bins_of_equal_probability():
-    source = triangles()
-    # Far out to the right the direction is that of posX, so the angle in the image is the deviation itself.
-    latents = np.stack([np.arange(32), np.full(32, 31), np.full(32, 16)], -1)
-    back = 16.5 + latents[:, 1:] - centroids(images(source, latents))
-    angle = wrapped(np.arctan2(-back[:, 1], back[:, 0]) - np.arctan2(-0.5, 15.5))
-    quantiles = np.pi / 4 * np.asarray(jax.scipy.special.ndtri((np.arange(32) + 0.5) / 32))
-    np.testing.assert_allclose(angle, quantiles, atol=0.35)  # a centroid of 33 pixels tells some 15 degrees
-    assert np.abs(angle - quantiles).mean() < 0.12
-    assert np.degrees(quantiles[-1]) == pytest.approx(97, abs=0.1)  # as the docstring has it
+def test_triangles_equal_their_corners():
+    latents = [(0, 0, 0), (31, 31, 3), (15, 16, 15), *np.random.default_rng(1).integers(0, 32, (60, 3))]
+    for drawn, depth in zip(images(triangles(), latents), map(exact, latents), strict=True):
+        clear = np.abs(depth) > 1e-4  # the renderer works in float32
+        assert clear.sum() > 4_090
+        np.testing.assert_array_equal(drawn[clear], depth[clear] > 0)
+        assert 25 < drawn.sum() < 40  # of 9.9 x 6.6 / 2
 
 
 def test_orientation_is_direction_plus_deviation_in_32_bins():

@@ -190,26 +190,14 @@ def test_factors_that_enter_together_are_listed_by_their_nmi():
     assert [len(row["nmi"]) for row in rows] == [2] * 4, "one entry per stage so far"
 
 
-@pytest.mark.parametrize(
-    ("threshold", "want"),
-    [
-        (0.09, [("posY", 0), ("posX", None), ("scale", 1), ("shape", 2)]),
-        (0.65, [("posY", 2), ("posX", None), ("scale", None), ("shape", None)]),
-    ],
-)
+@pytest.mark.parametrize(("threshold", "want"), [
+    (0.09, [("posY", 0), ("posX", None), ("scale", 1), ("shape", 2)]),
+    (0.65, [("posY", 2), ("posX", None), ("scale", None), ("shape", None)]),
+])
 def test_threshold_decides_which_factors_have_entered(threshold, want):
     rows = factor_entry.freezing_order(EVALUATIONS, NAMES, (0, 0, 1), threshold)
     assert {(row["factor"], row["stage"]) for row in rows} == set(want)
     assert rows[0]["factor"] == "posY"
-
-
-def test_table_has_one_column_per_stage_and_one_line_per_factor():
-    rows = factor_entry.freezing_order(EVALUATIONS, NAMES, (0, 0, 1))
-    head, *lines = factor_entry.freezing_table(rows, BETAS).splitlines()
-    assert head.split() == ["factor", "beta", "70", "beta", "30", "beta", "4", "enters"]
-    assert lines[0].split() == "posY 0.60 0.15 0.70 beta 70, stage 0: z1 of group 0".split()
-    assert lines[3].split() == "shape 0.02 0.03 0.09 not yet".split()
-    assert len({line.index(".") for line in lines}) == 1
 
 
 def test_figures_of_a_model_show_the_open_latents(experiment, params):

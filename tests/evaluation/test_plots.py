@@ -148,22 +148,6 @@ def test_kl_lines_share_a_colour_within_a_group_and_differ_otherwise():
     assert dashes[0] != dashes[1]
 
 
-def test_a_single_group_is_not_named():
-    heatmap = plots.nmi_heatmap(np.eye(2), ["a", "b"], [0, 0])
-    kl = plots.kl_over_time([0, 1], np.eye(2), [0, 0])
-    assert not any("group" in text for text in _texts(heatmap) + _texts(kl))
-    assert [line.get_label() for line in kl.axes[0].lines] == ["z0", "z1"]
-
-
-def test_every_line_of_a_full_legend_looks_different():
-    for lines in (
-        plots.nmi_over_time(STEPS, RNG.random((5, 12)), [f"f{f}" for f in range(12)], "NMI1").axes[0].lines,
-        plots.kl_over_time(STEPS, RNG.random((5, 10)), np.zeros(10, int)).axes[0].lines,
-    ):
-        looks = {(line.get_color(), str(line._dash_pattern), line.get_alpha()) for line in lines}
-        assert len(looks) == len(lines)
-
-
 @pytest.mark.filterwarnings("error")
 def test_curves_of_one_step_or_of_nan_are_drawn(tmp_path):
     figures = {
@@ -209,21 +193,18 @@ IMAGES = np.zeros((2, 3, 8, 8, 1))
 ROW = IMAGES[0]
 
 
-@pytest.mark.parametrize(
-    ("draw", "message"),
-    [
-        (lambda: plots.traversals(ROW, ["a"], [0, 1, 2]), r"images .* \[D, T, H, W, C\] .*\(3, 8, 8, 1\)"),
-        (lambda: plots.traversals(IMAGES, ["a"], [0, 1, 2]), "1 labels, but 2 rows of images"),
-        (lambda: plots.gallery({"a": ROW, "b": ROW[:2]}), "one number and size"),
-        (lambda: plots.nmi_heatmap(np.eye(2), ["a", "b"], kl_D=[1.0]), "1 KLs, but 2 latents"),
-        (lambda: plots.reconstructions(ROW, ROW[:2]), r"differ in shape: \(3, 8, 8, 1\), \(2, 8, 8, 1\)"),
-        (lambda: plots.reconstructions(ROW, ROW, columns=0), "columns must be >= 1"),
-        (lambda: plots.nmi_heatmap(np.eye(3), ["a", "b"]), "2 factor names, but 3 columns of nmi"),
-        (lambda: plots.nmi_heatmap(np.eye(2), ["a", "b"], [0]), r"group_of_latent must have shape \(2,\)"),
-        (lambda: plots.nmi_over_time([0, 1], np.eye(3), ["a"] * 3, "y"), "2 steps, but 3 rows of nmi"),
-        (lambda: plots.kl_over_time([0, 1], np.eye(2), [0, 0], (0, 1), (4,)), "1 betas, but 2 stage starts"),
-    ],
-)
+@pytest.mark.parametrize(("draw", "message"), [
+    (lambda: plots.traversals(ROW, ["a"], [0, 1, 2]), r"images .* \[D, T, H, W, C\] .*\(3, 8, 8, 1\)"),
+    (lambda: plots.traversals(IMAGES, ["a"], [0, 1, 2]), "1 labels, but 2 rows of images"),
+    (lambda: plots.gallery({"a": ROW, "b": ROW[:2]}), "one number and size"),
+    (lambda: plots.nmi_heatmap(np.eye(2), ["a", "b"], kl_D=[1.0]), "1 KLs, but 2 latents"),
+    (lambda: plots.reconstructions(ROW, ROW[:2]), r"differ in shape: \(3, 8, 8, 1\), \(2, 8, 8, 1\)"),
+    (lambda: plots.reconstructions(ROW, ROW, columns=0), "columns must be >= 1"),
+    (lambda: plots.nmi_heatmap(np.eye(3), ["a", "b"]), "2 factor names, but 3 columns of nmi"),
+    (lambda: plots.nmi_heatmap(np.eye(2), ["a", "b"], [0]), r"group_of_latent must have shape \(2,\)"),
+    (lambda: plots.nmi_over_time([0, 1], np.eye(3), ["a"] * 3, "y"), "2 steps, but 3 rows of nmi"),
+    (lambda: plots.kl_over_time([0, 1], np.eye(2), [0, 0], (0, 1), (4,)), "1 betas, but 2 stage starts"),
+])
 def test_wrong_shapes_are_refused(draw, message):
     with pytest.raises(ValueError, match=message):
         draw()

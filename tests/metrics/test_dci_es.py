@@ -41,13 +41,6 @@ def test_a_tree_cut_at_a_depth_is_the_tree_grown_to_it():
             np.testing.assert_allclose(outputs, grown.reshape(outputs.shape), atol=1e-12)
 
 
-def test_forest_cut_at_its_full_depth_is_unchanged():
-    codes, factors = toy_codes.noisy(400)
-    forest = sklearn.ensemble.RandomForestClassifier(20, max_depth=32, random_state=0).fit(codes, factors[:, 2])
-    [outputs] = dci_es_file._outputs_by_depth(forest, codes, (32,))
-    np.testing.assert_allclose(outputs, forest.predict_proba(codes), atol=1e-12)
-
-
 def test_one_split_per_factor_is_fully_explicit():
     factors = np.tile(toy_codes.grid(2, 2), (100, 1))
     codes = factors + np.random.default_rng(0).uniform(-0.1, 0.1, size=factors.shape)

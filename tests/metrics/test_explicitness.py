@@ -42,15 +42,6 @@ def test_normalising_changes_nothing_for_two_values():
     assert 0.6 < first["explicitness_test"] < 0.95
 
 
-def test_global_random_state_is_unchanged():
-    codes, factors = _ordered(200, (3, 4))
-    state = np.random.get_state()  # noqa: NPY002
-    modularity_explicitness(codes, factors, seed=5)
-    after = np.random.get_state()  # noqa: NPY002
-    np.testing.assert_array_equal(after[1], state[1])
-    assert after[2] == state[2]
-
-
 def test_one_value_in_both_parts_is_scored():
     rows = np.random.default_rng(0).permutation(40)
     factors = np.empty((40, 1), int)

@@ -4,10 +4,10 @@ import warnings
 
 import numpy as np
 import pytest
+from refusals import refused
 from sklearn.linear_model import LogisticRegression
 from toy_codes import hash_noise, partly_informative
 
-from deft_jax.metrics import sampling
 from deft_jax.metrics.beta_vae import beta_vae
 from deft_jax.metrics.factor_vae import factor_vae
 
@@ -134,6 +134,12 @@ def test_calls_are_at_most_a_chunk_and_scores_do_not_depend_on_it(name):
 
 
 @sampled
+def test_distinct_images_are_counted_in_each_part(name):
+    scores = SAMPLED[name](_perfect, (2, 3))
+    assert scores["num_distinct_train"] == scores["num_distinct_eval"] == 6
+
+
+@sampled
 def test_factor_with_one_value_is_never_fixed(name):
     scores = SAMPLED[name](_perfect, (5, 1, 8, 6))
     assert scores[name] == 1.0
@@ -213,24 +219,20 @@ def test_beta_vae_of_collapsed_codes_is_chance():
 
 
 @sampled
-@pytest.mark.parametrize(
-    ("encode", "sizes", "options", "message"),
-    [
-        (lambda factors: factors * np.nan, SIZES, {}, "codes must be finite, got nan in row 0, latent 0"),
-        (lambda factors: factors[1:] * 1.0, SIZES, {}, "codes and factors must have the same N"),
-        (lambda factors: factors[:, 0] * 1.0, SIZES, {}, r"codes must be a non-empty \[N, D\] array"),
-        (_perfect, (5, 1, 1), {}, r"two factors or more must have more than one value, got sizes \(5, 1, 1\)"),
-        (_perfect, (5, 0), {}, r"factor_sizes must be positive integers, got \(5, 0\)"),
-        (_perfect, (5, 2.5), {}, "factor_sizes must be positive integers"),
-        (_perfect, SIZES, {"num_train": 0}, "num_train must be an integer >= "),
-        (_perfect, SIZES, {"num_eval": 1.5}, r"num_eval must be an integer >= 1, got 1\.5"),
-        (_perfect, SIZES, {"batch_size": 0}, "batch_size must be an integer >= "),
-    ],
-)
+@pytest.mark.parametrize(("encode", "sizes", "options", "message"), [
+    (lambda factors: factors * np.nan, SIZES, {}, "codes must be finite, got nan in row 0, latent 0"),
+    (lambda factors: factors[1:] * 1.0, SIZES, {}, "codes and factors must have the same N"),
+    (lambda factors: factors[:, 0] * 1.0, SIZES, {}, r"codes must be a non-empty \[N, D\] array"),
+    (_perfect, (5, 1, 1), {}, r"two factors or more must have more than one value, got sizes \(5, 1, 1\)"),
+    (_perfect, (5, 0), {}, r"factor_sizes must be positive integers, got \(5, 0\)"),
+    (_perfect, (5, 2.5), {}, "factor_sizes must be positive integers"),
+    (_perfect, SIZES, {"num_train": 0}, "num_train must be an integer >= "),
+    (_perfect, SIZES, {"num_eval": 1.5}, r"num_eval must be an integer >= 1, got 1\.5"),
+    (_perfect, SIZES, {"batch_size": 0}, "batch_size must be an integer >= "),
+])
 def test_bad_inputs_are_refused(name, encode, sizes, options, message):
-    with pytest.raises(ValueError, match=message) as error:
+    with refused(message):
         SAMPLED[name](encode, sizes, **options)
-    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("options", [{"batch_size": 1}, {"variance_threshold": -1}])
@@ -263,27 +265,3 @@ def test_progress_is_reported_and_changes_no_score(metric):
     assert len(done) > 2
     for name, value in metric(lambda z: z * 1.0, (3, 4), **options).items():
         np.testing.assert_array_equal(scores[name], value)
-
-
-def test_distinct_images_are_counted():
-    factors = np.random.default_rng(0).integers(3, size=(20, 4, 2, 3), dtype=np.int32)
-    assert sampling.count_distinct(factors) == len({tuple(row) for row in factors.reshape(-1, 3).tolist()})
-
-
-@pytest.mark.parametrize(
-    ("sizes", "expected_factor_vae", "expected_beta_vae"), [((2, 3), 0.90, 1.00), ((4, 5, 10), 0.48, 0.48)]
-)
-def test_noise_on_few_images_scores_above_chance(sizes, expected_factor_vae, expected_beta_vae):
-    all_scores = {"factor_vae": [], "beta_vae": []}
-    for seed in range(4):
-        codes = np.random.default_rng(seed).standard_normal((np.prod(sizes), 10))
-
-        def encode(factors, codes=codes):
-            return codes[np.ravel_multi_index(tuple(factors.T), sizes)]
-
-        for metric in (factor_vae, beta_vae):
-            scores = metric(encode, sizes, num_train=1_000, num_eval=1_000, seed=seed)
-            assert scores["num_distinct_train"] == scores["num_distinct_eval"] == np.prod(sizes)
-            all_scores[metric.__name__].append(scores[metric.__name__])
-    np.testing.assert_allclose(np.mean(all_scores["factor_vae"]), expected_factor_vae, atol=0.12)
-    np.testing.assert_allclose(np.mean(all_scores["beta_vae"]), expected_beta_vae, atol=0.12)

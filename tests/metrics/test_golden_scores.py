@@ -6,6 +6,7 @@ import toy_codes
 
 from deft_jax import metrics
 
+# jemmig and dcimig are also those of ubisoft/ubisoft-laforge-DisentanglementMetrics (src/metrics, nb_bins=20).
 OF_SAMPLES = [
     ("mig", {}, {"mig": 0.5657454153}),
     ("nmi", {}, {"nmi1": [1.0, 0.6931294651, 0.3622147313], "nmi2": [0.261164648, 0.0581406097, 0.0388026928]}),

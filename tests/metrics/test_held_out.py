@@ -128,6 +128,14 @@ def test_factor_that_is_constant_in_a_part_is_refused(name):
             metrics.get(name)(codes, factors)
 
 
+@pytest.mark.parametrize("name", ["dci", "dci_es", "sap"])
+def test_a_factor_without_a_value_in_the_test_part_is_refused_by_name(name):
+    factor = np.random.default_rng(0).integers(0, 4, (400, 1))
+    with pytest.raises(ValueError, match="no value of factor 0"):
+        metrics.compute(name, factor * 1.0, factor)
+    assert metrics.compute(name, factor * 1.0, factor, groups=np.arange(400))  # they are different images
+
+
 @pytest.mark.parametrize("name", PREDICTORS)
 @pytest.mark.parametrize(
     ("options", "field"),

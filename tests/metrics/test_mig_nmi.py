@@ -6,6 +6,7 @@ from sklearn.metrics import mutual_info_score
 from toy_codes import grid
 
 from deft_jax import metrics
+from deft_jax.metrics import mutual_information
 from deft_jax.metrics.mig import mig
 from deft_jax.metrics.nmi import nmi
 
@@ -94,6 +95,7 @@ def test_nmi1_and_nmi2_are_the_highest_values_of_nmi():
     np.testing.assert_array_equal(scores["nmi"][scores["nmi1_latent"], np.arange(3)], scores["nmi1"])
     np.testing.assert_array_equal(np.sort(scores["nmi"], axis=0)[-2], scores["nmi2"])
     np.testing.assert_array_equal(scores["nmi"][5], 0.0)
+    np.testing.assert_allclose(scores["nmi"], mutual_information.normalised_mutual_information(codes, factors))
     np.testing.assert_array_equal(scores["nmi1_latent"][1:], [1, 2])
     gaps = mig(codes, factors)["mig_per_factor"]
     np.testing.assert_array_equal(scores["nmi1"] - scores["nmi2"], gaps)

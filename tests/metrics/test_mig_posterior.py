@@ -142,17 +142,14 @@ def test_labels_may_be_any_integers():
     np.testing.assert_array_equal(transformed["mig_posterior_nmi"], scores["mig_posterior_nmi"])
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"logvar": np.zeros((480, 4))}, r"logvar must have the shape of the codes, got \(480, 4\) and \(480, 5\)"),
-        ({"logvar": np.full((480, 5), np.inf)}, "logvar must be finite"),
-        ({"average_over": ()}, r"average_over must be different indices from 0 to 2, got \(\)"),
-        ({"average_over": (0, 3)}, "average_over must be different indices"),
-        ({"average_over": (1, 1)}, "average_over must be different indices"),
-        ({"average_over": (0.5,)}, "average_over must be different indices"),
-    ],
-)
+@pytest.mark.parametrize(("change", "message"), [
+    ({"logvar": np.zeros((480, 4))}, r"logvar must have the shape of the codes, got \(480, 4\) and \(480, 5\)"),
+    ({"logvar": np.full((480, 5), np.inf)}, "logvar must be finite"),
+    ({"average_over": ()}, r"average_over must be different indices from 0 to 2, got \(\)"),
+    ({"average_over": (0, 3)}, "average_over must be different indices"),
+    ({"average_over": (1, 1)}, "average_over must be different indices"),
+    ({"average_over": (0.5,)}, "average_over must be different indices"),
+])
 def test_bad_inputs_are_refused(change, message):
     mean, factors, logvar = _noisy()
     with pytest.raises(ValueError, match=message):

@@ -87,12 +87,6 @@ def test_entropy_has_closed_forms():
     )
 
 
-def test_information_of_a_factor_about_itself_is_its_entropy():
-    _, factors = _sample()
-    information = np.diag(mutual_information.mutual_information(factors, factors))
-    np.testing.assert_allclose(information, mutual_information.entropy(factors), rtol=1e-12)
-
-
 def test_independent_and_constant_columns_have_zero_information():
     grid = np.stack(np.meshgrid(range(3), range(7), range(5), indexing="ij"), axis=-1).reshape(-1, 3)
     with_constant = np.concatenate([grid, np.full((len(grid), 1), 4)], axis=1)
@@ -111,29 +105,6 @@ def test_constant_code_has_no_information(constant, dtype):
     information = mutual_information.mutual_information(mutual_information.discretise(codes), factors)
     np.testing.assert_array_equal(information[-1], 0.0)
     assert np.isfinite(information).all()
-
-
-def test_information_is_normalised_by_the_entropy_of_the_factor():
-    codes, factors = _sample()
-    expected = mutual_information.mutual_information(mutual_information.discretise(codes, 9), factors)
-    expected = expected / [np.log(len(factors)) - _mean_log_count(v) for v in factors.T]
-    information = mutual_information.normalised_mutual_information(codes, factors, 9)
-    np.testing.assert_allclose(information, expected, rtol=1e-9)
-
-
-def _mean_log_count(values):
-    """H = log N - mean over the sample of log(count of the sample's value)."""
-    _, index, count = np.unique(values, return_inverse=True, return_counts=True)
-    return np.log(count[index]).mean()
-
-
-def test_top_two_of_each_column():
-    first, second = mutual_information.top_two(np.array([[1.0, 5.0], [3.0, 2.0], [2.0, 5.0]]))
-    np.testing.assert_array_equal(first, [3, 5])
-    np.testing.assert_array_equal(second, [2, 5])
-    first, second = mutual_information.top_two(np.array([[1.0, 5.0]]))
-    np.testing.assert_array_equal(first, [1, 5])
-    np.testing.assert_array_equal(second, [0, 0])
 
 
 @pytest.mark.parametrize("num_bins", [0, -1, 2.5, True, "20"])

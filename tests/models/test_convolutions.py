@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from deft_jax.models.convolutions import METHODS, conv_down, conv_up, dense
+from deft_jax.models.convolutions import conv_down, conv_up, dense
 
 LAYOUT = ("CHWN", "HWIO", "CHWN")
 
@@ -55,10 +55,7 @@ def assert_obeys_law(direction, args, relu, method=None):
     assert_close(*jax.jit(both)(args))
 
 
-@pytest.mark.parametrize(
-    ("big", "small", "relu"),
-    [(1, 8, True), (1, 8, False), (3, 2, True), (8, 8, False), (16, 24, True)],
-)
+@pytest.mark.parametrize(("big", "small", "relu"), [(1, 8, True), (3, 2, False), (16, 24, True)])
 @pytest.mark.parametrize("direction", ["down", "up"])
 def test_matmul_equals_lax_in_value_and_gradients(direction, big, small, relu):
     assert_obeys_law(direction, arguments(direction, big, small), relu, "matmul")
@@ -76,26 +73,9 @@ def test_other_methods(direction, method):
     assert_obeys_law(direction, arguments(direction, 3, 4), True, method)
 
 
-@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(("big", "small"), [(1, 8), (4, 4)])
-def test_conv_up_is_the_adjoint_of_conv_down(big, small, method):
-    x, kernel, _ = arguments("down", big, small)
-    y, _, _ = arguments("up", big, small)
-    down, up = jax.jit(
-        lambda: (
-            conv_down(x, kernel, jnp.zeros(small), relu=False, method=method),
-            conv_up(y, kernel, jnp.zeros(big), relu=False, method=method),
-        )
-    )()
-    assert jnp.vdot(down, y) == pytest.approx(float(jnp.vdot(x, up)), rel=1e-4, abs=1e-2)
-
-
-@pytest.mark.parametrize(
-    ("big", "small", "method"),
-    [(1, 8, "matmul"), (4, 4, "matmul"), (4, 4, "lax")],
-)
 @pytest.mark.parametrize("direction", ["down", "up"])
-def test_vmap_equals_one_at_a_time(direction, big, small, method):
+def test_vmap_equals_one_at_a_time(direction, big, small):
     args = arguments(direction, big, small, lead=(2,))
     layer, _ = LAYERS[direction]
 
@@ -103,7 +83,7 @@ def test_vmap_equals_one_at_a_time(direction, big, small, method):
         return lambda args: value_and_gradients(lambda *a: layer(*a, relu=True, method=method), args)
 
     rows = [jax.jit(one("lax"))([a[i] for a in args]) for i in range(2)]
-    assert_close(jax.jit(jax.vmap(one(method)))(args), jax.tree.map(lambda *r: jnp.stack(r), *rows))
+    assert_close(jax.jit(jax.vmap(one("matmul")))(args), jax.tree.map(lambda *r: jnp.stack(r), *rows))
 
 
 @pytest.mark.parametrize("relu", [True, False])

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from refusals import refused
 
 from deft_jax.models import networks
 
@@ -173,21 +174,17 @@ def test_groups_that_do_not_add_up_are_refused(groups):
         networks.group_sizes(10, groups)
 
 
-@pytest.mark.parametrize(
-    ("changes", "fault"),
-    [
-        ({"width": (2, 2)}, "width has 2 entries for 3 groups"),
-        ({"hidden": (2, 2, 2, 2)}, "hidden has 4 entries for 3 groups"),
-        ({"width": 0}, "width must be at least 1"),
-        ({"decoder_width": 0}, "decoder_width must be at least 1"),
-        ({"decoder_hidden": -1}, "decoder_hidden must be at least 1"),
-        ({"calibrate": True}, "gamma = 0"),
-    ],
-)
+@pytest.mark.parametrize(("changes", "fault"), [
+    ({"width": (2, 2)}, "width has 2 entries for 3 groups"),
+    ({"hidden": (2, 2, 2, 2)}, "hidden has 4 entries for 3 groups"),
+    ({"width": 0}, "width must be at least 1"),
+    ({"decoder_width": 0}, "decoder_width must be at least 1"),
+    ({"decoder_hidden": -1}, "decoder_hidden must be at least 1"),
+    ({"calibrate": True}, "gamma = 0"),
+])
 def test_sizes_that_do_not_fit_are_refused(changes, fault):
-    with pytest.raises(ValueError, match=fault) as error:
+    with refused(fault):
         build(**changes)
-    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("shape", [(8, 16, 1), (16, 40, 1), (0, 16, 1)])

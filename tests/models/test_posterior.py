@@ -5,8 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from deft_jax.metrics.kl_decomposition import information
+from deft_jax.metrics import kl_decomposition
 from deft_jax.models.posterior import Posterior, kl_per_latent, log_density, reparameterise
+
+information = jax.jit(kl_decomposition.information, static_argnames="num_images")
 
 
 def test_kl_is_exactly_zero_at_the_prior():

@@ -1,8 +1,5 @@
 """Objectives with trained parameters; parameters and state through training steps, checkpoints and devices."""
 
-import subprocess
-import sys
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -270,8 +267,4 @@ for name in sys.argv[1:]:
 def test_one_device_and_two_agree_where_a_term_depends_on_the_whole_batch():
     """Batch-wide terms, permutations and controllers see the whole batch however many devices share it."""
     names = ["beta_tcvae", "control_vae", "factor_vae"]
-    environment = tiny.devices(2)
-    command = [sys.executable, "-c", DEVICES, *names]
-    completed = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert completed.returncode == 0, completed.stderr[-3000:]
-    assert completed.stdout.split() == names
+    assert tiny.run_python(DEVICES, *names, environment=tiny.devices(2)).split() == names

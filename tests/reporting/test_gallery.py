@@ -3,7 +3,6 @@
 import json
 
 import numpy as np
-import pytest
 import tiny
 from PIL import Image
 
@@ -49,23 +48,3 @@ def test_the_command_says_which_files_it_left_out(tmp_path, capsys):
     remark, path = capsys.readouterr().out.splitlines()
     assert remark.startswith("data: 1 faulty left out: 'broken.png'")
     assert path == str(tmp_path / "out.png")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "fault"),
-    [
-        (["mnist"], "unknown data set 'mnist'; known: "),
-        (["squares", "dsprites"], "sets of different sizes do not fit one figure"),
-        (["squares", "--options", "[1]"], "--options must be a JSON object"),
-        (["squares", "--options", "{x"], "is not JSON"),
-        (["squares", "--options", '{"side": 3}'], "data has no field 'side'"),
-        (["squares", "listed_squares", "--options", '{"a": 1}'], "options are those of one set"),
-    ],
-)
-def test_bad_input_ends_in_one_line_and_no_figure(arguments, fault, tmp_path, capsys):
-    with pytest.raises(SystemExit) as stopped:
-        gallery.main([*arguments, "--out", str(tmp_path / "x.png")])
-    assert stopped.value.code == 2
-    [line] = capsys.readouterr().err.splitlines()
-    assert fault in line
-    assert not (tmp_path / "x.png").exists()

@@ -158,29 +158,6 @@ def test_interrupted_run_shows_the_model_of_its_checkpoint(runs, tmp_path):
     assert [slider["data-latent"] for slider in latent_sliders(page)] == ["0", "1"], "the second group is not open"
 
 
-@pytest.mark.parametrize(
-    ("files", "fault"),
-    [
-        ({"notes.txt": ""}, "has no config.json"),
-        ({"config.json": json.dumps(tiny.config())}, "no checkpoint yet"),
-        ({"config.json": '{"instruments": ["spectrum"]}'}, "no freezing.json yet"),
-        ({"config.json": '{"instruments": ["spectrum"]}', "freezing.json": "{}"}, "lacks the entry"),
-    ],
-)
-def test_bad_input_ends_in_one_line_and_no_page(tmp_path, files, fault, capsys):
-    workdir = tmp_path / "run"
-    workdir.mkdir()
-    for name, content in files.items():
-        (workdir / name).write_text(content)
-    with pytest.raises(SystemExit) as ended:
-        report.main([str(workdir), "--out", str(tmp_path / "page" / "report.html")])
-    assert ended.value.code == 2
-    [line] = capsys.readouterr().err.splitlines()
-    assert line.startswith("deft_jax.report: ")
-    assert fault in line
-    assert not (tmp_path / "page").exists()
-
-
 def test_page_of_one_run_lies_in_its_workdir_and_of_several_in_the_current_folder(
     runs, capsys, short_sections, monkeypatch, tmp_path
 ):

@@ -59,18 +59,6 @@ def test_figures_of_many_latents_show_twenty_and_their_numbers(evaluations, rank
         assert figure.get_suptitle() == f"20 of 128 latents, those of highest {ranked_by}"
 
 
-@pytest.mark.parametrize(("num_rotations", "num_listed"), [(0, 0), (2, 2), (100, 24)])
-def test_rotations_are_listed_with_their_steps_at_most_24_of_them(num_rotations, num_listed):
-    steps = range(1_000, 1_000 * (num_rotations + 1), 1_000)
-    records = [{"kind": "rotation", "step": step, "degrees": 44.4} for step in steps]
-    page = render_section(training_sections.training_curves(records, Stages, [0]))
-    text = " ".join(page.texts["p"])
-    assert text.count("44°") == num_listed
-    if num_listed:
-        assert f"at step {steps[-1]:,}" in text
-    assert (f"{num_listed} of {num_rotations} rotations" in text) == (num_listed < num_rotations)
-
-
 def test_sprite_has_one_row_per_base_image_and_one_column_per_value():
     images = np.random.default_rng(0).integers(0, 256, (2, 3, 4, 5, 1)) / 255
     grid = decode_image(elements.png_uri(model_sections.sprite(images)))[..., :3]

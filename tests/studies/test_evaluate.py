@@ -91,31 +91,6 @@ def test_the_seed_reaches_the_metrics_that_draw(workdir):
     assert not np.array_equal(result["scores"], other["scores"])
 
 
-@pytest.mark.parametrize(
-    ("arguments", "fault"),
-    [
-        (("--metrics", "migg"), "unknown metric 'migg'; known: beta_vae, dci, "),
-        (("--metrics", "udr"), "give two workdirs or more"),
-        (("--metrics", ""), "there must be a metric"),
-        (("--variants", "median"), "unknown variant 'median'"),
-        (("--step", "3"), "no checkpoint of step 3"),
-        (("--jobs", "0"), "--jobs must be at least 1, got 0"),
-        (("--num_samples", "0"), "there must be a metric, a variant and a sample"),
-        (("--num_samples", "1"), "num_samples must be at least 20, got 1"),
-        (("--num_samples", "19"), "num_samples must be at least 20, got 19"),
-        (("--workdir", "gs://bucket/run"), "--workdir must be a path on a local or mounted file system"),
-        (("--workdir", "~nobody_of_this_name/run"), "--workdir names the home folder of an unknown user"),
-    ],
-)
-def test_wrong_flags_end_in_one_line(workdir, capsys, arguments, fault):
-    with pytest.raises(SystemExit) as caught:
-        evaluate.main(["--workdir", str(workdir), *arguments])
-    assert caught.value.code == 2
-    [line] = capsys.readouterr().err.splitlines()
-    assert line.startswith("deft_jax.evaluate: ")
-    assert fault in line
-
-
 def test_metrics_receive_which_rows_are_one_image_and_which_factors_are_continuous(fresh):
     name = "custom_metrics:spy"
     result = scoring.evaluate(fresh, (name,), num_samples=25, variants=("mean",))

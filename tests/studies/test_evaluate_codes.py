@@ -37,47 +37,6 @@ def test_an_archive_of_codes_is_scored_as_its_arrays_allow(tmp_path, capsys, mon
     assert result["mig_posterior"]["mig_posterior"] == pytest.approx(1)
 
 
-class _Bomb:
-    def __reduce__(self):
-        return (exec, ("raise AssertionError('a pickle was loaded')",))
-
-
-def archives(directory):
-    rng = np.random.default_rng(0)
-    codes, factors = rng.normal(size=(50, 3)), rng.integers(0, 3, (50, 2))
-    holes = codes.copy()
-    holes[7, 1] = np.nan
-    still = np.full_like(factors, 2)
-    faulty = {
-        "no factors": ({"codes": codes}, "lacks factors"),
-        "nan": ({"codes": holes, "factors": factors}, "codes must be finite, got nan in row 7, latent 1"),
-        "rows": ({"codes": codes[:40], "factors": factors}, "the same N"),
-        "one value": ({"codes": codes, "factors": still}, "no factor varies"),
-        "real factors": ({"codes": codes, "factors": factors + 0.5}, "factors must be integers"),
-        "objects": ({"codes": np.array([_Bomb()] * 50, object), "factors": factors}, "cannot read"),
-        "flat": ({"codes": codes[:, 0], "factors": factors}, "non-empty"),
-    }
-    for name, (arrays, fault) in faulty.items():
-        path = directory / f"{name}.npz"
-        np.savez(path, **arrays)
-        yield path, fault
-    whole = directory / "whole.npz"
-    np.savez(whole, codes=codes, factors=factors)
-    for cut in (3, 40, 300, whole.stat().st_size - 30):
-        path = directory / f"cut {cut}.npz"
-        path.write_bytes(whole.read_bytes()[:cut])
-        yield path, "cannot read"
-    yield directory / "missing.npz", "cannot read"
-
-
-def test_archives_that_cannot_be_scored_are_refused_and_leave_nothing(tmp_path):
-    for path, fault in archives(tmp_path):
-        with pytest.raises(ValueError, match=fault) as caught:
-            scoring.evaluate_codes(path, ("mig",))
-        assert "\n" not in str(caught.value), path
-        assert not path.with_name(path.name + ".results.json").exists()
-
-
 def test_a_factor_that_does_not_vary_is_left_out_and_named(tmp_path, capsys):
     path = archive(tmp_path, still=np.full(600, 5))
     evaluate.main(["--codes", str(path), "--metrics", "mig,sap"])

@@ -2,7 +2,6 @@
 
 import json
 import os
-import pathlib
 import shutil
 
 import jax
@@ -104,15 +103,6 @@ def test_the_folder_of_a_study_stands_for_its_runs(tmp_path):
     (tmp_path / "config.json").write_text('{"runs": {}}')
     assert runs_of(tmp_path) == runs
     assert runs_of(runs[0]) == runs[:1]
-
-
-def test_labels_of_runs_are_short_and_distinct():
-    def labels(*pairs, num_folders):
-        return evaluate._labels([tuple(map(pathlib.Path, pair)) for pair in pairs], num_folders)
-
-    assert labels(("s/a/seed_0/run", "s"), ("s/b/seed_0/run", "s"), num_folders=1) == ["a/seed_0", "b/seed_0"]
-    assert labels(("x/one", "x/one"), ("y/two", "y/two"), num_folders=2) == ["one", "two"]
-    assert labels(("a/run", "a/run"), ("b/run", "b/run"), num_folders=2) == ["a/run", "b/run"]
 
 
 def test_a_folder_of_seeds_without_any_is_refused(tmp_path, capsys):

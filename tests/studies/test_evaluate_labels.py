@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 import tiny
+from refusals import refused
 
 import deft_jax
 from deft_jax import evaluate, metrics
@@ -53,14 +54,13 @@ def test_a_listed_set_has_the_scores_that_its_labels_allow(listed, tmp_path, cap
         factors = encoder.draw_factors(model.source, 400, 0)
         expected = metrics.compute("mig", model.encode_factors(factors).mean, model.source.ground_truth(factors))
         assert scores["mig"]["mig"] == pytest.approx(expected["mig"])
-        refused = {"factor_vae": "needs a set that holds every combination of its factors"}
+        refusals = {"factor_vae": "needs a set that holds every combination of its factors"}
     else:
         assert set(scores) == {"gaussian_total_correlation"}
-        refused = {"mig": "'mig'", "beta_vae": "needs a set that holds every combination"}
-    for name, fault in refused.items():
-        with pytest.raises(ValueError, match=fault) as caught:
+        refusals = {"mig": "'mig'", "beta_vae": "needs a set that holds every combination"}
+    for name, fault in refusals.items():
+        with refused(fault):
             scoring.evaluate(directory, (name,), **FEW)
-        assert "\n" not in str(caught.value)
     shutil.copytree(directory, tmp_path / "other")
     few = ("--metrics", "udr", "--num_samples", "200", "--jobs", "1")
     evaluate.main(["--workdir", str(directory), str(tmp_path / "other"), *few])

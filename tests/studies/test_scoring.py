@@ -7,7 +7,7 @@ import tiny
 
 from deft_jax.runtime.files import read_object
 from deft_jax.studies import scoring_progress
-from deft_jax.studies.score_file import ScoreFile, not_scored
+from deft_jax.studies.score_file import ScoreFile
 from deft_jax.studies.scoring_progress import ScoringProgress
 from deft_jax.training import build
 from deft_jax.training.config import parse_training
@@ -16,19 +16,6 @@ from deft_jax.training.config import parse_training
 class Terminal(io.StringIO):
     def isatty(self):
         return True
-
-
-def test_a_reason_is_one_line_and_names_variants_only_if_they_differ():
-    refused = {
-        "mean": {"dci": "too few", "sap": "too few", "irs": "no latent"},
-        "sampled": {"dci": "too few", "sap": "too few", "udr": "no latent"},
-    }
-    assert not_scored(refused) == [
-        "dci, sap (too few)",
-        "irs of mean (no latent)",
-        "udr of sampled (no latent)",
-    ]
-    assert not_scored({"codes": {}}) == []
 
 
 @pytest.mark.parametrize(("quiet", "parts"), [(0.0, 3), (1e9, 0)])

@@ -103,34 +103,31 @@ def test_packs_hold_consecutive_seeds_of_one_run():
     assert [len(names) for names in worker.packs(study, study.expand_runs())] == [1] * 10, "the default on a CPU"
 
 
-@pytest.mark.parametrize(
-    ("changes", "fault"),
-    [
-        ({"scale": "huge"} | {"scales": HALVED["scales"]}, "scale must be one of half, 'module:function', got 'huge'"),
-        ({"scale": "no_such_module:small"}, "scale: cannot find the scale 'no_such_module:small'"),
-        ({"scale": "half", "scales": {"half": "*0.5"}}, r"scales\.half must be 'module:function', got '\*0.5'"),
-        ({"scale": "test_study_config:raises"}, "raises AttributeError: .*no_such_field"),
-        ({"scale": "test_study_config:returns_nothing"}, "must return the study as a ConfigDict, got None"),
-        ({"seeds": ()}, "seeds must hold at least one seed"),
-        ({"seeds": (1, 1)}, "seeds must .* each seed once"),
-        ({"seeds": None}, "lacks the field 'seeds'"),
-        ({"sedes": (1,)}, "has no field 'sedes'"),
-        ({"runs": {}}, "runs must hold at least one run"),
-        ({"runs": {"a": tiny.config(num_seeds=2)}}, r"runs\.a\.num_seeds must be None, got 2"),
-        ({"only": ("squares/gan",)}, "only names 'squares/gan', .*; it has squares/beta_vae"),
-        ({"set": ("model.depth=3",)}, r"set\[0\] sets model\.depth, a field that runs\.squares/beta_vae does not have"),
-        ({"set": ("model.width",)}, r"set\[0\] must be 'section\.name=value', got 'model\.width'"),
-        ({"set": ("model.width=*2",)}, r"runs\.squares/beta_vae\.model\.width.* must be .*, got '\*2'"),
-        ({"set": ("num_seeds=2",)}, r"set\[0\] must not set num_seeds"),
-        ({"metrics": ("mgi",)}, r"metrics\.mgi: unknown metric 'mgi'"),
-        ({"metrics": ("udr",)}, r"metrics\.udr: compares several runs"),
-        ({"metrics": {"mig": {"bins": 3}}}, r"metrics\.mig has no field 'bins'"),
-        ({"num_samples": 19}, "num_samples must be at least 20 to compute metrics, got 19"),
-        ({"pack": 0}, "pack must be at least 1"),
-        ({"runs": {"a": tiny.config(objective={"name": "gan"})}}, r"runs\.a\.objective\.name: unknown .* 'gan'"),
-        ({"runs": {"a": tiny.config(data={"name": "listed_squares", "labelled": False})}}, r"runs\.a: .*'mig'"),
-    ],
-)
+@pytest.mark.parametrize(("changes", "fault"), [
+    ({"scale": "huge"} | {"scales": HALVED["scales"]}, "scale must be one of half, 'module:function', got 'huge'"),
+    ({"scale": "no_such_module:small"}, "scale: cannot find the scale 'no_such_module:small'"),
+    ({"scale": "half", "scales": {"half": "*0.5"}}, r"scales\.half must be 'module:function', got '\*0.5'"),
+    ({"scale": "test_study_config:raises"}, "raises AttributeError: .*no_such_field"),
+    ({"scale": "test_study_config:returns_nothing"}, "must return the study as a ConfigDict, got None"),
+    ({"seeds": ()}, "seeds must hold at least one seed"),
+    ({"seeds": (1, 1)}, "seeds must .* each seed once"),
+    ({"seeds": None}, "lacks the field 'seeds'"),
+    ({"sedes": (1,)}, "has no field 'sedes'"),
+    ({"runs": {}}, "runs must hold at least one run"),
+    ({"runs": {"a": tiny.config(num_seeds=2)}}, r"runs\.a\.num_seeds must be None, got 2"),
+    ({"only": ("squares/gan",)}, "only names 'squares/gan', .*; it has squares/beta_vae"),
+    ({"set": ("model.depth=3",)}, r"set\[0\] sets model\.depth, a field that runs\.squares/beta_vae does not have"),
+    ({"set": ("model.width",)}, r"set\[0\] must be 'section\.name=value', got 'model\.width'"),
+    ({"set": ("model.width=*2",)}, r"runs\.squares/beta_vae\.model\.width.* must be .*, got '\*2'"),
+    ({"set": ("num_seeds=2",)}, r"set\[0\] must not set num_seeds"),
+    ({"metrics": ("mgi",)}, r"metrics\.mgi: unknown metric 'mgi'"),
+    ({"metrics": ("udr",)}, r"metrics\.udr: compares several runs"),
+    ({"metrics": {"mig": {"bins": 3}}}, r"metrics\.mig has no field 'bins'"),
+    ({"num_samples": 19}, "num_samples must be at least 20 to compute metrics, got 19"),
+    ({"pack": 0}, "pack must be at least 1"),
+    ({"runs": {"a": tiny.config(objective={"name": "gan"})}}, r"runs\.a\.objective\.name: unknown .* 'gan'"),
+    ({"runs": {"a": tiny.config(data={"name": "listed_squares", "labelled": False})}}, r"runs\.a: .*'mig'"),
+])
 def test_a_faulty_study_is_refused_before_anything_is_written(changes, fault, tmp_path):
     with pytest.raises(ConfigErrors, match=fault):
         runner.run(study_of() | changes, tmp_path / "study", jobs=1)

@@ -6,6 +6,7 @@ import signal
 import numpy as np
 import pytest
 import runs
+import shared_programs as programs
 import tiny
 
 from deft_jax.runtime.signals import Interrupted
@@ -13,18 +14,20 @@ from deft_jax.training import session
 from deft_jax.training.runner import Runner
 
 
-@pytest.fixture(scope="module")
-def whole(shared_programs, tmp_path_factory):
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory):
     """(workdir, results) of a run that was not interrupted. Not to be written to."""
     workdir = tmp_path_factory.mktemp("whole")
-    return workdir, session.run(tiny.config(), workdir)
+    with programs.shared():
+        return workdir, session.run(tiny.config(), workdir)
 
 
-@pytest.fixture(scope="module")
-def stopped_once(shared_programs, tmp_path_factory):
+@pytest.fixture(scope="session")
+def stopped_once(tmp_path_factory):
     """The workdir of a run that was interrupted at step runs.STOP. Not to be written to."""
     workdir = tmp_path_factory.mktemp("stopped")
-    stop_run(tiny.config(), workdir, runs.STOP)
+    with programs.shared():
+        stop_run(tiny.config(), workdir, runs.STOP)
     assert runs.saved_steps(workdir) == [4, 6, runs.STOP]
     return workdir
 

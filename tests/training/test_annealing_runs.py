@@ -4,6 +4,7 @@ import json
 import signal
 
 import pytest
+import tiny
 
 from deft_jax import data
 from deft_jax.annealing import measure, spectrum
@@ -14,21 +15,9 @@ pytestmark = pytest.mark.usefixtures("shared_programs")
 
 
 def annealing_config():
-    model = {"latents": 2, "width": 2, "hidden": 8, "decoder_width": 2, "decoder_hidden": 8}
-    return {
-        "seed": 0,
-        "data": {"name": "squares"},
-        "instruments": ("spectrum", "whole"),
-        "spectrum": {"num_modes": 4, "num_samples": 32, "share": 0.4},
-        "trials": {},
-        "whole": {
-            "beta_max": None, "beta_min": 1.0, "threshold": 0.1, "smooth": 1, "batch_size": 4, "total_steps": 6,
-            "model": model, "optimizer": {"learning_rate": 1e-2, "decoder_learning_rate": 1e-2},
-            "log_every": 2, "evaluation": {"every": 2, "num_samples": 20, "seed": 0},
-            "checkpoints": {"every": 4, "keep": 1},
-        },
-        "betas": {"source": "spectrum"},
-    }  # fmt: skip
+    whole = {"smooth": 1, "total_steps": 6, "log_every": 2, "evaluation": {"every": 2, "num_samples": 20, "seed": 0}}
+    whole["checkpoints"] = {"every": 4, "keep": 1}
+    return tiny.annealing(instruments=("spectrum", "whole"), whole=whole, betas={"source": "spectrum"})
 
 
 @pytest.mark.parametrize("every", [2, 5])
@@ -56,7 +45,7 @@ def test_whole_set_that_was_interrupted_and_scored_is_trained_to_its_end(tmp_pat
     results = measure.run(config, tmp_path)
     assert len(results["whole"]["history"]["beta"]) == 3
     # The rule for betas is not part of the measurement.
-    config["betas"] = {"source": "spectrum", "last": 0.5}
+    config["betas"]["last"] = 0.5
     assert measure.run(config, tmp_path)["whole"]["points"] == results["whole"]["points"]
     assert json.loads((tmp_path / "betas.json").read_text())["betas"][-1] == 0.5
 

@@ -10,83 +10,44 @@ from deft_jax.training import build as training_build
 
 FALL = {"rule": "exponential", "start": 70.0, "end": 1.0, "rate": 15.0, "thresholds": (12.0,)}
 
-FAULTS = [
-    ({"batch_size": 0}, "batch_size"),
-    ({"total_steps": 0}, "total_steps"),
+FAULTS = [  # one or two of each section; tests/commands has all of them
     ({"total_steps": 4}, "total_steps = 4 ends before the last stage"),
-    ({"stages": {"rule": "steps", "betas": (2.0, 8.0), "steps": 4}}, "betas must fall"),
     ({"stages": {"rule": "steps", "betas": (8.0, 4.0, 2.0), "steps": 2}}, "3 stages for 2 encoder groups"),
-    ({"stages": {"rule": "steps", "betas": (8.0, 2.0)}}, "'steps'"),
-    ({"stages": {"rule": "steps", "betas": (8.0, 2.0), "steps": 4, "length": 4}}, "'length'"),
-    ({"stages": {"rule": "linear"}}, "stages.rule must be one of 'steps', 'exponential'"),
-    ({"stages": {**FALL, "thresholds": (0.5,)}}, "stages.thresholds must lie above the last beta"),
     ({"model": {"latents": 5}}, "5 latents do not divide into 2"),
-    ({"model": {"groups": (1, 2)}}, "add up to 4"),
-    ({"model": {"width": (2, 2, 2)}}, "model.width must be one number or one per group"),
     ({"model": {"calibrate": True}}, "calibrate"),
-    ({"optimizer": {"gamma": -0.1}}, "gamma"),
     ({"optimizer": {"gamma": 1.5}}, "gamma"),
-    ({"optimizer": {"learning_rate": 0.0}}, "optimizer.learning_rate"),
-    ({"optimizer": {"decoder_learning_rate": -1e-3}}, "optimizer.decoder_learning_rate"),
-    ({"optimizer": {"learning_rate": float("nan")}}, "optimizer.learning_rate"),
-    ({"optimizer": {"decay": "linear"}}, "optimizer.decay must be one of 'constant' or 'cosine'"),
     ({"data": {"name": "mnist"}}, "unknown data set 'mnist'; known: .*dsprites"),
     ({"objective": {"name": "gan"}}, "unknown objective 'gan'; known: .*beta_vae"),
 ]
 
 
-_compiled = []
-
-
-def _note(event, seconds, **details):
-    if event.endswith("backend_compile_duration"):
-        _compiled.append(details)
-
-
-jax.monitoring.register_event_duration_secs_listener(_note)
-
-
-@pytest.fixture(scope="module")
-def nothing_compiled_yet():
-    jax.clear_caches()
-
-
 @pytest.fixture
-def nothing_compiles(nothing_compiled_yet):
-    before = len(_compiled)
-    yield
-    assert len(_compiled) == before, "a program was compiled before the configuration was checked"
+def compiled():
+    """An entry for each program that is compiled during the test."""
+    programs = []
+
+    def note(event, seconds, **details):
+        if event.endswith("backend_compile_duration"):
+            programs.append(details)
+
+    jax.clear_caches()
+    jax.monitoring.register_event_duration_secs_listener(note)
+    yield programs
+    jax.monitoring.unregister_event_duration_listener(note)
 
 
-@pytest.mark.parametrize(("changes", "fault"), FAULTS)
-def test_fault_is_reported_in_one_line(changes, fault, nothing_compiles):
-    with pytest.raises(ValueError, match=fault) as error:
-        training_build.build(tiny.config(**changes))
-    assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize("section", ["data", "model", "objective", "optimizer"])
-def test_unknown_field_is_a_fault(section, nothing_compiles):
-    with pytest.raises(ValueError, match="colour_of_the_sky"):
-        training_build.build(tiny.config(**{section: {"colour_of_the_sky": 3}}))
-
-
-@pytest.mark.parametrize(
-    ("section", "field"),
-    [("model", "latents"), ("model", "width"), ("optimizer", "gamma"), ("stages", "rule")],
-)
-def test_missing_field_is_a_fault(section, field, nothing_compiles):
-    config = tiny.config()
-    del config[section][field]
-    with pytest.raises(ValueError, match=field):
-        training_build.build(config)
+def test_faults_are_found_before_anything_compiles(compiled):
+    for changes, fault in FAULTS:
+        with pytest.raises(ValueError, match=fault):
+            training_build.build(tiny.config(**changes))
+    assert compiled == []
 
 
 def test_numbers_are_checked_before_the_data_set_is_opened(monkeypatch):
     """Opening a data set may take a while."""
     monkeypatch.setattr(data, "get", lambda **_: pytest.fail("the data set was opened first"))
-    for changes in ({"optimizer": {"gamma": 2.0}}, {"model": {"latents": 5}}, {"total_steps": 4}):
-        with pytest.raises(ValueError, match=r"\w"):
+    for changes, fault in FAULTS[:1] + FAULTS[2:3]:
+        with pytest.raises(ValueError, match=fault):
             training_build.build(tiny.config(**changes))
 
 

@@ -38,15 +38,12 @@ def file_in(folder, name):
     return folder / name
 
 
-@pytest.mark.parametrize(
-    ("name", "how"),
-    [
-        *(("numbers", how) for how in ("cut", "zeroed", "flipped", "removed")),
-        *(("default/_METADATA", how) for how in ("cut", "removed")),
-        *(("default/manifest.ocdbt", how) for how in ("flipped", "removed")),
-        *(("_CHECKPOINT_METADATA", how) for how in ("zeroed", "removed")),
-    ],
-)
+@pytest.mark.parametrize(("name", "how"), [
+    *(("numbers", how) for how in ("cut", "zeroed", "flipped", "removed")),
+    *(("default/_METADATA", how) for how in ("cut", "removed")),
+    *(("default/manifest.ocdbt", how) for how in ("flipped", "removed")),
+    *(("_CHECKPOINT_METADATA", how) for how in ("zeroed", "removed")),
+])
 def test_damaged_checkpoint_is_skipped_with_one_warning(stopped, stopped_once, name, how, capfd):
     damage(file_in(stopped / "checkpoints" / str(runs.STOP), name), how)
     with pytest.raises(DamagedCheckpoint, match="checkpoints/7 cannot be read"):
@@ -67,14 +64,11 @@ def cut_numbers(folder):
     damage(file_in(folder, "numbers"), "cut")
 
 
-@pytest.mark.parametrize(
-    ("damages", "resumed"),
-    [
-        ({7: cut_numbers}, 6),
-        ({7: empty, 6: lambda folder: damage(file_in(folder, "default/_METADATA"), "zeroed")}, 4),
-        ({6: lambda folder: damage(folder / "_CHECKPOINT_METADATA", "removed"), 4: empty}, 7),  # older than the newest
-    ],
-)
+@pytest.mark.parametrize(("damages", "resumed"), [
+    ({7: cut_numbers}, 6),
+    ({7: empty, 6: lambda folder: damage(file_in(folder, "default/_METADATA"), "zeroed")}, 4),
+    ({6: lambda folder: damage(folder / "_CHECKPOINT_METADATA", "removed"), 4: empty}, 7),  # older than the newest
+])
 def test_training_resumes_from_the_newest_readable_checkpoint_to_the_same_end(stopped, whole, damages, resumed, capfd):
     for step, act in damages.items():
         act(stopped / "checkpoints" / str(step))

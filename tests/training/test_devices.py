@@ -1,8 +1,5 @@
 """Results do not depend on the number of devices: one and four agree, for one state, replicas and rotations."""
 
-import subprocess
-import sys
-
 import jax
 import numpy as np
 import pytest
@@ -54,9 +51,7 @@ np.savez(sys.argv[1], **{jax.tree_util.keystr(path): leaf for path, leaf in leav
 def results(tmp_path_factory):
     """path of a leaf -> array, of one process with four devices."""
     path = tmp_path_factory.mktemp("devices") / "results.npz"
-    command = [sys.executable, "-c", PROGRAM, str(path)]
-    done = subprocess.run(command, env=tiny.devices(4), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
+    tiny.run_python(PROGRAM, path, environment=tiny.devices(4))
     return dict(np.load(path))
 
 

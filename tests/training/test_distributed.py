@@ -17,15 +17,6 @@ import deft_jax
 from deft_jax.training import distributed, session
 from deft_jax.training.metrics_log import read_records
 
-CONFIG = """
-import tiny
-from ml_collections import ConfigDict
-
-def get_config():
-    tiny.draw_nothing()
-    stages = {"rule": "steps", "betas": (8.0,), "steps": 4}
-    return ConfigDict(tiny.config(data={"name": "tiny:squares"}, total_steps=4, stages=stages))
-"""
 # The command with a shorter wait for a process that died.
 COMMAND = """
 import runpy, sys
@@ -45,7 +36,7 @@ def free_port():
 
 def start(tmp_path, workdir, *overrides, count=2, devices=1):
     """Starts the processes of one training, each with so many forced devices."""
-    (tmp_path / "config.py").write_text(CONFIG)
+    tiny.write_config(tmp_path / "config.py", total_steps=4, stages=runs.ONE_STAGE)
     port, processes = free_port(), []
     for index in range(count):
         environment = tiny.devices(devices) | {
@@ -126,38 +117,32 @@ def test_signal_to_one_process_saves_and_stops_all_and_a_killed_one_ends_the_oth
     assert deft_jax.load(workdir).step >= newer
 
 
-@pytest.mark.parametrize(
-    ("environment", "arguments"),
-    [
-        ({}, None),
-        ({"DEFT_JAX_DISTRIBUTED": ""}, None),
-        ({"DEFT_JAX_DISTRIBUTED": "auto"}, {}),
-        (
-            {"DEFT_JAX_COORDINATOR": "host:1234", "DEFT_JAX_NUM_PROCESSES": "3", "DEFT_JAX_PROCESS_ID": "2"},
-            {"coordinator_address": "host:1234", "num_processes": 3, "process_id": 2},
-        ),
-        ({"DEFT_JAX_COORDINATOR": "host:1", "DEFT_JAX_NUM_PROCESSES": "1", "DEFT_JAX_PROCESS_ID": "0"}, None),
-    ],
-)
+@pytest.mark.parametrize(("environment", "arguments"), [
+    ({}, None),
+    ({"DEFT_JAX_DISTRIBUTED": ""}, None),
+    ({"DEFT_JAX_DISTRIBUTED": "auto"}, {}),
+    (
+        {"DEFT_JAX_COORDINATOR": "host:1234", "DEFT_JAX_NUM_PROCESSES": "3", "DEFT_JAX_PROCESS_ID": "2"},
+        {"coordinator_address": "host:1234", "num_processes": 3, "process_id": 2},
+    ),
+    ({"DEFT_JAX_COORDINATOR": "host:1", "DEFT_JAX_NUM_PROCESSES": "1", "DEFT_JAX_PROCESS_ID": "0"}, None),
+])
 def test_environment_names_the_processes(environment, arguments):
     assert distributed._arguments(environment) == arguments
 
 
-@pytest.mark.parametrize(
-    ("environment", "message"),
-    [
-        ({"DEFT_JAX_DISTRIBUTED": "yes"}, "DEFT_JAX_DISTRIBUTED must be .*, got 'yes'"),
-        ({"DEFT_JAX_PROCESS_ID": "0"}, "DEFT_JAX_PROCESS_ID without DEFT_JAX_COORDINATOR, DEFT_JAX_NUM_PROCESSES"),
-        (
-            {"DEFT_JAX_COORDINATOR": "h:1", "DEFT_JAX_NUM_PROCESSES": "2", "DEFT_JAX_PROCESS_ID": "2"},
-            "DEFT_JAX_PROCESS_ID must be .*, got '2' of '2'",
-        ),
-        (
-            {"DEFT_JAX_COORDINATOR": "h:1", "DEFT_JAX_NUM_PROCESSES": "x", "DEFT_JAX_PROCESS_ID": "0"},
-            "got '0' of 'x'",
-        ),
-    ],
-)
+@pytest.mark.parametrize(("environment", "message"), [
+    ({"DEFT_JAX_DISTRIBUTED": "yes"}, "DEFT_JAX_DISTRIBUTED must be .*, got 'yes'"),
+    ({"DEFT_JAX_PROCESS_ID": "0"}, "DEFT_JAX_PROCESS_ID without DEFT_JAX_COORDINATOR, DEFT_JAX_NUM_PROCESSES"),
+    (
+        {"DEFT_JAX_COORDINATOR": "h:1", "DEFT_JAX_NUM_PROCESSES": "2", "DEFT_JAX_PROCESS_ID": "2"},
+        "DEFT_JAX_PROCESS_ID must be .*, got '2' of '2'",
+    ),
+    (
+        {"DEFT_JAX_COORDINATOR": "h:1", "DEFT_JAX_NUM_PROCESSES": "x", "DEFT_JAX_PROCESS_ID": "0"},
+        "got '0' of 'x'",
+    ),
+])
 def test_invalid_environment_is_refused(environment, message):
     with pytest.raises(ValueError, match=message):
         distributed._arguments(environment)

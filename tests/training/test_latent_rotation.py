@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 import runs
+import shared_programs as programs
 import tiny
 
 from deft_jax.models import likelihoods
@@ -93,7 +94,7 @@ def experiment():
 @pytest.fixture(scope="module")
 def state(experiment):
     """A state after some steps of the second stage: all groups open, moments of all of them."""
-    runner = Runner(experiment, jax.devices()[:1])
+    runner = programs.runner(experiment)
     state, _ = runner.run(0, runner.put(init_state(experiment)), 3)
     state, _ = runner.run(1, runner.at_stage(state, 1), 3)
     return jax.tree.map(np.asarray, state)
@@ -292,10 +293,3 @@ def test_kl_objectives_are_invariant_to_rotation_and_the_total_correlation_is_no
         assert gained > 0.1  # nats, of independent uniform codes that are mixed
     else:
         assert abs(gained) < 1e-3
-
-
-@pytest.mark.parametrize(("every", "fault"), [(0, "at least 1"), (2.5, "a whole number"), (True, "a whole number")])
-def test_invalid_interval_of_rotations_is_refused(every, fault):
-    config = tiny.config() | {"stages": tiny.config()["stages"] | {"rotation_every": every}}
-    with pytest.raises(ValueError, match=f"stages.rotation_every must be {fault}"):
-        training_build.build(config)

@@ -28,7 +28,7 @@ def test_every_step_is_logged_and_stage_ends_are_evaluated(whole):
     assert int(runs.restored(workdir).stage) == 1
 
 
-@pytest.mark.parametrize("stops", [(1,), (4,), (3, 5, 6), (7,)])
+@pytest.mark.parametrize("stops", [(1, 4), (3, 5, 7)])
 def test_interrupted_and_resumed_run_equals_the_whole_one(whole, stops, stop_at, tmp_path):
     """Inside stage 0, at its end, after it, at checkpoints and between them: same bytes, same records."""
     for step in stops:
@@ -125,11 +125,6 @@ def test_a_record_has_the_means_of_all_steps_since_the_last_one(whole, tmp_path)
         for name in ("loss", "reconstruction", "kl"):
             assert record[name] == pytest.approx(np.mean([each[name] for each in window]), rel=1e-5)
         assert record["beta"] == window[-1]["beta"]
-
-
-def test_checkpoint_is_the_state_of_its_step_although_training_continues(whole, stop_at, tmp_path):
-    stop_at(tiny.config(), tmp_path, 4)
-    assert runs.state_of(whole[0], 4) == runs.state_of(tmp_path, 4)
 
 
 def test_missing_checkpoint_is_refused_with_the_steps_there_are(whole):

@@ -87,10 +87,6 @@ def test_records_after_the_step_of_the_checkpoint_are_dropped(tmp_path):
     assert [(record["step"], record["loss"]) for record in read] == [(1, 1), (2, 2), (3, 3), (4, 40)]
 
 
-def test_missing_file_has_no_records(tmp_path):
-    assert metrics_log.read_records(tmp_path / "metrics.jsonl") == []
-
-
 class Terminal(io.StringIO):
     def isatty(self):
         return True

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import runs
 import tiny
-from PIL import Image
 
 import deft_jax
 from deft_jax import data
@@ -33,7 +32,7 @@ def archive_run(shared_programs, tmp_path_factory):
 
 
 def test_copied_workdir_encodes_decodes_and_reports_without_the_images(archive_run, tmp_path):
-    folder, workdir = archive_run
+    _, workdir = archive_run
     before = deft_jax.load(workdir)
     codes = before.encode(runs.IMAGES[:5])
     moved = tmp_path / "elsewhere"
@@ -50,8 +49,7 @@ def test_copied_workdir_encodes_decodes_and_reports_without_the_images(archive_r
         model.encode_factors(np.zeros((1, 1), int))
     page = reporting_page.report([moved], tmp_path / "page.html").read_text()
     assert "that the run has kept" in page
-    assert "that the run has kept" not in reporting_page.report([workdir], tmp_path / "page.html").read_text()
-    assert folder.exists()
+    assert "&amp;#x27;" not in page, "escaped twice"
 
 
 def test_paths_of_a_run_are_absolute(tmp_path, monkeypatch):
@@ -63,6 +61,19 @@ def test_paths_of_a_run_are_absolute(tmp_path, monkeypatch):
     (tmp_path / "other").mkdir()
     monkeypatch.chdir(tmp_path / "other")
     assert len(deft_jax.load("../run").encode_factors(np.arange(40)[:, None]).mean) == 40
+
+
+def test_run_of_an_earlier_version_with_a_relative_path_resumes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    runs.archive(tmp_path / "set.npz")
+    config = runs.archive_config("set.npz")
+    session.run(config, "run")
+    saved = json.loads((tmp_path / "run" / "config.json").read_text())
+    saved["data"]["path"] = "set.npz"
+    (tmp_path / "run" / "config.json").write_text(json.dumps(saved))
+    for name in ("source.json", "sample.npz"):
+        (tmp_path / "run" / name).unlink()
+    assert session.run(config, "run")["step"] == 4
 
 
 def test_home_folder_is_expanded_and_buckets_are_refused(tmp_path, monkeypatch):
@@ -99,24 +110,6 @@ def test_changed_images_are_refused_and_moved_ones_are_not(archive_run, tmp_path
         assert runs.parameters(tmp_path / "run") == before
 
 
-def test_folder_with_more_pictures_is_refused(tmp_path):
-    pictures = tmp_path / "pictures"
-    pictures.mkdir()
-
-    def add(first, last):
-        for number in range(first, last):
-            Image.fromarray(runs.IMAGES[number % 40]).save(pictures / f"{number:03}.png")
-
-    add(0, 20)
-    config = tiny.config(
-        data={"name": "folder", "path": str(pictures), "size": 16}, total_steps=4, stages=runs.ONE_STAGE
-    )
-    session.run(config, tmp_path / "run")
-    add(20, 60)
-    with pytest.raises(ValueError, match=r"20 images.*60 now"):
-        session.run(config, tmp_path / "run")
-
-
 # --- entries of results.json stay
 
 
@@ -141,22 +134,6 @@ def test_run_of_several_seeds_keeps_other_entries(tmp_path):
 
 
 # --- runs that nothing beside the training ends
-
-
-def test_four_channels_are_trained_drawn_and_saved(tmp_path, drawn):
-    images = runs.random_images(40, 4)
-    session.run(runs.archive_config(runs.archive(tmp_path / "set.npz", images)), tmp_path / "run")
-    assert (tmp_path / "run" / "figures" / "reconstructions.png").exists()
-
-
-def test_label_of_one_image_is_left_out_and_named(tmp_path, capsys):
-    rare = np.stack([np.arange(60) % 3, np.arange(60) == 59], axis=1).astype(int)
-    images = runs.random_images(60, 1)
-    path = runs.archive(tmp_path / "set.npz", images, factors=rare)
-    config = runs.archive_config(path, evaluation={"num_samples": 20})
-    results = session.run(config, tmp_path / "run")
-    assert np.isfinite(results["mig"])
-    assert "factor_1" in capsys.readouterr().err or results["nmi1"][1] > 0  # left out, unless the one image was drawn
 
 
 @pytest.mark.parametrize("name", ["figures", "score", "history_figures"])
@@ -202,7 +179,7 @@ def test_last_step_is_saved_before_the_last_figures(tmp_path, monkeypatch):
 # --- codes of images, images of codes
 
 
-def test_bytes_are_scaled_and_other_values_out_of_range_are_refused(archive_run):
+def test_bytes_are_scaled_and_other_values_out_of_range_are_refused(archive_run, whole):
     model = deft_jax.load(archive_run[1])
     exact = model.encode(runs.IMAGES[:3].astype(np.float32) / 255).mean
     np.testing.assert_allclose(model.encode(runs.IMAGES[:3]).mean, exact, atol=1e-6)
@@ -214,6 +191,13 @@ def test_bytes_are_scaled_and_other_values_out_of_range_are_refused(archive_run)
     for wrong in (one.astype(np.float32), nan, -nan, one.astype(int), one - 1.5, one[0]):
         with pytest.raises(ValueError, match=r"^images must be"):
             model.encode(wrong)
+
+    squares = deft_jax.load(whole[0])
+    white = np.asarray(squares.source.render(squares.source.arrays, np.array([[1, 2, 3]], np.int32), None))
+    expected = squares.encode(white).mean
+    np.testing.assert_array_equal(squares.encode(white.astype(bool)).mean, expected)
+    for same in (white.astype(np.uint8), (255 * white).astype(np.uint8)):  # bytes of 0 and 1, and of 0 and 255
+        np.testing.assert_allclose(squares.encode(same).mean, expected, atol=1e-6)
 
 
 def test_factors_out_of_range_are_refused_by_name(archive_run, whole):

@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from refusals import refused
 
 from deft_jax.training import learning_rates, schedules
 from deft_jax.training.config import FixedStages
@@ -11,10 +12,6 @@ from deft_jax.training.config import FixedStages
 def values(schedule, steps):
     """The schedule under jit, as training sees it, at several steps."""
     return np.asarray(jax.jit(jax.vmap(schedule))(np.asarray(steps, np.int32)))
-
-
-def test_constant_does_not_change():
-    np.testing.assert_array_equal(values(schedules.constant(0.25), [0, 1, 10**6]), [0.25, 0.25, 0.25])
 
 
 def test_cosine_falls_from_value_to_final_and_is_constant_after_it():
@@ -79,26 +76,6 @@ def test_stage_starts_agree_with_the_beta_that_training_computes(fall):
         assert after <= threshold * (1 + 1e-6) < before * (1 + 2e-6)
 
 
-FIXED_ERRORS = [
-    ({"betas": (), "steps": 5, "total_steps": 20}, "empty"),
-    ({"betas": (4.0, 4.0), "steps": 5, "total_steps": 20}, "must fall"),
-    ({"betas": (4.0, 9.0), "steps": 5, "total_steps": 20}, "must fall"),
-    ({"betas": (4.0, -1.0), "steps": 5, "total_steps": 20}, "not negative"),
-    ({"betas": (float("nan"), 1.0), "steps": 5, "total_steps": 20}, "finite"),
-    ({"betas": (4.0, 1.0), "steps": (5, 5, 5), "total_steps": 20}, "3 lengths for 2 betas"),
-    ({"betas": (4.0, 1.0), "steps": 0, "total_steps": 20}, "at least 1"),
-    ({"betas": (4.0, 1.0), "steps": 20, "total_steps": 20}, "total_steps = 20 .* step 20"),
-    ({"betas": (4.0, 1.0), "steps": 25, "total_steps": 20}, "total_steps = 20 .* step 25"),
-]
-
-
-@pytest.mark.parametrize(("options", "fault"), FIXED_ERRORS)
-def test_invalid_fixed_stages_are_refused(options, fault):
-    with pytest.raises(ValueError, match=fault) as error:
-        schedules.fixed_stages(**options)
-    assert "\n" not in str(error.value)
-
-
 def test_last_stage_may_have_one_step():
     assert schedules.fixed_stages((4.0, 1.0), 20, 21).starts == (0, 20)
 
@@ -120,9 +97,8 @@ FALL_ERRORS = [
 
 @pytest.mark.parametrize(("change", "fault"), FALL_ERRORS)
 def test_invalid_exponential_stages_are_refused(change, fault):
-    with pytest.raises(ValueError, match=fault) as error:
+    with refused(fault):
         schedules.exponential_stages(**{**FALL, **change})
-    assert "\n" not in str(error.value)
 
 
 def test_group_learning_rate_is_zero_before_full_in_and_gamma_times_after_its_stage():
@@ -133,11 +109,6 @@ def test_group_learning_rate_is_zero_before_full_in_and_gamma_times_after_its_st
     for group, factors in enumerate([[1, 0.1, 0.1], [0, 1, 0.1], [0, 0, 1]]):
         rate = values(learning_rates.group_learning_rate(base, gamma, starts, group), steps)
         np.testing.assert_allclose(rate, np.repeat(factors, 4) * base_T, rtol=1e-6)
-
-
-def test_group_without_a_stage_never_learns():
-    rate = learning_rates.group_learning_rate(schedules.constant(1.0), 0.1, (0, 4), 2)
-    np.testing.assert_array_equal(values(rate, range(9)), np.zeros(9))
 
 
 def test_one_length_in_a_sequence_is_the_length_of_every_stage():

@@ -99,10 +99,3 @@ def test_damaged_checkpoint_of_one_seed_takes_all_back_to_an_older_common_one(st
     several[0].checkpoints.drop_after(4)
     assert several[0].checkpoints.steps == [4]
     assert runs.names(tmp_path / "a" / "checkpoints") >= {"4", "damaged_6"}
-
-
-@pytest.mark.parametrize("count", [0, -1, 1.5, "two"])
-def test_invalid_number_of_seeds_is_refused(count, tmp_path):
-    with pytest.raises(ValueError, match=r"^num_seeds must be "):
-        session.run(tiny.config(num_seeds=count), tmp_path / "run")
-    assert not (tmp_path / "run").exists()
