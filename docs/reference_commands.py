@@ -13,7 +13,7 @@ from typing import NamedTuple
 from reference_docstrings import escape, eval_rst, to_rst
 
 ROOT = pathlib.Path(__file__).parent.parent
-COMMANDS = ("train", "annealing", "evaluate", "sweep", "report", "gallery")
+COMMANDS = ("train", "annealing", "evaluate", "sweep", "report", "gallery", "compile")
 LAUNCHERS = ("local.sh", "slurm.sh", "tpu_vm.sh", "container.sh")
 
 

@@ -177,6 +177,22 @@ def _pack(tables: Mapping[str, jax.Array]) -> jax.Array:
     return jax.lax.map(chunk, starts).reshape(-1, 2 * SIDE)
 
 
+def storage_for(platform: str) -> str:
+    """The storage that 'auto' stands for on devices of a platform, as of jax.Device.platform.
+
+    CPU, measured (benchmarks.data.rendering, two cores): a batch of 64 takes 0.07 ms to draw and 0.02 ms to look up,
+    beside a training step of tens of ms. Less than 1 % of the step does not pay for 377 MB and for some 3 s before the
+    first step, which take over 50,000 steps to win back. Accelerators: on an H200 a training step took the same with
+    either (benchmarks.accelerator); a TPU is not measured. Reasoned: the scattered reads of drawing cost more there
+    than one contiguous row per image, the table is built quickly, and 377 MB is little.
+
+    Example:
+      >>> storage_for("cpu"), storage_for("tpu")
+      ('rendered', 'packed')
+    """
+    return "rendered" if platform == "cpu" else "packed"
+
+
 def dsprites(storage: str = "auto") -> Source:
     """dSprites (Matthey et al. 2017), drawn instead of downloaded: 737,280 images.
 
@@ -205,13 +221,7 @@ def dsprites(storage: str = "auto") -> Source:
     if storage not in STORAGES:
         raise ValueError(f"unknown storage {storage!r}; known: {', '.join(STORAGES)}")
     if storage == "auto":
-        # CPU, measured (benchmarks.data.rendering, two cores): a batch of 64 takes 0.07 ms to draw and 0.02
-        # ms to look up, beside a training step of tens of ms. Less than 1 % of the step does not pay for
-        # 377 MB and for some 3 s before the first step, which take over 50,000 steps to win back.
-        # Accelerators: on an H200 a training step took the same with either (benchmarks.accelerator); a TPU is not
-        # measured. Reasoned: the scattered reads of drawing cost more there than one contiguous row per image, the
-        # table is built quickly, and 377 MB is little.
-        storage = "rendered" if jax.default_backend() == "cpu" else "packed"
+        storage = storage_for(jax.default_backend())
     arrays = jax.tree.map(jnp.asarray, _edge_tables())
     render = draw
     if storage == "packed":

@@ -142,9 +142,19 @@ def dense(x_IxB: jax.Array, kernel_IxO: jax.Array, bias_O: jax.Array, *, relu: b
     return _add_bias(_product(kernel_IxO.T, kernel_IxO, x_IxB), bias_O, relu)
 
 
+def method_for(platform: str) -> str:
+    """The method of the layers on devices of a platform, as of jax.Device.platform: 'lax' on a 'tpu', else 'matmul'.
+
+    Example:
+      >>> method_for("tpu"), method_for("cpu")
+      ('lax', 'matmul')
+    """
+    return "lax" if platform == "tpu" else "matmul"
+
+
 def _choose(method: str | None) -> str:
     if method is None:
-        return "lax" if jax.default_backend() == "tpu" else "matmul"
+        return method_for(jax.default_backend())
     if method not in METHODS:
         raise ValueError(f"unknown convolution method {method!r}; known: {', '.join(METHODS)}, or None")
     return method

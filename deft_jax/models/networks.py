@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from deft_jax.models.convolutions import conv_down, conv_up, dense
+from deft_jax.models.convolutions import conv_down, conv_up, dense, method_for
 from deft_jax.models.posterior import Posterior
 
 _DOWNSAMPLING = 16  # four layers of stride 2
@@ -39,12 +39,13 @@ class ConvDown(nn.Module):
     """4x4 convolution of stride 2 with ReLU: (C, H, W, B) -> (features, H/2, W/2, B)."""
 
     features: int
+    method: str | None = None
 
     @nn.compact
     def __call__(self, x_CxHxWxB: jax.Array) -> jax.Array:
         kernel = self.param("kernel", _he, (4, 4, x_CxHxWxB.shape[0], self.features))
         bias = self.param("bias", _zeros, (self.features,))
-        return conv_down(x_CxHxWxB, kernel.astype(x_CxHxWxB.dtype), bias, relu=True)
+        return conv_down(x_CxHxWxB, kernel.astype(x_CxHxWxB.dtype), bias, relu=True, method=self.method)
 
 
 class ConvUp(nn.Module):
@@ -52,12 +53,13 @@ class ConvUp(nn.Module):
 
     features: int
     relu: bool = True
+    method: str | None = None
 
     @nn.compact
     def __call__(self, x_CxHxWxB: jax.Array) -> jax.Array:
         kernel = self.param("kernel", _he_up, (4, 4, self.features, x_CxHxWxB.shape[0]))
         bias = self.param("bias", _zeros, (self.features,))
-        return conv_up(x_CxHxWxB, kernel.astype(x_CxHxWxB.dtype), bias, relu=self.relu)
+        return conv_up(x_CxHxWxB, kernel.astype(x_CxHxWxB.dtype), bias, relu=self.relu, method=self.method)
 
 
 class Dense(nn.Module):
@@ -83,6 +85,7 @@ class Encoder(nn.Module):
       hidden: units of the dense layer.
       head_init_scale: initial variance of mean and logvar, relative to that of the dense layer.
       dtype: in which all layers but the last compute.
+      method: of the convolutions; None, that of the default backend.
     """
 
     latents: int
@@ -90,12 +93,13 @@ class Encoder(nn.Module):
     hidden: int
     head_init_scale: float = 0.01
     dtype: str = "float32"
+    method: str | None = None
 
     @nn.compact
     def __call__(self, images: jax.Array) -> Posterior:
         x = images.transpose(3, 1, 2, 0).astype(self.dtype)
         for features in (self.width, self.width, 2 * self.width, 2 * self.width):
-            x = ConvDown(features)(x)
+            x = ConvDown(features, self.method)(x)
         x = Dense(self.hidden)(x.reshape(-1, x.shape[-1]))
         head = nn.initializers.variance_scaling(self.head_init_scale, "fan_in", "truncated_normal")
         x = Dense(2 * self.latents, relu=False, kernel_init=head)(x.astype(jnp.float32))
@@ -114,8 +118,7 @@ class GroupedEncoder(nn.Module):
       hidden: dense units of each group.
       freeze: whether groups before `stage` have no backward pass.
       calibrate: whether each latent of a frozen group has a learned scale of its mean and shift of its logvar.
-      head_init_scale: as in `Encoder`.
-      dtype: as in `Encoder`.
+      head_init_scale, dtype, method: as in `Encoder`.
     """
 
     sizes: Sequence[int]
@@ -125,6 +128,7 @@ class GroupedEncoder(nn.Module):
     calibrate: bool = False
     head_init_scale: float = 0.01
     dtype: str = "float32"
+    method: str | None = None
 
     @nn.compact
     def __call__(self, images: jax.Array, stage: int) -> Posterior:
@@ -134,7 +138,8 @@ class GroupedEncoder(nn.Module):
                 means.append(jnp.zeros((images.shape[0], size)))
                 logvars.append(jnp.zeros((images.shape[0], size)))
                 continue
-            mean, logvar = Encoder(size, width, hidden, self.head_init_scale, self.dtype, name=f"group_{group}")(images)
+            options = self.head_init_scale, self.dtype, self.method
+            mean, logvar = Encoder(size, width, hidden, *options, name=f"group_{group}")(images)
             if self.freeze and group < stage:
                 mean, logvar = jax.lax.stop_gradient((mean, logvar))
             if self.calibrate:
@@ -155,12 +160,14 @@ class Decoder(nn.Module):
       width: channels of the last hidden layers; the first ones have twice as many.
       hidden: units of the dense layer.
       dtype: in which the layers compute; the output is float32.
+      method: as in `Encoder`.
     """
 
     image_shape: Sequence[int]
     width: int
     hidden: int
     dtype: str = "float32"
+    method: str | None = None
 
     @nn.compact
     def __call__(self, z: jax.Array) -> jax.Array:
@@ -170,8 +177,8 @@ class Decoder(nn.Module):
         x = Dense(2 * self.width * rows * columns)(x)
         x = x.reshape(2 * self.width, rows, columns, x.shape[-1])
         for features in (2 * self.width, self.width, self.width):
-            x = ConvUp(features)(x)
-        return ConvUp(channels, relu=False)(x).transpose(3, 1, 2, 0).astype(jnp.float32)
+            x = ConvUp(features, method=self.method)(x)
+        return ConvUp(channels, relu=False, method=self.method)(x).transpose(3, 1, 2, 0).astype(jnp.float32)
 
 
 class Discriminator(nn.Module):
@@ -331,6 +338,7 @@ def build(
     calibrate: bool = False,
     head_init_scale: float = 0.01,
     dtype: str = "float32",
+    platform: str | None = None,
 ) -> Model:
     """Builds a model.
 
@@ -350,6 +358,8 @@ def build(
         need it near 1, otherwise all codes start at one value and remain there.
       dtype: 'float32', or 'bfloat16' to compute the layers in half the bits; parameters, posteriors, outputs, losses
         and the optimiser are float32 with either.
+      platform: of the devices that the model will run on, as of jax.Device.platform; convolutions differ, parameters
+        do not. Default: None, that of JAX's default backend.
 
     Returns:
       A Model; its parameters come from `Model.init`.
@@ -368,6 +378,7 @@ def build(
         raise ValueError(f"dtype must be one of {', '.join(_DTYPES)}, got {dtype!r}")
     _per_group(decoder_width, 1, "decoder_width")
     _per_group(decoder_hidden, 1, "decoder_hidden")
+    method = None if platform is None else method_for(platform)
     encoder = GroupedEncoder(
         sizes,
         _per_group(width, len(sizes), "width"),
@@ -376,5 +387,6 @@ def build(
         calibrate=calibrate,
         head_init_scale=head_init_scale,
         dtype=dtype,
+        method=method,
     )
-    return Model(encoder, Decoder(tuple(image_shape), decoder_width, decoder_hidden, dtype))
+    return Model(encoder, Decoder(tuple(image_shape), decoder_width, decoder_hidden, dtype, method))

@@ -78,16 +78,18 @@ class Parser(argparse.ArgumentParser):
         exit_with_error(self._name, f"{message}; known: {known}" if message.startswith("unrecognized") else message)
 
 
-def run_command(name: str, load: Callable[[], Callable[[ConfigDict, str], Any]]) -> None:
-    """Runs a command: parses the flags, then calls load()(config, workdir).
+def run_command(name: str, load: Callable[[], Callable[..., Any]], has_workdir: bool = True) -> None:
+    """Runs a command: parses the flags, then calls load()(config, workdir), or load()(config) without a workdir.
 
     Args:
       name: of the module, as in `python -m NAME`.
       load: imports what the command needs and returns its function; called after the flags are parsed, so that --help
         and an invalid flag answer at once.
+      has_workdir: whether it has the flag --workdir.
     """
     config = config_flags.DEFINE_config_file("config", None, "The experiment: a file in configs/.", lock_config=True)
-    workdir = flags.DEFINE_string("workdir", None, "Where the run writes; the same command again resumes from there.")
+    if has_workdir:
+        flags.DEFINE_string("workdir", None, "Where the run writes; the same command again resumes from there.")
     file = flags.FLAGS["config"].parser = _ConfigFile()
 
     def main(argv: Sequence[str]) -> None:
@@ -96,7 +98,7 @@ def run_command(name: str, load: Callable[[], Callable[[ConfigDict, str], Any]])
             function = load()
             keep_programs()
             logging.set_verbosity(logging.WARNING)
-            function(config.value, str(workdir.value))
+            function(config.value, *([str(flags.FLAGS["workdir"].value)] if has_workdir else []))
             if expectation := file.expectation(config.value):
                 print(expectation)
 
@@ -114,7 +116,7 @@ def _parse(name: str, argv: Sequence[str]) -> list[str]:
         if len(rest) > 1:
             raise _InvalidFlag(f"unexpected argument {rest[1]!r}; known: {_known()}, --config.FIELD=VALUE")
         for flag in ("config", "workdir"):
-            if flags.FLAGS[flag].value in (None, ""):
+            if flag in flags.FLAGS and flags.FLAGS[flag].value in (None, ""):
                 raise _InvalidFlag(f"give --{flag}, {flags.FLAGS[flag].help[0].lower()}{flags.FLAGS[flag].help[1:]}")
         return rest
     except _InvalidFlag as error:
@@ -139,7 +141,7 @@ def _parse(name: str, argv: Sequence[str]) -> list[str]:
 
 def _known() -> str:
     """The flags that the command defines."""
-    return ", ".join(f"--{flag}" for flag in ("config", "workdir", "jobs") if flag in flags.FLAGS)
+    return ", ".join(f"--{flag}" for flag in ("config", "workdir", "jobs", "topology") if flag in flags.FLAGS)
 
 
 class _ConfigFile(flags.ArgumentParser):

@@ -1,10 +1,12 @@
 """From a configuration to an experiment; errors are raised before anything compiles."""
 
+import dataclasses
 from typing import Any, cast
 
 import optax
 
 from deft_jax import data, metrics
+from deft_jax.data import sprites, variants
 from deft_jax.data.description import SourceDescription
 from deft_jax.data.source import Source
 from deft_jax.evaluation import scores
@@ -21,13 +23,17 @@ from deft_jax.training.learning_rates import DECAYS
 
 
 @pinned()
-def build(config: Any, source: Source | SourceDescription | None = None) -> Experiment:
+def build(
+    config: Any, source: Source | SourceDescription | None = None, platform: str | None = None
+) -> Experiment:
     """The experiment of a configuration.
 
     Args:
       config: a TrainingConfig, or what `parse_training` takes.
       source: a data set, or the description that a run has kept of it. Default: None, the one that the configuration
         describes.
+      platform: of the devices that programs are compiled for, 'cpu', 'gpu' or 'tpu'; convolutions differ. Default:
+        None, that of JAX's default backend.
 
     Raises:
       ConfigErrors: one line per fault of the configuration.
@@ -49,6 +55,7 @@ def build(config: Any, source: Source | SourceDescription | None = None) -> Expe
         calibrate=config.model.calibrate,
         head_init_scale=config.model.head_init_scale,
         dtype=config.model.dtype,
+        platform=platform,
     )
     objective = registry.get(
         config.objective.name,
@@ -81,6 +88,23 @@ def build(config: Any, source: Source | SourceDescription | None = None) -> Expe
         batch_size=config.batch_size,
         seed=config.seed,
     )
+
+
+def for_platform(config: TrainingConfig, platform: str) -> TrainingConfig:
+    """The configuration with what depends on the default backend decided for another platform.
+
+    Args:
+      config: of a training.
+      platform: of the devices that programs are compiled for, 'cpu', 'gpu' or 'tpu'.
+
+    Returns:
+      The same with the storage of a drawn set of sprites, where that is 'auto', named.
+    """
+    is_drawn = data.function_of(config.data.name).__module__ in (sprites.__name__, variants.__name__)
+    if not is_drawn or config.data.options.get("storage", "auto") != "auto":
+        return config
+    options = {**config.data.options, "storage": sprites.storage_for(platform)}
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, options=options))
 
 
 def load_source(config: TrainingConfig) -> Source:

@@ -34,6 +34,25 @@ def check_batch_size(batch_size: int, num_devices: int) -> None:
         )
 
 
+def program(
+    function: Callable[..., Any], devices: Sequence[jax.Device], *, shared: int, is_vmapped: bool = False
+) -> Any:
+    """A function of (arrays, state, `shared` further arguments) for devices: jitted for one, pmapped for several.
+
+    Args:
+      function: returns the new state first; the buffers of the old one are donated.
+      devices: with several, arrays and state have a leading device axis, further arguments have not.
+      shared: number of further arguments.
+      is_vmapped: whether the state has a leading axis of replicas on each device.
+    """
+    if is_vmapped:
+        function = jax.vmap(function, in_axes=(None, 0, *[None] * shared))
+    if len(devices) == 1:
+        return jax.jit(function, donate_argnums=1)
+    in_axes = (0, 0, *[None] * shared)
+    return jax.pmap(function, axis_name=DEVICE_AXIS, in_axes=in_axes, donate_argnums=1, devices=devices)
+
+
 class Runner:
     """Runs an experiment's steps: jit on one device, pmap over several; one state, or several replicas by vmap.
 
@@ -151,13 +170,7 @@ class Runner:
         self._programs[stage] = self._program(run, 1).lower(self._arrays, state, np.int32(1)).compile()
 
     def _program(self, function: Callable[..., Any], shared: int = 0) -> Any:
-        """A function of (arrays, state, `shared` further arguments), jitted or pmapped, and vmapped over replicas."""
-        if self.replicas is not None:
-            function = jax.vmap(function, in_axes=(None, 0, *[None] * shared))
-        if not self._pmapped:
-            return jax.jit(function, donate_argnums=1)
-        in_axes = (0, 0, *[None] * shared)
-        return jax.pmap(function, axis_name=DEVICE_AXIS, in_axes=in_axes, donate_argnums=1, devices=self.devices)
+        return program(function, self.devices, shared=shared, is_vmapped=self.replicas is not None)
 
     def run(self, stage: int, state: TrainState, steps: int) -> tuple[TrainState, Metrics]:
         """Performs `steps` updates in `stage`.

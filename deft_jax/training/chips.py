@@ -1,0 +1,84 @@
+"""Accelerators that programs are compiled for ahead of time, and the peak rates of one chip of each.
+
+Peak rates are those of the vendor's pages for one chip: cloud.google.com/tpu/docs, system architecture of each version.
+Products of float32 run on a TPU as passes of bfloat16, so the peak of bfloat16 is the one that counts.
+"""
+
+import contextlib
+import importlib.util
+import os
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import jax
+
+from deft_jax.runtime.messages import short_repr
+
+
+class Chip(NamedTuple):
+    """Peak rates and memory of a device.
+
+    Attributes:
+      flops: operations per second, bfloat16.
+      bandwidth: bytes per second to the device's memory.
+      links: bytes per second to other devices, all links together.
+      memory: bytes.
+    """
+
+    flops: float
+    bandwidth: float
+    links: float
+    memory: float
+
+
+CHIPS: Mapping[str, Chip] = {
+    "TPU v3": Chip(61.5e12, 450e9, 41e9, 16 * 2**30),  # one of the two cores of a chip: a device of JAX
+    "TPU v4": Chip(137.5e12, 614e9, 150e9, 16 * 2**30),  # likewise
+    "TPU v5 lite": Chip(197e12, 819e9, 200e9, 16 * 2**30),
+    "TPU v5": Chip(459e12, 2_765e9, 600e9, 95 * 2**30),
+    "TPU v6 lite": Chip(918e12, 1_640e9, 448e9, 32 * 2**30),
+}
+"""By jax.Device.device_kind."""
+
+_TPU_ENVIRONMENT = {
+    # What libtpu asks a TPU VM for; the values do not matter where nothing runs.
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-4",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # several processes may compile at once
+}
+
+
+@contextlib.contextmanager
+def without_variable(name: str) -> Iterator[None]:
+    """Within it, the environment lacks a variable."""
+    value = os.environ.pop(name, None)
+    try:
+        yield
+    finally:
+        if value is not None:
+            os.environ[name] = value
+
+
+def topology_devices(name: str) -> list[jax.Device]:
+    """The devices of a TPU slice that is not there.
+
+    Args:
+      name: the version and the shape of the slice, as 'v5e:2x4'.
+
+    Raises:
+      ValueError: libtpu is not installed, or it has no such slice; one line.
+    """
+    from jax.experimental import topologies
+
+    for variable, value in _TPU_ENVIRONMENT.items():
+        os.environ.setdefault(variable, value)
+    jax.devices()  # reads XLA_FLAGS, which libtpu must not see (ahead.compile_stage)
+    try:
+        with without_variable("XLA_FLAGS"):
+            return list(topologies.get_topology_desc(platform="tpu", topology_name=name).devices)
+    except Exception as error:  # libtpu reports everything as a RuntimeError, JAX as its own kinds
+        if importlib.util.find_spec("libtpu") is None:
+            raise ValueError("--topology needs libtpu, TPU's compiler: pip install 'deft_jax[tpu]'") from None
+        reason = " ".join(str(error).split())
+        raise ValueError(f"--topology must be a TPU slice such as v5e:2x4, got {short_repr(name)}: {reason}") from None
