@@ -2,7 +2,7 @@
 
     python -m deft_jax.sweep --config configs/studies/claims.py --workdir runs/study_claims
     python -m deft_jax.sweep --config configs/studies/claims.py --workdir runs/small_claims --config.scale=small
-    python -m deft_jax.sweep --config configs/studies/claims.py:rotated --workdir runs/small_claims \
+    python -m deft_jax.sweep --config configs/studies/claims.py:rotated --workdir runs/small_claims_rotated \
         --config.scale=small
 
 Runs are called SET/METHOD. Each has the setting of the best mean MIG among three that were tried by

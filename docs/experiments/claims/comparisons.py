@@ -1,0 +1,106 @@
+"""Comparisons of samples with confidence intervals, as the claims need them; the tests are those of scipy."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+CONFIDENCE = 0.95
+
+Result = dict[str, Any]
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P values adjusted for several tests by the rule of Holm (1979): one at most 0.05 is rejected at a level of 0.05.
+
+    Args:
+      p_values: of the single tests.
+
+    Returns:
+      Adjusted values in the same order, at most 1: the largest of (m - i) p_(i) over the values up to each, with p_(i)
+      in ascending order, i from 0.
+    """
+    p_values = np.asarray(p_values, float)
+    order = np.argsort(p_values)
+    factors = np.arange(len(p_values), 0, -1)
+    adjusted = np.empty(len(p_values))
+    adjusted[order] = np.minimum(np.maximum.accumulate(factors * p_values[order]), 1.0)
+    return adjusted.tolist()
+
+
+def with_holm(results: Sequence[Result], field: str = "p") -> list[Result]:
+    """The results with `FIELD_holm`, the adjusted value of a field over all of them."""
+    adjusted = holm([result[field] for result in results])
+    return [result | {f"{field}_holm": value} for result, value in zip(results, adjusted, strict=True)]
+
+
+def mean_interval(values: Sequence[float]) -> Result:
+    """Mean, sample deviation and t interval of the mean; None where one value does not tell."""
+    values = np.asarray(values, float)
+    result = {"mean": float(values.mean()), "deviation": None, "low": None, "high": None, "count": len(values)}
+    if len(values) > 1:
+        low, high = _interval(stats.ttest_1samp(values, 0.0), values)
+        result |= {"deviation": float(values.std(ddof=1)), "low": low, "high": high}
+    return result
+
+
+def above(values: Sequence[float], bound: float) -> float:
+    """P of a one-sided t-test: small where the mean is above the bound."""
+    if np.ptp(values) == 0:
+        return float(values[0] <= bound)
+    return float(stats.ttest_1samp(values, bound, alternative="greater").pvalue)
+
+
+def paired(first: Sequence[float], second: Sequence[float] | float = 0.0) -> Result:
+    """The mean of first - second over pairs, its t interval and the p of a two-sided paired t-test."""
+    differences = np.subtract(first, second)
+    test = stats.ttest_1samp(differences, 0.0)
+    low, high = _interval(test, differences)
+    p = float(test.pvalue) if np.ptp(differences) else float(differences[0] == 0)
+    return {"difference": float(differences.mean()), "low": low, "high": high, "p": p, "count": len(differences)}
+
+
+def welch(first: Sequence[float], second: Sequence[float]) -> Result:
+    """The difference of two means, its interval and p by Welch's t-test, which allows unequal variances."""
+    test = stats.ttest_ind(first, second, equal_var=False)
+    interval = test.confidence_interval(CONFIDENCE)
+    return {
+        "difference": float(np.mean(first) - np.mean(second)),
+        "low": float(interval.low),
+        "high": float(interval.high),
+        "p": float(test.pvalue),
+    }
+
+
+def equal_variance(first: Sequence[float], second: Sequence[float]) -> Result:
+    """The ratio of two deviations, first / second, and p of equal variances by Brown and Forsythe (1974)."""
+    ratio = float(np.std(first, ddof=1) / np.std(second, ddof=1))
+    return {"ratio": ratio, "p": float(stats.levene(first, second, center="median").pvalue)}
+
+
+def rank_correlation(first: Sequence[float], second: Sequence[float]) -> Result:
+    """Spearman's rank correlation, its p, and an interval by Fisher's transformation of the ranks' correlation."""
+    test = stats.spearmanr(first, second)
+    interval = stats.pearsonr(stats.rankdata(first), stats.rankdata(second)).confidence_interval(CONFIDENCE)
+    return {
+        "rho": float(test.statistic),
+        "low": float(interval.low),
+        "high": float(interval.high),
+        "p": float(test.pvalue),
+        "count": len(first),
+    }
+
+
+def superiority(first: Sequence[float], second: Sequence[float]) -> Result:
+    """The probability that a value of the first sample is above one of the second, ties half, and p of Mann-Whitney."""
+    test = stats.mannwhitneyu(first, second)
+    return {"probability": float(test.statistic / (len(first) * len(second))), "p": float(test.pvalue)}
+
+
+def _interval(test: Any, values: np.ndarray) -> tuple[float, float]:
+    """The interval of a one-sample t-test; the value itself where all are equal."""
+    if np.ptp(values) == 0:
+        return float(values[0]), float(values[0])
+    interval = test.confidence_interval(CONFIDENCE)
+    return float(interval.low), float(interval.high)
