@@ -40,7 +40,7 @@ def mean_interval(values: Sequence[float]) -> Result:
     values = np.asarray(values, float)
     result = {"mean": float(values.mean()), "deviation": None, "low": None, "high": None, "count": len(values)}
     if len(values) > 1:
-        low, high = _interval(stats.ttest_1samp(values, 0.0), values)
+        low, high, _ = _t_test(values)
         result |= {"deviation": float(values.std(ddof=1)), "low": low, "high": high}
     return result
 
@@ -55,9 +55,7 @@ def above(values: Sequence[float], bound: float) -> float:
 def paired(first: Sequence[float], second: Sequence[float] | float = 0.0) -> Result:
     """The mean of first - second over pairs, its t interval and the p of a two-sided paired t-test."""
     differences = np.subtract(first, second)
-    test = stats.ttest_1samp(differences, 0.0)
-    low, high = _interval(test, differences)
-    p = float(test.pvalue) if np.ptp(differences) else float(differences[0] == 0)
+    low, high, p = _t_test(differences)
     return {"difference": float(differences.mean()), "low": low, "high": high, "p": p, "count": len(differences)}
 
 
@@ -98,9 +96,10 @@ def superiority(first: Sequence[float], second: Sequence[float]) -> Result:
     return {"probability": float(test.statistic / (len(first) * len(second))), "p": float(test.pvalue)}
 
 
-def _interval(test: Any, values: np.ndarray) -> tuple[float, float]:
-    """The interval of a one-sample t-test; the value itself where all are equal."""
+def _t_test(values: np.ndarray) -> tuple[float, float, float]:
+    """Interval of the mean, and p of the two-sided test that it is 0; without spread, the value itself and 0 or 1."""
     if np.ptp(values) == 0:
-        return float(values[0]), float(values[0])
+        return float(values[0]), float(values[0]), float(values[0] == 0)
+    test = stats.ttest_1samp(values, 0.0)
     interval = test.confidence_interval(CONFIDENCE)
-    return float(interval.low), float(interval.high)
+    return float(interval.low), float(interval.high), float(test.pvalue)

@@ -22,7 +22,6 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import claims
 import jax
@@ -39,7 +38,6 @@ from deft_jax.studies import scoring
 HERE = pathlib.Path(__file__).resolve().parent
 KEPT_SCORES = ("mig", "mig_posterior", "disentanglement", "completeness", "foreign", "spread")
 STUDY_FILES = {"settings": "settings", "scores": "claims", "rotated": "claims_rotated"}
-CHOICE_SEEDS = ("100", "101", "102")  # of configs/studies/claims_settings.py
 
 
 def trials(workdir: pathlib.Path) -> None:
@@ -71,15 +69,7 @@ def scores(name: str, workdir: pathlib.Path) -> None:
 
 def choose(workdir: pathlib.Path) -> dict[str, dict[str, str]]:
     """The settings of the best mean MIG over the seeds of configs/studies/claims_settings.py."""
-    return score_rules.choose(choice_scores(workdir / "study.json"))
-
-
-def choice_scores(path: pathlib.Path) -> dict[str, Any]:
-    """The scores of a study.json of settings, of the seeds that choose."""
-    return {
-        name: {score: {seed: values[seed] for seed in CHOICE_SEEDS if seed in values} for score, values in held.items()}
-        for name, held in claims.study_scores(path).items()
-    }
+    return score_rules.choose(claims.of_seeds(claims.study_scores(workdir / "study.json"), claims.CHOICE_SEEDS))
 
 
 def correlated(workdir: pathlib.Path) -> None:
