@@ -249,6 +249,13 @@ def test_a_latent_that_holds_one_of_two_dependent_factors_does_not_leak():
 # ---- studies and files ----
 
 
+def test_names_are_replaced_as_whole_words():
+    assert claims.named("beta_vae, rotated/deft; deft_x and beta_stages") == (
+        "beta-VAE, rotated/DEFT; deft_x and beta in stages without groups"
+    )
+
+
+
 def test_seeds_that_choose_settings_are_not_those_that_are_reported():
     chosen, _ = config_of("claims")
     tried, _ = config_of("claims_settings")
@@ -330,7 +337,7 @@ def test_with_all_results_every_claim_has_a_verdict_on_the_page(copy):
     ]  # fmt: skip
     page = page_of(copy, entries)
     assert "Not measured yet." not in page
-    assert "of 7 claims 4 hold, 2 hold partly, 1 do not hold here" in page.lower()
+    assert "**Answer:** Claims that hold: i, ii, iii, vi; partly: iv, iv with rotation; not here: v; " in page
 
 
 def page_of(copy, entries):

@@ -10,6 +10,8 @@ import csv
 import importlib.util
 import json
 import pathlib
+import re
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,11 +20,22 @@ import score_rules
 from rules import DEFT, LEAST_DIFFUSION, LEVEL, Finding, Rows, Scores
 
 FOLDER = pathlib.Path(__file__).resolve().parent
+sys.path.append(str(FOLDER.parent))
+
+from measured import LABELS  # noqa: E402
+
 CHOICE_SEEDS = ("100", "101", "102")  # of configs/studies/claims_settings.py
 CONFIG = FOLDER.parents[2] / "configs" / "studies" / "claims.py"
 
 # key -> number, claim, criterion. The criteria were written before the results they are applied to were seen, except
 # that the medians of an earlier run of the annealing test were known.
+NAMES = LABELS | {
+    "dsprites": "dSprites",
+    "noisy_dsprites": "noisy dSprites",
+    "color_dsprites": "dSprites in colour",
+    "annealing": "annealing without groups",
+    "beta_stages": "beta in stages without groups",
+}
 STUDIES = {
     "freezing": "trials",
     "diffuse": "diffusion",
@@ -68,7 +81,7 @@ CLAIMS: Mapping[str, tuple[str, str, str]] = {
         "other seeds.",
     ),
     "scores_rotated": (
-        "iv, rotated",
+        "iv with rotation",
         "The same, with rotated latents in DEFT and in the rivals",
         "As claim iv. The rotation is an addition of this library, and no part of the paper's claim.",
     ),
@@ -118,17 +131,26 @@ def summary(folder: pathlib.Path = FOLDER) -> list[dict[str, Any]]:
     for key, (number, claim, criterion) in CLAIMS.items():
         finding = found.get(key)
         entry: dict[str, Any] = {"key": key, "study": STUDIES[key], "number": number, "claim": claim,
-                                 "criterion": criterion, "verdict": None, "numbers": "", "conditions": {},
+                                 "criterion": named(criterion), "verdict": None, "numbers": "", "conditions": {},
                                  "tables": []}  # fmt: skip
         if finding is not None:
             entry |= {
                 "verdict": finding.verdict,
-                "numbers": finding.numbers,
-                "conditions": {text: bool(met) for text, met in finding.conditions.items()},
-                "tables": [table._asdict() for table in finding.tables if table.rows],
+                "numbers": named(finding.numbers),
+                "conditions": {named(text): bool(met) for text, met in finding.conditions.items()},
+                "tables": [
+                    table._asdict() | {"rows": [[named(text) for text in row] for row in table.rows]}
+                    for table in finding.tables
+                    if table.rows
+                ],
             }
         entries.append(entry)
     return entries
+
+
+def named(text: str) -> str:
+    """A text with names of runs, methods and sets as the other pages write them."""
+    return re.sub(r"\w+", lambda word: NAMES.get(word[0], word[0]), text)
 
 
 def study_scores(path: pathlib.Path) -> Scores:
