@@ -278,6 +278,22 @@ def test_all_methods_have_as_many_settings_and_the_study_has_one_of_each():
     assert {f"{name}_rotated" for name in study.runs} == set(rotated.runs)
 
 
+def test_settings_differ_and_those_of_the_literature_are_among_them():
+    for data in tried_settings.SETS:
+        configs = tried_settings.settings(data)
+        assert len({json.dumps(config.to_dict(), sort_keys=True) for config in configs.values()}) == 9
+        assert {f"{method}/{setting}" for method, setting in tried_settings.LITERATURE.items()} <= set(configs)
+
+
+def test_dynamic_vae_reaches_its_targets_within_a_run():
+    _, study = config_of("claims_settings")
+    for name, run in study.runs.items():
+        if "/dynamic_vae/" in name:
+            options = run.objective.options
+            rises = run.total_steps // options["period"]
+            assert 0.5 + options["increment"] * rises > options["kl_target"]
+
+
 def test_runs_of_the_study_without_labels_are_those_of_the_settings():
     tried, unsupervised = config_of("claims_settings")[1], config_of("unsupervised")[1]
     assert {name: tried.runs[name] for name in unsupervised.runs} == dict(unsupervised.runs)
