@@ -86,8 +86,18 @@ def test_variance_and_rank_comparisons():
     assert comparisons.superiority([np.inf, 4], [0.0, 2])["probability"] == 1.0
     curve = comparisons.rank_correlation([1, 2, 3, 4, 6], [1, 8, 27, 60, 65])
     assert curve["rho"] == pytest.approx(1.0)
+    assert comparisons.rank_correlation([1, 1, 1, 1], [1, 2, 3, 4])["rho"] == 0.0
+    two = comparisons.rank_correlation([1, 2], [3, 4])
+    assert (two["rho"], two["low"], two["high"]) == pytest.approx((1.0, -1.0, 1.0))
     mixed = comparisons.rank_correlation([1, 2, 3, 4, 5, 6], [2, 1, 4, 3, 6, 5])
     assert mixed["low"] < mixed["rho"] < mixed["high"] <= 1
+
+
+def test_pairs_of_one_draw_differ_where_draws_hide_it():
+    draws = np.geomspace(1, 1000, 20)
+    assert comparisons.superiority(1.5 * draws, draws)["p"] > 0.2
+    assert comparisons.by_draw(1.5 * draws * np.linspace(0.9, 1.1, 20), draws) < 0.001
+    assert comparisons.by_draw(draws, draws) == 1.0
 
 
 @pytest.mark.parametrize(

@@ -53,9 +53,9 @@ CLAIMS: Mapping[str, tuple[str, str, str]] = {
         "One condition per pair of factors: the freezing betas of the trials differ by the Mann-Whitney test, p at "
         f"most {LEVEL:g} after Holm's correction over all pairs, and the Kruskal-Wallis test of all factors has p at "
         f"most {LEVEL:g}, without which no condition is met. posX and posY are left out: the set is the same with its "
-        "axes exchanged. Trials of different factors share their draws of the other factors, for which the test of "
-        "Friedman allows; it stands beside. The other two instruments have one number per factor and no part in the "
-        "verdict.",
+        "axes exchanged. Trials of different factors share their draws of the other factors, for which the tests of "
+        "Friedman and, by pairs, of Wilcoxon allow; they stand beside. The other two instruments have one number per "
+        "factor and no part in the verdict.",
     ),
     "diffuse": (
         "ii",

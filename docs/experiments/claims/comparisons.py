@@ -78,16 +78,25 @@ def equal_variance(first: Sequence[float], second: Sequence[float]) -> Result:
 
 
 def rank_correlation(first: Sequence[float], second: Sequence[float]) -> Result:
-    """Spearman's rank correlation, its p, and an interval by Fisher's transformation of the ranks' correlation."""
+    """Spearman's rank correlation, its p, and an interval by Fisher's transformation of the ranks' correlation.
+
+    Equal values have no order to agree with: their correlation is 0. Fewer than four pairs tell no interval.
+    """
+    result = {"rho": 0.0, "low": -1.0, "high": 1.0, "p": 1.0, "count": len(first)}
+    if np.ptp(first) == 0 or np.ptp(second) == 0:
+        return result
     test = stats.spearmanr(first, second)
-    interval = stats.pearsonr(stats.rankdata(first), stats.rankdata(second)).confidence_interval(CONFIDENCE)
-    return {
-        "rho": float(test.statistic),
-        "low": float(interval.low),
-        "high": float(interval.high),
-        "p": float(test.pvalue),
-        "count": len(first),
-    }
+    if len(first) > 3:
+        of_ranks = stats.pearsonr(stats.rankdata(first), stats.rankdata(second))
+        interval = of_ranks.confidence_interval(CONFIDENCE)
+        result |= {"low": float(interval.low), "high": float(interval.high), "p": float(test.pvalue)}
+    return result | {"rho": float(test.statistic)}
+
+
+def by_draw(first: Sequence[float], second: Sequence[float]) -> float:
+    """P of Wilcoxon's signed-rank test of the ratios of positive numbers that belong together."""
+    differences = np.log(first) - np.log(second)
+    return float(stats.wilcoxon(differences).pvalue) if np.any(differences) else 1.0
 
 
 def superiority(first: Sequence[float], second: Sequence[float]) -> Result:

@@ -42,14 +42,11 @@ STUDY_FILES = {"settings": "settings", "scores": "claims", "rotated": "claims_ro
 
 def trials(workdir: pathlib.Path) -> None:
     """Copies the freezing points of the single trials."""
-    config = read_object(workdir / "config.json")["trials"]
+    config = read_object(workdir / "config.json")
+    of = config["trials"]
     shutil.copyfile(workdir / "trials.csv", HERE / "trials.csv")
-    note(
-        "trials",
-        scale=f"{config['num_trials']} trials a factor, {config['steps']:,} x {config['batch_size']}",
-        seeds=str(read_object(workdir / "config.json")["seed"]),
-        file="trials.csv",
-    )
+    scale = f"{of['num_trials']} trials a factor, {of['steps']:,} x {of['batch_size']}"
+    note("trials", scale=scale, seeds=str(config["seed"]))
 
 
 def scores(name: str, workdir: pathlib.Path) -> None:
@@ -85,7 +82,7 @@ def correlated(workdir: pathlib.Path) -> None:
         rows.append(row_names(workdir, folder) | {key: f"{value:.4g}" for key, value in row.items()})
     write_rows("correlated.csv", rows)
     seeds = " ".join(dict.fromkeys(row["seed"] for row in rows))
-    note("correlated", scale=study_scale(workdir), seeds=seeds, file="correlated.csv")
+    note("correlated", scale=study_scale(workdir), seeds=seeds)
 
 
 def udr(workdir: pathlib.Path) -> None:
@@ -107,7 +104,7 @@ def udr(workdir: pathlib.Path) -> None:
             rows.append(names | {key: f"{value:.4g}" for key, value in values.items()})
     write_rows("udr.csv", rows)
     seeds = " ".join(dict.fromkeys(row["seed"] for row in rows))
-    note("unsupervised", scale=study_scale(workdir), seeds=seeds, file="udr.csv")
+    note("unsupervised", scale=study_scale(workdir), seeds=seeds)
 
 
 # ---- folders, files and where results come from ----
@@ -159,12 +156,11 @@ def processor() -> str:
         return platform.machine()
 
 
-def note(study: str, *, scale: str, seeds: str, file: str) -> None:
+def note(study: str, *, scale: str, seeds: str) -> None:
     """Enters into results.json where the results of a study come from."""
     path = HERE / "results.json"
     results = json.loads(path.read_text())
-    entry = {"scale": scale, "seeds": seeds, "file": file} | origin()
-    results["provenance"][study] |= entry
+    results["provenance"][study] |= {"scale": scale, "seeds": seeds} | origin()
     path.write_text(json.dumps(results, indent=1) + "\n")
 
 

@@ -74,7 +74,11 @@ def freezing(trials: Rows, instruments: Rows) -> Finding:
     orders = {factor: [point.order for point in factor_points] for factor, factor_points in points.items()}
     kruskal, friedman = stats.kruskal(*orders.values()), stats.friedmanchisquare(*orders.values())
     pairs = list(itertools.combinations(sorted(orders, key=lambda name: -np.median(orders[name])), 2))
-    tests = comparisons.with_holm([comparisons.superiority(orders[a], orders[b]) for a, b in pairs])
+    betas = {factor: [point.beta for point in of] for factor, of in points.items()}
+    tests = [comparisons.superiority(orders[a], orders[b]) for a, b in pairs]
+    paired = [{"p_paired": comparisons.by_draw(betas[a], betas[b])} for a, b in pairs]
+    tests = [test | of for test, of in zip(comparisons.with_holm(tests), comparisons.with_holm(paired, "p_paired"),
+                                           strict=True)]  # fmt: skip
     distinct = kruskal.pvalue < LEVEL
     conditions = {
         f"{a} and {b} differ": bool(distinct and test["p_holm"] < LEVEL)
@@ -90,12 +94,14 @@ def freezing(trials: Rows, instruments: Rows) -> Finding:
         held = single.get(factor, {"spectrum bound": "-", "whole set": "-"})
         rows.append([factor, str(of.median), between, f"{of.lower} to {of.upper}", str(of.above + of.below),
                      held["spectrum bound"], held["whole set"]])  # fmt: skip
-    betas = Table("Freezing betas by three instruments",
+    levels = Table("Freezing betas by three instruments",
                   ["factor", "trials: median", "95 % interval of the median", "quartiles", "censored",
                    "spectrum: bound", "whole set"], rows)  # fmt: skip
     ranks = Table("Rank tests between factors",
-                  ["factors", "P(first freezes at the higher beta)", "p, Mann-Whitney", "p, Holm"],
-                  [[f"{a}, {b}", f"{test['probability']:.2f}", p_text(test["p"]), p_text(test["p_holm"])]
+                  ["factors", "P(first freezes at the higher beta)", "p, Mann-Whitney", "p, Holm",
+                   "p, Wilcoxon by draw, Holm"],
+                  [[f"{a}, {b}", f"{test['probability']:.2f}", p_text(test["p"]), p_text(test["p_holm"]),
+                    p_text(test["p_paired_holm"])]
                    for (a, b), test in zip(pairs, tests, strict=True)])  # fmt: skip
     agreement = Table("Agreement of the instruments' orders of the factors",
                       ["instruments", "Kendall's tau"], _agreement(summaries, single))  # fmt: skip
@@ -105,7 +111,7 @@ def freezing(trials: Rows, instruments: Rows) -> Finding:
         f"{p_text(kruskal.pvalue)}, Friedman p {p_text(friedman.pvalue)}; {sum(conditions.values())} of "
         f"{len(conditions)} pairs differ"
     )
-    return Finding(conditions, numbers, [betas, ranks, agreement])
+    return Finding(conditions, numbers, [levels, ranks, agreement])
 
 
 def _agreement(summaries: Mapping[str, Any], single: Mapping[str, Mapping[str, str]]) -> list[list[str]]:
