@@ -73,6 +73,7 @@ def test_differences_without_spread_have_the_value_as_interval():
     same = comparisons.paired([1.0, 2.0], [1.0, 2.0])
     assert (same["difference"], same["low"], same["high"], same["p"]) == (0.0, 0.0, 0.0, 1.0)
     assert comparisons.paired([2.0, 3.0], [1.0, 2.0])["p"] == 0.0
+    assert comparisons.paired([2.0], [1.0])["p"] == comparisons.above([2.0], 1.0) == 1.0
     assert (comparisons.above([0.2, 0.2], 0.1), comparisons.above([0.1, 0.1], 0.1)) == (0.0, 1.0)
 
 
@@ -160,6 +161,13 @@ def test_a_study_of_diffusion_that_is_under_way_has_tables_and_no_verdict():
         assert finding.verdict is None
         assert [row[0] for row in finding.tables[0].rows] == ["annealing"]
     assert rules.deft_diffuses_less(diffusion_rows({"annealing": 0.5})).verdict is None
+
+
+def test_few_seeds_give_no_verdict():
+    rows = diffusion_rows(dict.fromkeys(rules.APPROACHES, 0.5) | {rules.DEFT: 0.2})
+    few = [row for row in rows if int(row["seed"]) < rules.LEAST_SEEDS - 1]
+    assert rules.approaches_diffuse(few).verdict is None
+    assert rules.deft_diffuses_less(few).verdict is None
 
 
 def made_scores(levels, spreads, suffix=""):

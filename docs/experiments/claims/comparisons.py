@@ -47,6 +47,8 @@ def mean_interval(values: Sequence[float]) -> Result:
 
 def above(values: Sequence[float], bound: float) -> float:
     """P of a one-sided t-test: small where the mean is above the bound."""
+    if len(values) < 2:
+        return 1.0
     if np.ptp(values) == 0:
         return float(values[0] <= bound)
     return float(stats.ttest_1samp(values, bound, alternative="greater").pvalue)
@@ -106,7 +108,12 @@ def superiority(first: Sequence[float], second: Sequence[float]) -> Result:
 
 
 def _t_test(values: np.ndarray) -> tuple[float, float, float]:
-    """Interval of the mean, and p of the two-sided test that it is 0; without spread, the value itself and 0 or 1."""
+    """Interval of the mean, and p of the two-sided test that it is 0.
+
+    One value tells nothing, so its interval is unbounded; of equal values it is the value itself, and p is 0 or 1.
+    """
+    if len(values) < 2:
+        return -np.inf, np.inf, 1.0
     if np.ptp(values) == 0:
         return float(values[0]), float(values[0]), float(values[0] == 0)
     test = stats.ttest_1samp(values, 0.0)

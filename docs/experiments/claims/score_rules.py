@@ -5,7 +5,7 @@ from typing import Any
 
 import comparisons
 import numpy as np
-from rules import LEVEL, RIVALS, SETS, TC_METHODS, Finding, Rows, Scores, Table, interval, p_text
+from rules import LEAST_SEEDS, LEVEL, RIVALS, SETS, TC_METHODS, Finding, Rows, Scores, Table, interval, p_text
 
 SHOWN = {"mig_posterior": "MIG of posteriors", "disentanglement": "DCI-D", "foreign": "foreign"}
 PAIR_KINDS = {"independent_pairs": "independent pairs", "correlated_pairs": "correlated pairs"}
@@ -46,7 +46,7 @@ def high_and_steady(scores: Scores, suffix: str = "") -> Finding:
         f"{data} {rival} {interval(mean, digits=2)}, deviations {spread['ratio']:.2f}"
         for (data, rival), mean, spread in zip(pairs, means, spreads, strict=True)
     )
-    is_complete = len(pairs) == len(SETS) * len(RIVALS)
+    is_complete = len(pairs) == len(SETS) * len(RIVALS) and min(map(len, values.values())) >= LEAST_SEEDS
     tables = [_score_table("Scores", scores, suffix), higher]
     return Finding(conditions, f"MIG of DEFT less {numbers}", tables, is_complete)
 
@@ -121,7 +121,8 @@ def total_correlation_fails(rows: Rows) -> Finding:
     runs: dict[str, dict[str, Mapping[str, str]]] = {}
     for row in rows:
         runs.setdefault(row["run"], {})[row["seed"]] = row
-    measured = [name for name in runs if name != "deft"] if "deft" in runs else []
+    own = set(runs.get("deft", {}))
+    measured = [name for name, seeds in runs.items() if name != "deft" and own & set(seeds)]
     differences = {
         name: {column: _seed_differences(runs, name, column) for column in (*PAIR_KINDS, "mig", "foreign", "leak")}
         for name in measured
@@ -152,7 +153,8 @@ def total_correlation_fails(rows: Rows) -> Finding:
         f"{name} {interval(deficit)}, beyond independent pairs {interval(more)}"
         for name, deficit, more in zip(rivals, deficits, specific, strict=True)
     )
-    return Finding(conditions, numbers, [_level_table(runs), table, against], set(rivals) == set(TC_METHODS))
+    is_complete = set(rivals) == set(TC_METHODS) and min(test["count"] for test in tests) >= LEAST_SEEDS
+    return Finding(conditions, numbers, [_level_table(runs), table, against], is_complete)
 
 
 def _is_positive(test: Mapping[str, Any]) -> bool:
@@ -202,7 +204,7 @@ def competitive_without_labels(rows: Rows) -> Finding:
                   ["method", "rank correlation, UDR and MIG", "UDR and DCI-D", "UDR by Lasso and MIG", "pick",
                    "MIG of the pick", "median", "best", "DCI-D of the pick", "median", "best", "models"],
                   lines)  # fmt: skip
-    if not set(METHODS) <= set(methods):
+    if not set(METHODS) <= set(methods) or min(map(len, methods.values())) < LEAST_SEEDS:
         return Finding({}, "", [table], False)
 
     def picked(method: str, score: str) -> float:
