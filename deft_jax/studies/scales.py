@@ -29,6 +29,10 @@ SMALL_METRICS: Mapping[str, Mapping[str, Any]] = {
     "factor_vae": {"num_train": 2_000, "num_eval": 1_000},
 }
 """The same scores from smaller samples."""
+FAST_METRICS: Mapping[str, Mapping[str, Any]] = {
+    name: SMALL_METRICS[name] for name in ("mig", "mig_posterior", "dci")
+} | {"foreign": {}}
+"""Scores that take seconds of a small sample, and that of information diffusion."""
 _ONLY_AT_STAGE_ENDS = 100_000  # steps between two evaluations: more than a shortened run has
 
 
@@ -81,6 +85,12 @@ def small_ledger(study: ConfigDict) -> ConfigDict:
         run.evaluation.update(evaluations[name])
         scale(run.evaluation, "every", 0.2)
     return study
+
+
+def small_fast_scores(study: ConfigDict) -> ConfigDict:
+    """`small` with scores that take seconds, for studies of many runs."""
+    fill_in(study, metrics=FAST_METRICS)
+    return small(study)
 
 
 def short(study: ConfigDict) -> ConfigDict:
