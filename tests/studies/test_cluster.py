@@ -17,6 +17,7 @@ import deft_jax
 from deft_jax.runtime.signals import Signals
 from deft_jax.studies import runner, worker
 from deft_jax.studies.config import parse_study
+from deft_jax.studies.run_record import is_finished
 
 pytestmark = pytest.mark.slow
 
@@ -25,9 +26,10 @@ import tiny
 from ml_collections import ConfigDict
 
 def get_config():
-    run = tiny.config(data={"name": "tiny:squares"}, total_steps=STEPS, checkpoints={"every": 50},
+    run = tiny.config(data={"name": "tiny:squares"}, total_steps=STEPS, checkpoints={"every": 100},
                       evaluation={"every": STEPS}, stages={"rule": "steps", "betas": (4.0,), "steps": STEPS})
-    return ConfigDict({"runs": {"run": run}, "seeds": (0, 1), "metrics": ("mig",), "num_samples": 64})
+    return ConfigDict({"runs": {"run": run}, "seeds": (0, 1), "metrics": ("mig",), "num_samples": 64,
+                       "pack": 1})
 """
 NAMES = ("run/seed_0", "run/seed_1")
 
@@ -35,10 +37,13 @@ NAMES = ("run/seed_0", "run/seed_1")
 class Sweep:
     """A command that runs a study, and what it leaves in the workdir."""
 
-    def __init__(self, folder, steps=2000):
-        self.workdir, self._config = folder / "study", folder / "config.py"
+    def __init__(self, folder):
+        self.workdir, self._config, self._processes = folder / "study", folder / "config.py", []
+        self.write_config(steps=800)
+
+    def write_config(self, steps):
+        """Writes a study of one run with two seeds."""
         self._config.write_text(CONFIG.replace("STEPS", str(steps)))
-        self._processes = []
 
     def start(self, *flags):
         """Starts the command."""
@@ -48,15 +53,24 @@ class Sweep:
         self._processes.append(process)
         return process
 
+    def do_serially(self):
+        """Does the study in this process."""
+        names = {}
+        exec(self._config.read_text(), names)
+        study = parse_study(names["get_config"]())
+        with Signals() as signals:
+            for name in study.expand_runs():
+                worker.work(study, self.workdir, [name], signals)
+
     def kill(self):
         """Kills what still runs."""
         for process in self._processes:
             process.kill()
             process.communicate()
 
-    def wait_for_steps(self, process, *names, beyond=0):
-        """Waits until runs have gone beyond a step."""
-        while not all(self._step(name) > beyond for name in names):
+    def wait_for_steps(self, process, *names):
+        """Waits until runs have gone beyond their checkpoints."""
+        while not all(self._step(name) > self.checkpoint(name) for name in names):
             assert process.poll() is None, process.communicate()
             time.sleep(0.1)
 
@@ -64,6 +78,19 @@ class Sweep:
         records = self.workdir / name / "run/metrics.jsonl"
         lines = records.read_text().splitlines()[:-1] if records.exists() else []  # the last may not be complete
         return json.loads(lines[-1])["step"] if lines else 0
+
+    def stop(self, process, *others):
+        """Sends SIGTERM to processes of the command, at which every run saves its state."""
+        for each in (process, *others):
+            each.send_signal(signal.SIGTERM)
+        _, err = process.communicate()
+        assert process.returncode == 143, err
+        assert err.splitlines()[-1].endswith("the same command goes on"), err
+        assert all(self.checkpoint(name) for name in NAMES)
+
+    def checkpoint(self, name):
+        """The step of the newest checkpoint of a run, 0 without any."""
+        return max((int(path.name) for path in (self.workdir / name / "run/checkpoints").glob("[0-9]*")), default=0)
 
     def training_process(self, name):
         """The process that trains a run."""
@@ -85,17 +112,9 @@ def sweep(tmp_path):
 def serial(tmp_path_factory):
     """What the runs are when they are done one after the other without any cluster."""
     folder = tmp_path_factory.mktemp("serial")
-    return results(in_this_process(Sweep(folder)))
-
-
-def in_this_process(sweep):
-    names = {}
-    exec(sweep._config.read_text(), names)
-    study = parse_study(names["get_config"]())
-    with Signals() as signals:
-        for name in study.expand_runs():
-            worker.work(study, sweep.workdir, [name], signals)
-    return sweep
+    sweep = Sweep(folder)
+    sweep.do_serially()
+    return results(sweep)
 
 
 def results(sweep):
@@ -124,9 +143,12 @@ def ends_well(process, sweep, serial, names=NAMES):
 def test_a_worker_that_is_killed_costs_the_steps_since_its_checkpoint(sweep, serial):
     process = sweep.start("--jobs=2")
     sweep.wait_for_steps(process, *NAMES)
+    sweep.stop(process, *psutil.Process(process.pid).children(recursive=True))  # as SLURM does
+    process = sweep.start("--jobs=2")
+    sweep.wait_for_steps(process, *NAMES)
     os.kill(sweep.training_process(NAMES[0]).ppid(), signal.SIGKILL)
     assert ends_well(process, sweep, serial)
-    assert [sweep.times_resumed(name) for name in NAMES] == [1, 0]
+    assert [sweep.times_resumed(name) for name in NAMES] == [2, 1]
 
 
 def test_a_command_that_is_stopped_or_killed_goes_on(sweep, serial):
@@ -135,17 +157,10 @@ def test_a_command_that_is_stopped_or_killed_goes_on(sweep, serial):
     second = sweep.start("--jobs=1")
     _, err = second.communicate()
     assert (second.returncode, f"process {process.pid}" in err, err.count("\n")) == (2, True, 1), err
-    process.send_signal(signal.SIGTERM)
-    _, err = process.communicate()
-    assert process.returncode == 143, err
-    assert err.splitlines()[-1].endswith("the same command goes on")
-    assert all(list((sweep.workdir / name / "run/checkpoints").iterdir()) for name in NAMES)
-
+    sweep.stop(process)
     process = sweep.start("--jobs=1")
-    sweep.wait_for_steps(process, NAMES[0], beyond=sweep._step(NAMES[0]) + 1)
-    trainer = sweep.training_process(NAMES[0])
+    sweep.wait_for_steps(process, NAMES[0])
     process.kill()
-    psutil.wait_procs([trainer])
     assert ends_well(sweep.start("--jobs=2"), sweep, serial)
     assert [sweep.times_resumed(name) for name in NAMES] == [2, 1]
 
@@ -171,9 +186,9 @@ def start_worker(cluster):
     return subprocess.Popen(command, env=tiny.ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def test_a_run_that_always_fails_is_reported_and_stops_no_other(tmp_path):
-    sweep = Sweep(tmp_path, steps=4)
-    in_this_process(sweep)
+def test_a_run_that_always_fails_is_reported_and_stops_no_other(sweep):
+    sweep.write_config(steps=4)
+    sweep.do_serially()
     for name in NAMES:
         (sweep.workdir / name / "run.json").unlink()
     config = sweep.workdir / NAMES[0] / "run/config.json"
@@ -184,6 +199,4 @@ def test_a_run_that_always_fails_is_reported_and_stops_no_other(tmp_path):
     reported = [line for line in out.splitlines() if line.startswith(f"{NAMES[0]}: ")]
     assert len(reported) == 1
     assert "total_steps is 8 there and 4 here" in reported[0]
-    assert not (sweep.workdir / NAMES[0] / "run.json").exists()
-    assert json.loads((sweep.workdir / NAMES[1] / "run.json").read_text())["step"] == 4
-    sweep.kill()
+    assert [is_finished(sweep.workdir / name, ["mig"]) for name in NAMES] == [False, True]
