@@ -4,10 +4,10 @@ Trains and scores every run of a study with every seed, and prints a table at th
 finished runs are skipped, and interrupted ones go on. A run that fails three times is reported at the end and stops no
 other.
 
-The runs are tasks of Dask. By default their workers are processes of this machine. With --scheduler tcp://HOST:8786 they
-are those of a cluster that is already there: `dask worker tcp://HOST:8786 --nthreads 1` on any machine that sees DIR
-under the same path, or jobs of SLURM, PBS, SGE or LSF by dask-jobqueue. Workers may come and go; a run goes on elsewhere
-from its newest checkpoint. One command at a time runs the study of a DIR.
+The runs are tasks of Dask. By default their workers are processes of this machine. With --scheduler tcp://HOST:8786
+they are those of a cluster that is already there: `dask worker tcp://HOST:8786 --nthreads 1` on any machine that sees
+DIR under the same path, or jobs of SLURM, PBS, SGE or LSF by dask-jobqueue. Workers may come and go; a run goes on
+elsewhere from its newest checkpoint. One command at a time runs the study of a DIR.
 
 The fields of a study are those of StudyConfig in deft_jax/studies/config.py.
 """

@@ -3,13 +3,12 @@
 import contextlib
 import importlib.util
 import logging
-import signal
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from typing import Any
 
-from distributed import Client, Event, Future, KilledWorker, LocalCluster, Worker, WorkerPlugin, wait
+from distributed import Client, Event, Future, KilledWorker, LocalCluster, wait
 
 from deft_jax.runtime import parallel
 from deft_jax.runtime.progress import warn
@@ -18,20 +17,6 @@ from deft_jax.studies import task
 
 ATTEMPTS = 3
 """Failures after which a run is given up."""
-
-
-class LeaveSignalsToClient(WorkerPlugin):
-    """Lets a worker outlive the SIGINT of a terminal and the SIGTERM of a job, which reach every process.
-
-    The client, which receives them too, stops the runs and then closes the worker.
-    """
-
-    name = "leave_signals_to_client"
-
-    def setup(self, worker: Worker) -> None:
-        """Called in the main thread of each worker."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: None)  # not SIG_IGN, which the processes of the runs would inherit
 
 
 @contextlib.contextmanager
@@ -46,11 +31,11 @@ def local_client(jobs: int) -> Iterator[Client]:
             memory_limit=0,  # a run has a process of its own
             dashboard_address="127.0.0.1:0",
             silence_logs=logging.CRITICAL,  # of the workers
+            preload="deft_jax.studies.worker_signals",
         ) as cluster,
         Client(cluster, set_as_default=False) as client,
         client.as_current(),
     ):
-        client.register_plugin(LeaveSignalsToClient())
         if importlib.util.find_spec("bokeh"):
             print(f"dashboard: {cluster.dashboard_link}", flush=True)
         yield client
@@ -75,16 +60,13 @@ def joined_client(scheduler: str, workdir: str) -> Iterator[Client]:
             client.run(task.check_workdir, workdir)
         except ImportError as error:
             raise ValueError(f"a worker of {scheduler} cannot load deft_jax: {error}") from None
-        workers = client.scheduler_info(n_workers=-1)["workers"]
-        print(f"{len(workers)} workers at {scheduler}" + ("" if workers else ": waiting for the first"), flush=True)
+        threads = client.nthreads()  # of each worker
+        print(f"{len(threads)} workers at {scheduler}" + ("" if threads else ": waiting for the first"), flush=True)
         if client.dashboard_link:
             print(f"dashboard: {client.dashboard_link}", flush=True)
-        for address, worker in workers.items():
-            if worker["nthreads"] > 1:
-                warn(
-                    f"the worker {address} has {worker['nthreads']} threads, so as many runs at a time share its cores; "
-                    "start it with --nthreads 1"
-                )
+        for address, number in threads.items():
+            if number > 1:
+                warn(f"the worker {address} does {number} runs at a time on the same cores; start it with --nthreads 1")
         yield client
 
 

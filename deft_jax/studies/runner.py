@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -54,7 +55,7 @@ def run(
       OSError: there is no scheduler, or it has gone.
     """
     if scheduler is not None and jobs is not None:
-        raise ValueError("--jobs is for a cluster on this machine; the workers of --scheduler are started by themselves")
+        raise ValueError("--jobs is for this machine; start as many workers for --scheduler as there are to be")
     if scheduler is None and resources:
         raise ValueError("--resources is for the workers of a --scheduler")
     study = parse_study(config)
@@ -131,7 +132,7 @@ def _run_all(
     size = study.pack or (len(left) if _has_accelerator(scheduler, resources) else 1)
     groups = packs(left, size)
     jobs = min(jobs or parallel.default_jobs(), len(groups))
-    progress = Progress(len(runs), num_finished, unit="run")
+    progress = Progress(len(runs), num_finished, sys.stdout, unit="run")
 
     def report(name: str, reason: str | None) -> None:
         nonlocal num_finished

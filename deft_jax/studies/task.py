@@ -63,10 +63,9 @@ def train_pack(
     log = pathlib.Path(workdir) / names[0] / "log.txt"
     log.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "deft_jax.studies.run_process"]
-    # A terminal sends SIGINT to all processes of its session: this one is stopped by its worker, and once.
     with log.open("a") as output, subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=output, env=_environment(), text=True,
-        start_new_session=True,
+        start_new_session=True,  # so that Ctrl-C reaches the command alone, which then stops the runs
     ) as process:  # fmt: skip
         assert process.stdin is not None
         assert process.stdout is not None
@@ -91,15 +90,16 @@ def check_workdir(workdir: str, dask_worker: Worker) -> None:
     """Raises WorkdirNotShared if this worker does not see the workdir of the study."""
     if not (pathlib.Path(workdir) / "config.json").is_file():
         raise WorkdirNotShared(
-            f"the worker {dask_worker.address} on {socket.gethostname()} does not see the workdir {workdir}: it must be "
-            "a folder that all workers and this machine share, under one path"
+            f"the worker {dask_worker.address} on {socket.gethostname()} does not see the workdir {workdir}; "
+            "choose a folder that all machines see under this path"
         )
 
 
 def _is_wanted(worker: Worker, key: Any) -> bool:
     """Whether the worker is open and the scheduler still wants the result of a task."""
     task = worker.state.tasks.get(key)
-    return worker.status in (Status.running, Status.paused) and task is not None and task.state in ("executing", "long-running")
+    is_open = worker.status in (Status.running, Status.paused)
+    return is_open and task is not None and task.state in ("executing", "long-running")
 
 
 def _is_finished(status: int, reason: str) -> bool:
@@ -115,5 +115,5 @@ def _is_finished(status: int, reason: str) -> bool:
 
 def _environment() -> dict[str, str]:
     """The environment of a training: without the limits on threads that Dask sets for its own workers."""
-    limits = dask.config.get("distributed.nanny.pre-spawn-environ", {})
+    limits = dask.config.get("distributed.nanny.pre-spawn-environ")
     return {name: value for name, value in os.environ.items() if str(limits.get(name)) != value}

@@ -2,7 +2,6 @@
 
 import json
 import os
-import pathlib
 import signal
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from distributed import LocalCluster
 
 import deft_jax
 from deft_jax.runtime.signals import Signals
-from deft_jax.studies import runner, worker
+from deft_jax.studies import worker
 from deft_jax.studies.config import parse_study
 from deft_jax.studies.run_record import is_finished
 
@@ -90,7 +89,7 @@ class Sweep:
 
     def checkpoint(self, name):
         """The step of the newest checkpoint of a run, 0 without any."""
-        return max((int(path.name) for path in (self.workdir / name / "run/checkpoints").glob("[0-9]*")), default=0)
+        return max(0, worker._newest_checkpoint(self.workdir / name))
 
     def training_process(self, name):
         """The process that trains a run."""
@@ -129,12 +128,12 @@ def results(sweep):
     return found
 
 
-def ends_well(process, sweep, serial, names=NAMES):
-    """Whether a command does the runs with these names, each once, to the same results as the serial ones."""
+def ends_well(process, sweep, serial):
+    """Whether a command ends with every run done once, to the same results as the serial ones."""
     out, err = process.communicate()
     assert process.returncode == 0, err
-    ended = [line.split()[2].rstrip(":") for line in err.splitlines() if line.startswith("run ")]
-    assert sorted(ended) == sorted(names), err
+    ended = [line.split()[2].rstrip(":") for line in out.splitlines() if line.startswith("run ")]
+    assert sorted(ended) == sorted(NAMES), out
     assert results(sweep) == serial
     assert "±" in (sweep.workdir / "table.md").read_text()
     return True
@@ -154,9 +153,6 @@ def test_a_worker_that_is_killed_costs_the_steps_since_its_checkpoint(sweep, ser
 def test_a_command_that_is_stopped_or_killed_goes_on(sweep, serial):
     process = sweep.start("--jobs=2")
     sweep.wait_for_steps(process, *NAMES)
-    second = sweep.start("--jobs=1")
-    _, err = second.communicate()
-    assert (second.returncode, f"process {process.pid}" in err, err.count("\n")) == (2, True, 1), err
     sweep.stop(process)
     process = sweep.start("--jobs=1")
     sweep.wait_for_steps(process, NAMES[0])
@@ -166,7 +162,7 @@ def test_a_command_that_is_stopped_or_killed_goes_on(sweep, serial):
 
 
 def test_workers_of_a_cluster_come_and_go(sweep, serial):
-    with LocalCluster(n_workers=0, processes=True, threads_per_worker=1, dashboard_address=None) as cluster:
+    with LocalCluster(n_workers=0, processes=True, threads_per_worker=1, dashboard_address=":0") as cluster:
         process = sweep.start(f"--scheduler={cluster.scheduler_address}")
         first = start_worker(cluster)
         sweep.wait_for_steps(process, NAMES[0])

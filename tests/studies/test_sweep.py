@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import pathlib
 import shutil
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import tiny
 
+from deft_jax.runtime.locks import lock_workdir
 from deft_jax.runtime.signals import Signals
 from deft_jax.studies import cluster, runner, tables, worker
 from deft_jax.studies.config import parse_study
@@ -129,6 +131,11 @@ def test_a_study_grows_by_seeds_and_metrics_but_not_into_another(workdir, capsys
     longer = STUDY | {"only": (BETA_VAE,), "set": ("total_steps=8",)}
     with pytest.raises(ValueError, match=r"runs\.squares/beta_vae\.total_steps is 4 there and 8 here"):
         runner.run(longer, workdir)
+
+
+def test_one_command_at_a_time_runs_a_study(tmp_path):
+    with lock_workdir(tmp_path), pytest.raises(ValueError, match=f"process {os.getpid()}"):
+        runner.run(STUDY, tmp_path)
 
 
 def test_options_that_do_not_fit_are_refused(tmp_path):
