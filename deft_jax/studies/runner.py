@@ -131,7 +131,6 @@ def _run_all(
 
     size = study.pack or (len(left) if _has_accelerator(scheduler, resources) else 1)
     groups = packs(left, size)
-    jobs = min(jobs or parallel.default_jobs(), len(groups))
     progress = Progress(len(runs), num_finished, sys.stdout, unit="run")
 
     def report(name: str, reason: str | None) -> None:
@@ -150,6 +149,7 @@ def _run_all(
     with Signals() as signals:
         try:
             if scheduler is None:
+                jobs = min(jobs or parallel.default_jobs(), len(groups))
                 with cluster.local_client(jobs) as client:
                     cluster.run_packs(client, order, groups, signals, report, shares=cluster.share_cores(jobs))
             else:

@@ -68,8 +68,9 @@ class Sweep:
             process.communicate()
 
     def wait_for_steps(self, process, *names):
-        """Waits until runs have gone beyond their checkpoints."""
-        while not all(self._step(name) > self.checkpoint(name) for name in names):
+        """Waits until runs have gone on, and beyond their checkpoints."""
+        begin = {name: self._step(name) for name in names}
+        while not all(self._step(name) > max(begin[name], self.checkpoint(name)) for name in names):
             assert process.poll() is None, process.communicate()
             time.sleep(0.1)
 
@@ -166,6 +167,11 @@ def test_workers_of_a_cluster_come_and_go(sweep, serial):
         process = sweep.start(f"--scheduler={cluster.scheduler_address}")
         first = start_worker(cluster)
         sweep.wait_for_steps(process, NAMES[0])
+        trainer = sweep.training_process(NAMES[0])
+        process.kill()
+        trainer.wait()  # the worker stops a run that nobody wants any more
+        process = sweep.start(f"--scheduler={cluster.scheduler_address}")
+        sweep.wait_for_steps(process, NAMES[0])
         second = start_worker(cluster)
         first.terminate()
         try:
@@ -174,7 +180,7 @@ def test_workers_of_a_cluster_come_and_go(sweep, serial):
             for started in (first, second):
                 started.kill()
                 started.wait()
-    assert sweep.times_resumed(NAMES[0]) == 1
+    assert sweep.times_resumed(NAMES[0]) == 2
 
 
 def start_worker(cluster):
