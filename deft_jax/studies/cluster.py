@@ -3,6 +3,8 @@
 import contextlib
 import importlib.util
 import logging
+import pathlib
+import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
@@ -46,7 +48,7 @@ def joined_client(scheduler: str, workdir: str) -> Iterator[Client]:
     """A client of a cluster that is already there.
 
     Args:
-      scheduler: its address, tcp://HOST:PORT, or the path of the scheduler file.
+      scheduler: its address, tcp://HOST:PORT, or the path of the scheduler file, which may be yet to come.
       workdir: of the study, which all workers must see.
 
     Raises:
@@ -54,7 +56,10 @@ def joined_client(scheduler: str, workdir: str) -> Iterator[Client]:
       ValueError: one of its workers lacks this package.
       OSError: there is no scheduler at the address.
     """
-    place = {"address": scheduler} if "://" in scheduler else {"scheduler_file": scheduler}
+    is_address = "://" in scheduler or re.fullmatch(r"[^/]+:\d+", scheduler)
+    if not is_address and not pathlib.Path(scheduler).exists():
+        print(f"waiting for the scheduler file {scheduler}", flush=True)
+    place = {"address" if is_address else "scheduler_file": scheduler}
     with _quiet(), Client(**place, set_as_default=False) as client, client.as_current():
         try:
             client.run(task.check_workdir, workdir)

@@ -1,5 +1,6 @@
 """Runs every training of a study that is not finished, on the workers of a Dask cluster."""
 
+import contextlib
 import dataclasses
 import json
 import pathlib
@@ -146,17 +147,13 @@ def _run_all(
     # What a process of a run needs: the scale and the changes in `set` are already applied to the runs.
     mapping = dataclasses.replace(study, scale=None, scales={}, set=None).to_mapping()
     order = (mapping, str(workdir))
-    with Signals() as signals:
-        try:
-            if scheduler is None:
-                jobs = min(jobs or parallel.default_jobs(), len(groups))
-                with cluster.local_client(jobs) as client:
-                    cluster.run_packs(client, order, groups, signals, report, shares=cluster.share_cores(jobs))
-            else:
-                with cluster.joined_client(scheduler, str(workdir)) as client:
-                    cluster.run_packs(client, order, groups, signals, report, resources=resources)
-        finally:
-            progress.close()
+    if scheduler is None:
+        jobs = min(jobs or parallel.default_jobs(), len(groups))
+        connection, shares = cluster.local_client(jobs), cluster.share_cores(jobs)
+    else:
+        connection, shares = cluster.joined_client(scheduler, str(workdir)), None
+    with connection as client, Signals() as signals, contextlib.closing(progress):
+        cluster.run_packs(client, order, groups, signals, report, shares=shares, resources=resources)
         if signals.received is not None:
             raise Interrupted(f"stopped with {num_finished} of {len(runs)} runs finished; the same command goes on")
     return failed
