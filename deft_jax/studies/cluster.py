@@ -67,7 +67,7 @@ def joined_client(scheduler: str, workdir: str) -> Iterator[Client]:
             raise ValueError(f"a worker of {scheduler} cannot load deft_jax: {error}") from None
         threads = client.nthreads()  # of each worker
         print(f"{len(threads)} workers at {scheduler}" + ("" if threads else ": waiting for the first"), flush=True)
-        if client.dashboard_link:
+        if "dashboard" in client.scheduler_info()["services"]:
             print(f"dashboard: {client.dashboard_link}", flush=True)
         for address, number in threads.items():
             if number > 1:
