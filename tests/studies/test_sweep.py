@@ -89,12 +89,6 @@ def test_seeds_at_the_same_step_share_a_program_and_have_the_scores_of_single_ru
     assert f"with {BETA_VAE}/seed_0" in (tmp_path / BETA_VAE / "seed_2/log.txt").read_text()
 
 
-def test_consecutive_seeds_of_one_run_are_packed():
-    runs = parse_study(STUDY | {"seeds": (0, 1, 2, 4)}).expand_runs()
-    sizes = [[int(name[-1]) for name in names] for names in runner.packs(runs, 2)]
-    assert sizes == [[0, 1], [2], [4]] * 2
-
-
 @pytest.fixture
 def in_this_process(monkeypatch):
     """Studies are done in this process instead of on a cluster."""
