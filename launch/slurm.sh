@@ -6,17 +6,16 @@
 #   launch/slurm.sh [options] grid CONFIG[,CONFIG...] WORKDIR [--config.field=value ...]
 #       an array: every config with every seed of --seeds, each run in WORKDIR/NAME/seed_S
 #   launch/slurm.sh [options] sweep STUDY WORKDIR [--jobs N] [--config.field=value ...]
-#       an array of --tasks equal workers on one study; WORKDIR is shared, and each run is done by one of them
+#       one study; with --nodes above 1 as a cluster of Dask, with one worker for each GPU, or for each core without any
 #
 # Before its time limit, and when it is preempted, a job is sent SIGTERM, saves, and goes back into the queue; it then
 # resumes from what it saved. WORKDIR must be seen by all nodes.
 #
-#   --nodes N       nodes of a run (1)
+#   --nodes N       nodes of a run, or of a sweep (1)
 #   --gpus N        GPUs of each node (1; 0 for none)
 #   --cpus N        cores of each node (4)
 #   --time LIMIT    as SLURM writes it (04:00:00)
 #   --seeds LIST    of a grid, such as 0-4 or 0,3,8-9 (0)
-#   --tasks N       workers of a sweep (4)
 #   --at-most N     tasks of the array that run at the same time (all)
 #   --sbatch FLAG   one more flag for sbatch, such as --sbatch --partition=gpu; may be repeated
 #   --python PATH   the interpreter (.venv/bin/python of the checkout if there is one, else python)
@@ -27,7 +26,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=launch/dry_run.sh
 source "$here/dry_run.sh"
 
-nodes=1 gpus=1 cpus=4 time=04:00:00 seeds=0 tasks=4 at_most='' python='' more=()
+nodes=1 gpus=1 cpus=4 time=04:00:00 seeds=0 at_most='' python='' more=()
 while [ $# -gt 0 ]; do
   case $1 in
     --help) show_usage; exit 0 ;;
@@ -37,7 +36,6 @@ while [ $# -gt 0 ]; do
     --cpus) need_value "$1" $#; whole_number "$1" "$2" 1; cpus=$2; shift 2 ;;
     --time) need_value "$1" $#; time=$2; shift 2 ;;
     --seeds) need_value "$1" $#; seeds=$2; shift 2 ;;
-    --tasks) need_value "$1" $#; whole_number "$1" "$2" 1; tasks=$2; shift 2 ;;
     --at-most) need_value "$1" $#; whole_number "$1" "$2" 1; at_most=%$2; shift 2 ;;
     --sbatch) need_value "$1" $#; more+=("$2"); shift 2 ;;
     --python) need_value "$1" $#; python=$2; shift 2 ;;
@@ -71,14 +69,11 @@ count_of() {
 flags=(--job-name "deft_jax-$verb" --nodes "$nodes" --cpus-per-task "$cpus" --time "$time")
 [ "$gpus" -eq 0 ] || flags+=(--gpus-per-node "$gpus")
 job=(--python "$python")
-case $verb in
-  grid)
-    number=$(count_of "$seeds")
-    IFS=, read -ra configs <<<"$config"
-    flags+=(--array "0-$((${#configs[@]} * number - 1))$at_most")
-    job+=(--seeds "$seeds")
-    ;;
-  sweep) flags+=(--array "0-$((tasks - 1))$at_most") ;;
-esac
+if [ "$verb" = grid ]; then
+  number=$(count_of "$seeds")
+  IFS=, read -ra configs <<<"$config"
+  flags+=(--array "0-$((${#configs[@]} * number - 1))$at_most")
+  job+=(--seeds "$seeds")
+fi
 perform sbatch "${flags[@]}" "${more[@]}" --chdir "$(dirname "$here")" "$here/slurm_job.sh" \
   "${job[@]}" "$verb" "$config" "$workdir" "$@"

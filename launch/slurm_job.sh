@@ -3,7 +3,7 @@
 #
 #   sbatch [flags of sbatch] launch/slurm_job.sh train CONFIG WORKDIR [--config.field=value ...]
 #   sbatch --array=0-5 launch/slurm_job.sh --seeds 0-2 grid CONFIG,CONFIG WORKDIR [--config.field=value ...]
-#   sbatch --array=0-3 launch/slurm_job.sh sweep STUDY WORKDIR [--jobs N] [--config.field=value ...]
+#   sbatch --nodes=3 launch/slurm_job.sh sweep STUDY WORKDIR [--config.field=value ...]
 #
 #   --seeds LIST    of a grid, such as 0-4 or 0,3,8-9 (0); the array counts through them, config by config
 #   --python PATH   the interpreter (.venv/bin/python if there is one, else python)
@@ -46,9 +46,10 @@ config=$2 workdir=$3
 shift 3
 
 nodes=${SLURM_JOB_NUM_NODES:-1}
+cpus=${SLURM_CPUS_PER_TASK:-4}
 # A step does not take the cores over from the job by itself. After the first process has ended the others have two
 # minutes to save; they are not ended at once where the first ended with a status other than 0.
-step=(srun --nodes "$nodes" --ntasks-per-node 1 --cpus-per-task "${SLURM_CPUS_PER_TASK:-4}" --wait 120 --kill-on-bad-exit=0)
+step=(srun --nodes "$nodes" --ntasks-per-node 1 --cpus-per-task "$cpus" --wait 120 --kill-on-bad-exit=0)
 case $verb in
   train) work=(deft_jax.train --config "$config" --workdir "$workdir") ;;
   sweep) work=(deft_jax.sweep --config "$config" --workdir "$workdir") ;;
@@ -70,7 +71,27 @@ case $verb in
     ;;
   *) fail "unknown verb '$verb'; known: train, grid, sweep" ;;
 esac
-if [ "$verb" != sweep ] && [ "$nodes" -gt 1 ]; then
+# beside COMMAND...: runs it while the step runs.
+beside() {
+  if $dry_run; then echo "${*@Q} &"; else "$@" & fi
+}
+if [ "$verb" = sweep ] && [ "$nodes" -gt 1 ]; then
+  file=$workdir/scheduler.json gpus=${SLURM_GPUS_ON_NODE:-0} each=$cpus share=(--cpus-per-task 1) resources=()
+  if [ "$gpus" -gt 0 ]; then
+    each=$gpus share=(--cpus-per-task "$((cpus > gpus ? cpus / gpus : 1))" --gpus-per-task 1) resources=(--resources GPU=1)
+  fi
+  step=(srun --overlap --nodes 1 --ntasks 1)
+  $dry_run || mkdir -p "$workdir"
+  $dry_run || rm -f "$file" # of an earlier job
+  trap 'jobs -p | xargs -r kill 2>/dev/null' EXIT
+  beside "${step[@]}" "$python" -m dask scheduler --scheduler-file "$file" --port 0 --no-dashboard
+  # They outlive SIGTERM: the sweep receives it too, and stops the runs.
+  beside srun --overlap --nodes "$nodes" --ntasks-per-node "$each" "${share[@]}" --kill-on-bad-exit=0 \
+    "$python" -m dask worker --scheduler-file "$file" --nthreads 1 --no-dashboard "${resources[@]}" \
+    --preload deft_jax.studies.worker_signals
+  step+=(env JAX_PLATFORMS=cpu) # it only checks the study, and leaves the devices to the workers
+  work+=(--scheduler "$file" "${resources[@]}")
+elif [ "$nodes" -gt 1 ]; then
   step+=(env DEFT_JAX_DISTRIBUTED=auto)
   # Under SLURM, JAX takes one process for each GPU for granted; here one process has all GPUs of its node.
   [ "${SLURM_GPUS_ON_NODE:-0}" -eq 0 ] || step+=("JAX_LOCAL_DEVICE_IDS=$(seq -s , 0 $((SLURM_GPUS_ON_NODE - 1)))")

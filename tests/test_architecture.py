@@ -55,7 +55,7 @@ def loaded_by(statement):
 
 
 def test_import_of_the_package_loads_no_framework():
-    heavy = {"jax", "flax", "optax", "orbax", "tensorflow", "tensorflow_datasets", "matplotlib", "numpy"}
+    heavy = {"jax", "flax", "optax", "orbax", "tensorflow", "tensorflow_datasets", "matplotlib", "numpy", "distributed"}
     assert not heavy & loaded_by("import deft_jax; deft_jax.__version__")
 
 

@@ -20,11 +20,10 @@ from typing import Any, NoReturn
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from deft_jax.runtime.signals import Interrupted
+from deft_jax.runtime.signals import TERMINATED, Interrupted
 from deft_jax.runtime.validation import ConfigErrors
 
 BAD_INPUT, FAILED = 2, 1
-TERMINATED = 143  # as of a process that SIGTERM ended: a job scheduler then restarts the command
 
 
 def keep_programs() -> None:

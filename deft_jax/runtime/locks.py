@@ -24,15 +24,19 @@ class WorkdirLock:
     are files that only exist, are not used: they would stay after a process was killed.
     """
 
-    def __init__(self, workdir: pathlib.Path):
+    def __init__(self, workdir: pathlib.Path, wait: float = 0.0):
         """Creates the folder if necessary and locks it; only warns if the file system has no locks.
+
+        Args:
+          workdir: the folder.
+          wait: seconds for which it may be locked by another process.
 
         Raises:
           ValueError: another run has the lock.
           CannotWrite: the folder or the file cannot be created.
         """
         self._path = workdir / _LOCK
-        self._lock = filelock.FileLock(self._path, timeout=0, fallback_to_soft=False, thread_local=False)
+        self._lock = filelock.FileLock(self._path, timeout=wait, fallback_to_soft=False, thread_local=False)
         with reraise_as_cannot_write(workdir):
             workdir.mkdir(parents=True, exist_ok=True)
             try:
@@ -65,15 +69,19 @@ class WorkdirLock:
             self._lock.release()
 
 
-def lock_workdir(workdir: pathlib.Path) -> WorkdirLock:
+def lock_workdir(workdir: pathlib.Path, wait: float = 0.0) -> WorkdirLock:
     """The lock of a workdir.
+
+    Args:
+      workdir: the folder; it is created if necessary.
+      wait: seconds for which it may be locked by another process.
 
     Raises:
       ValueError: another run has it, or the folder is read-only.
       CannotWrite: the disk is full.
     """
     try:
-        return WorkdirLock(workdir)
+        return WorkdirLock(workdir, wait)
     except CannotWrite as error:
         if error.is_full:
             raise

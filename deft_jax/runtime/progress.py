@@ -15,19 +15,20 @@ def warn(message: str) -> None:
 class Progress:
     """Steps done: a bar with the remaining time on a terminal, plain lines elsewhere."""
 
-    def __init__(self, total_steps: int, step: int, stream: TextIO | None = None):
+    def __init__(self, total_steps: int, step: int, stream: TextIO | None = None, unit: str = "step"):
         """
         Args:
           total_steps: of the whole run.
           step: steps done so far.
           stream: where to print. Default: None, stderr.
+          unit: what is counted.
         """
         self._stream = stream or sys.stderr
-        self._total = total_steps
+        self._total, self._unit = total_steps, unit
         self._bar = tqdm(
             total=total_steps,
             initial=step,
-            unit="step",
+            unit=unit,
             file=self._stream,
             dynamic_ncols=True,
             disable=None,  # where there is no terminal
@@ -44,7 +45,7 @@ class Progress:
         """Shows that `step` steps are done, with `texts` beside the number."""
         text = "  ".join(texts)
         if self._bar.disable:
-            print(f"step {step:>{len(str(self._total))}}/{self._total}  {text}", file=self._stream, flush=True)
+            print(f"{self._unit} {step:>{len(str(self._total))}}/{self._total}  {text}", file=self._stream, flush=True)
         else:
             self._bar.set_postfix_str(text, refresh=False)
             self._bar.update(step - self._bar.n)

@@ -4,6 +4,8 @@ import signal
 from types import FrameType, TracebackType
 from typing import Any
 
+TERMINATED = 143  # as of a process that SIGTERM ended: a job scheduler then restarts the command
+
 
 class Interrupted(Exception):
     """A run has received a signal and saved its state; the message names the step."""
@@ -11,6 +13,8 @@ class Interrupted(Exception):
 
 class Signals:
     """Records SIGTERM and SIGINT within a `with` block instead of ending the process; a second SIGINT acts at once.
+
+    A block inside another one begins with what that one has received.
 
     Attributes:
       received: number of the signal, None if there was none.
@@ -23,7 +27,10 @@ class Signals:
         self._handlers: dict[int, Any] = {}
         try:
             for number in (signal.SIGTERM, signal.SIGINT):
-                self._handlers[number] = signal.signal(number, self._receive)
+                self._handlers[number] = handler = signal.signal(number, self._receive)
+                outer = getattr(handler, "__self__", None)
+                if isinstance(outer, Signals):
+                    self.received = self.received or outer.received
         except ValueError:  # not the main thread, as in some notebooks: handlers stay as they are
             pass
         return self

@@ -45,6 +45,13 @@ class RunRecord:
         values |= {name: value for name, value in optional.items() if value is not None}
         write_atomically(directory / NAME, json.dumps(values, indent=2) + "\n")
 
+    def headline(self) -> str:
+        """The first number of each metric and the time of the training, or why it diverged, in one line."""
+        if self.diverged is not None:
+            return f"diverged: {self.diverged}"
+        headlines = [next(iter(numbers.items())) for numbers in (self.scores or {}).values() if numbers]
+        return "  ".join([*(f"{score} {value:.3f}" for score, value in headlines), f"{self.training_seconds:.0f} s"])
+
     def is_finished(self, metrics: Iterable[str]) -> bool:
         """Whether the run has diverged, or is trained and scored by all these metrics."""
         return self.diverged is not None or (self.scores is not None and set(metrics) <= set(self.scores))

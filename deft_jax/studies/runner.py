@@ -1,26 +1,35 @@
-"""Runs every training of a study that is not finished, in processes of this machine."""
+"""Runs every training of a study that is not finished, on the workers of a Dask cluster."""
 
+import contextlib
+import dataclasses
 import json
 import pathlib
-import traceback
-from collections.abc import Mapping, Sequence
-from multiprocessing.queues import Queue
-from queue import Empty
+import sys
+from collections.abc import Mapping
 from typing import Any
 
-from deft_jax.runtime import cli, parallel
+from deft_jax.runtime import parallel
 from deft_jax.runtime.config_file import save_or_check_config
 from deft_jax.runtime.files import read_object, write_atomically
+from deft_jax.runtime.locks import lock_workdir
 from deft_jax.runtime.paths import local_path
+from deft_jax.runtime.progress import Progress
 from deft_jax.runtime.signals import Interrupted, Signals
 from deft_jax.runtime.validation import ConfigErrors, collect_faults
 from deft_jax.studies import tables
 from deft_jax.studies.config import StudyConfig, parse_study
-from deft_jax.studies.run_record import is_finished
-from deft_jax.studies.worker import work
+from deft_jax.studies.run_record import RunRecord, is_finished
+from deft_jax.training.config import TrainingConfig
 
 
-def run(config: Any, workdir: str | pathlib.Path, jobs: int | None = None) -> dict[str, Any]:
+def run(
+    config: Any,
+    workdir: str | pathlib.Path,
+    jobs: int | None = None,
+    *,
+    scheduler: str | None = None,
+    resources: Mapping[str, float] | None = None,
+) -> dict[str, Any]:
     """Runs a study to its end.
 
     The workdir receives config.json, the study at its scale, and study.json and table.md, the summary and its tables,
@@ -29,36 +38,43 @@ def run(config: Any, workdir: str | pathlib.Path, jobs: int | None = None) -> di
 
     Args:
       config: a ConfigDict, a mapping of the same fields, or a StudyConfig.
-      workdir: of the study; several machines may share it.
-      jobs: processes on this machine, each with its share of the cores. Default: one per core, or one on an
+      workdir: of the study; all workers must see it under the same path.
+      jobs: runs at a time on this machine, each with its share of the cores. Default: one per core, or one on an
         accelerator.
+      scheduler: of a Dask cluster that does the runs, tcp://HOST:PORT or the path of its scheduler file. Default:
+        None, a cluster of processes on this machine.
+      resources: that each run needs of its worker, such as {'GPU': 1}: see `dask worker --resources`. Default: None.
 
     Returns:
       The summary of the runs of this call, as of `tables.summarise`.
 
     Raises:
       ConfigErrors: the study or one of its runs does not fit; one line per fault, before anything is trained.
-      ValueError: the workdir holds another study.
+      ValueError: the workdir holds another study, another command runs it, or a worker does not see it.
       Interrupted: after SIGTERM or SIGINT, when every run under way has saved its state.
-      ChildProcessError: a process of the study failed.
+      ChildProcessError: some runs have failed three times; the others are finished, and the tables written.
+      OSError: there is no scheduler, or it has gone.
     """
+    if scheduler is not None and jobs is not None:
+        raise ValueError("--jobs is for this machine; start as many workers for --scheduler as there are to be")
+    if scheduler is None and resources:
+        raise ValueError("--resources is for the workers of a --scheduler")
     study = parse_study(config)
     _check_data(study)
     study = study.with_absolute_paths()
-    workdir = local_path(workdir, "--workdir")
-    earlier = read_object(workdir / "study.json") or {}
-    _save_or_check_study(workdir, study)
-
-    left = _unfinished(study, workdir)
-    total = len(study.expand_runs())
-    print(f"{total} runs, {total - len(left)} finished", flush=True)
-    if left:
-        _run_processes(study, workdir, min(jobs or parallel.default_jobs(), len(left)), total)
-    summary = tables.summarise(study, workdir)
-    everything = tables.merged(earlier, summary)
-    write_atomically(workdir / "study.json", json.dumps(everything, indent=2) + "\n")
-    write_atomically(workdir / "table.md", tables.markdown_tables(everything) + "\n")
+    workdir = local_path(workdir, "--workdir").absolute()
+    with lock_workdir(workdir):
+        earlier = read_object(workdir / "study.json") or {}
+        _save_or_check_study(workdir, study)
+        failed = _run_all(study, workdir, jobs, scheduler, resources)
+        summary = tables.summarise(study, workdir)
+        everything = tables.merged(earlier, summary)
+        write_atomically(workdir / "study.json", json.dumps(everything, indent=2) + "\n")
+        write_atomically(workdir / "table.md", tables.markdown_tables(everything) + "\n")
     print(f"\n{tables.markdown_tables(summary)}")
+    if failed:
+        print(*("", *(f"{name}: {reason}" for name, reason in failed.items())), sep="\n", flush=True)
+        raise ChildProcessError(f"{len(failed)} runs have failed three times; the same command tries them again")
     return summary
 
 
@@ -98,65 +114,69 @@ def _section(saved: Mapping[str, Any], name: str) -> dict[str, Any]:
     return saved[name] if isinstance(saved.get(name), dict) else {}
 
 
-def _unfinished(study: StudyConfig, workdir: pathlib.Path) -> list[str]:
-    return [name for name in study.expand_runs() if not is_finished(workdir / name, study.metrics)]
+def _run_all(
+    study: StudyConfig,
+    workdir: pathlib.Path,
+    jobs: int | None,
+    scheduler: str | None,
+    resources: Mapping[str, float] | None,
+) -> dict[str, str]:
+    """Does the runs that are left; name -> reason of those that were given up."""
+    runs = study.expand_runs()
+    left = {name: run for name, run in runs.items() if not is_finished(workdir / name, study.metrics)}
+    num_finished, failed = len(runs) - len(left), dict[str, str]()
+    print(f"{len(runs)} runs, {num_finished} finished", flush=True)
+    if not left:
+        return failed
+    from deft_jax.studies import cluster
 
+    size = study.pack or (len(left) if _has_accelerator(scheduler, resources) else 1)
+    groups = packs(left, size)
+    progress = Progress(len(runs), num_finished, sys.stdout, unit="run")
 
-def _run_processes(study: StudyConfig, workdir: pathlib.Path, jobs: int, total: int) -> None:
-    """Does the study in `jobs` processes, and prints one line per run that ends."""
-    queue: Queue[str | _Ended] = parallel.SPAWN.Queue()
-    processes = [
-        parallel.SPAWN.Process(target=_process, args=(study, workdir, share, queue))
-        for share in parallel.share_cores(jobs)
-    ]
-    failures, num_open, is_stopping = [], jobs, False
-    with Signals() as signals:
-        for process in processes:
-            process.start()
-        while num_open:
-            if signals.received is not None and not is_stopping:
-                is_stopping = True
-                for process in processes:
-                    process.terminate()  # SIGTERM, at which each saves its run
-            try:
-                message = queue.get(timeout=1.0)
-            except Empty:
-                if not any(process.is_alive() for process in processes) and queue.empty():
-                    break
-                continue
-            if isinstance(message, str):
-                print(f"[{total - len(_unfinished(study, workdir))}/{total}] {message}", flush=True)
-                continue
-            num_open -= 1
-            if message.failure is not None:
-                failures.append(message.failure)
-        for process in processes:
-            process.join()
+    def report(name: str, reason: str | None) -> None:
+        nonlocal num_finished
+        if reason is not None:
+            failed[name] = reason
+            progress.write(f"{name} has failed {cluster.ATTEMPTS} times: {reason}")
+            return
+        num_finished += 1
+        record = RunRecord.read(workdir / name)
+        progress.update(num_finished, [f"{name}: {record.headline() if record is not None else ''}"])
+
+    # What a process of a run needs: the scale and the changes in `set` are already applied to the runs.
+    mapping = dataclasses.replace(study, scale=None, scales={}, set=None).to_mapping()
+    order = (mapping, str(workdir))
+    if scheduler is None:
+        jobs = min(jobs or parallel.default_jobs(), len(groups))
+        connection, shares = cluster.local_client(jobs), cluster.share_cores(jobs)
+    else:
+        connection, shares = cluster.joined_client(scheduler, str(workdir)), None
+    with connection as client, Signals() as signals, contextlib.closing(progress):
+        cluster.run_packs(client, order, groups, signals, report, shares=shares, resources=resources)
         if signals.received is not None:
-            finished = total - len(_unfinished(study, workdir))
-            raise Interrupted(f"stopped with {finished} of {total} runs finished; the same command goes on")
-    statuses = [process.exitcode for process in processes if process.exitcode]
-    if failures or statuses:
-        raise ChildProcessError(failures[0] if failures else f"a process of the study ended with status {statuses[0]}")
+            raise Interrupted(f"stopped with {num_finished} of {len(runs)} runs finished; the same command goes on")
+    return failed
 
 
-class _Ended:
-    """The last message of a process of the study."""
+def _has_accelerator(scheduler: str | None, resources: Mapping[str, float] | None) -> bool:
+    """Whether runs are done on accelerators; workers of a cluster have one if the runs request a resource."""
+    if scheduler is not None:
+        return bool(resources)
+    import jax
 
-    def __init__(self, failure: str | None = None):
-        self.failure = failure
+    return jax.default_backend() != "cpu"
 
 
-def _process(study: StudyConfig, workdir: pathlib.Path, cores: Sequence[int], queue: "Queue[str | _Ended]") -> None:
-    """One of several processes: puts its lines, and at last _Ended, into the queue."""
-    parallel.use_cores(cores)
-    try:
-        cli.keep_programs()
-        work(study, workdir, queue.put)
-        queue.put(_Ended())
-    except Interrupted:
-        queue.put(_Ended())
-    except Exception as error:
-        if not isinstance(error, ValueError | OSError):
-            traceback.print_exc()
-        queue.put(_Ended(" ".join(str(error).split()) or type(error).__name__))
+def packs(runs: Mapping[str, TrainingConfig], size: int) -> list[list[str]]:
+    """Names of the runs that share a program: consecutive seeds of one run, at most `size` of them."""
+    grouped: list[list[str]] = []
+    previous: tuple[str, int] | None = None
+    for path, run in runs.items():
+        name = path.rpartition("/")[0]
+        if previous == (name, run.seed - 1) and len(grouped[-1]) < size:
+            grouped[-1].append(path)
+        else:
+            grouped.append([path])
+        previous = (name, run.seed)
+    return grouped

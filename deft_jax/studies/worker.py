@@ -1,69 +1,43 @@
-"""One process of a study: trains and scores the runs that are neither finished nor leased by another process."""
+"""Trains and scores runs of a study in this process."""
 
 import contextlib
 import pathlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from deft_jax.runtime.files import to_jsonable
+from deft_jax.runtime.locks import lock_workdir
 from deft_jax.runtime.signals import Signals
 from deft_jax.studies.config import StudyConfig
-from deft_jax.studies.lease import Lease
 from deft_jax.studies.run_record import RunRecord, is_finished
 from deft_jax.training.config import TrainingConfig
 
+_WAIT = 600.0  # seconds that a process whose worker has died may take to save its state and to end
 
-def work(study: StudyConfig, workdir: pathlib.Path, report: Callable[[str], None]) -> None:
-    """Does every run of a study that is not finished and that no other process has.
+
+def work(study: StudyConfig, workdir: pathlib.Path, names: Sequence[str], signals: Signals) -> None:
+    """Does those of some runs that are not finished, each from its newest checkpoint.
 
     Args:
       study: the study.
       workdir: its folder.
-      report: called with one line per run that ends.
+      names: 'NAME/seed_S' of the runs. Those at the same step share a program.
+      signals: what this process has received.
 
     Raises:
-      Interrupted: after SIGTERM or SIGINT, when the runs under way have saved their state.
+      Interrupted: a signal was received, and the state saved.
     """
     runs = study.expand_runs()
-
-    def is_left(name: str) -> bool:
-        return not is_finished(workdir / name, study.metrics)
-
-    with Signals() as signals:
-        for names in packs(study, runs):
+    with contextlib.ExitStack() as locks:
+        for name in names:
+            locks.enter_context(lock_workdir(workdir / name, _WAIT))
+        left = [name for name in names if not is_finished(workdir / name, study.metrics)]
+        steps = {name: _newest_checkpoint(workdir / name) for name in left}
+        for step in dict.fromkeys(steps.values()):  # runs at different steps cannot share a program
             if signals.received is not None:
                 raise signals.interrupted(0, 0)
-            candidates = {name: Lease(workdir / name) for name in names if is_left(name)}
-            leases = {name: lease for name, lease in candidates.items() if lease.take()}
-            try:
-                # Another process may have finished one a moment ago. Runs at different steps cannot share a program.
-                steps = {name: _newest_checkpoint(workdir / name) for name in leases if is_left(name)}
-                for step in dict.fromkeys(steps.values()):
-                    together = {name: runs[name] for name in steps if steps[name] == step}
-                    _train_and_score(study, together, workdir, report)
-            finally:
-                for lease in leases.values():
-                    lease.release()
-
-
-def packs(study: StudyConfig, runs: Mapping[str, TrainingConfig]) -> list[list[str]]:
-    """Names of the runs that share a program: consecutive seeds of one run, at most `study.pack` of them."""
-    size = study.pack
-    if size is None:
-        import jax
-
-        size = 1 if jax.default_backend() == "cpu" else len(runs)
-    grouped: list[list[str]] = []
-    previous: tuple[str, int] | None = None
-    for path, run in runs.items():
-        name = path.rpartition("/")[0]
-        if previous == (name, run.seed - 1) and len(grouped[-1]) < size:
-            grouped[-1].append(path)
-        else:
-            grouped.append([path])
-        previous = (name, run.seed)
-    return grouped
+            _train_and_score(study, {name: runs[name] for name in left if steps[name] == step}, workdir)
 
 
 def _newest_checkpoint(directory: pathlib.Path) -> int:
@@ -72,9 +46,7 @@ def _newest_checkpoint(directory: pathlib.Path) -> int:
     return max((int(name) for name in names if name.isdigit()), default=-1)
 
 
-def _train_and_score(
-    study: StudyConfig, runs: Mapping[str, TrainingConfig], workdir: pathlib.Path, report: Callable[[str], None]
-) -> None:
+def _train_and_score(study: StudyConfig, runs: Mapping[str, TrainingConfig], workdir: pathlib.Path) -> None:
     """Trains runs in one program and scores each; what they print goes to their log.txt."""
     import jax
 
@@ -96,7 +68,6 @@ def _train_and_score(
         if "diverged" in results[name]:
             summary.diverged = results[name]["diverged"]
             summary.write(workdir / name)
-            report(f"{name}: diverged: {summary.diverged}")
             continue
         begin = time.perf_counter()
         with _logged(workdir / name):
@@ -104,9 +75,6 @@ def _train_and_score(
         summary.scoring_seconds += time.perf_counter() - begin
         summary.step, summary.scores = results[name]["step"], scores
         summary.write(workdir / name)
-        headlines = [next(iter(numbers.items())) for numbers in scores.values() if numbers]
-        text = "  ".join(f"{score} {value:.3f}" for score, value in headlines)
-        report(f"{name}: {text}  {summary.training_seconds:.0f} s")
 
 
 @contextlib.contextmanager

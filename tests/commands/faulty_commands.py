@@ -194,6 +194,8 @@ def cases():
     for number, (_, *parts) in enumerate(faulty_configs.STUDIES):
         yield "sweep", (f"--config=study.py:{number}", run), parts
     yield "sweep", ("--config=study.py:0", run, "--jobs=0"), ("--jobs",)
+    yield "sweep", ("--config=study.py:0", run, "--resources=GPU"), ("NAME=NUMBER",)
+    yield "sweep", ("--config=study.py:0", run, "--jobs=1", "--scheduler=tcp://localhost:1"), ("--jobs is",)
     yield "sweep", ("--config=missing.py", run), ("missing.py",)
     for number, (_, *parts) in enumerate(faulty_configs.TESTS):
         yield "annealing", (f"--config=test.py:{number}", run), parts

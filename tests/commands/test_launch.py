@@ -80,7 +80,7 @@ DRY = {
     "job queued": ("tpu_vm.sh", ["job", *VM, "--type", "v4-8", "--queued", "--bucket", BUCKET, "--", *TRAINING], {}),
     "slurm train": ("slurm.sh", ["--nodes", 2, "--sbatch", "--comment=a b", "train", "c.py", "runs/a b", *HARD], {}),
     "slurm grid": ("slurm.sh", ["--seeds", "0,3-4", "--at-most", 2, "grid", "a.py,b.py", "w", *HARD], {}),
-    "slurm sweep": ("slurm.sh", ["--tasks", 3, "--gpus", 0, "sweep", "s.py", "w", "--jobs", "2"], {}),
+    "slurm sweep": ("slurm.sh", ["--nodes", 3, "--gpus", 0, "sweep", "s.py", "w", "--jobs", "2"], {}),
     "slurm job": ("slurm_job.sh", ["train", "c.py", "a b", *HARD], {"SLURM_JOB_NUM_NODES": "2"}),
     "local": ("local.sh", ["--port", 23456, "--gpus-each", 2, 2, *TRAINING, "--workdir", "a b"], {}),
     "container build": ("container.sh", ["--jax", "cuda13", "build"], {}),

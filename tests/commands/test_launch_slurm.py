@@ -1,6 +1,7 @@
 """The launch scripts of SLURM, against stand-ins for sbatch, srun and scontrol."""
 
 import itertools
+import shlex
 import subprocess
 
 from launch_stand_ins import HARD, SOON, wait_for
@@ -14,9 +15,8 @@ def test_submission(stage):
     assert asked.items() <= dict(itertools.pairwise(words)).items()
     assert words[words.index(script) + 1 :] == ["--python", "python", "train", "configs/c.py", "runs/a b", *HARD]
     stage.run("slurm.sh", "--seeds", "0,3-4", "--at-most", 2, "grid", "a.py,b.py", "w")
-    stage.run("slurm.sh", "--tasks", 3, "sweep", "s.py", "w")
-    arrays = [words[words.index("--array") + 1] for words in stage.arguments("sbatch")]
-    assert arrays == ["0-5%2", "0-2"]
+    (words,) = stage.arguments("sbatch")
+    assert words[words.index("--array") + 1] == "0-5%2"
 
 
 def test_a_run_on_several_nodes_has_one_process_a_node_with_all_its_gpus(stage):
@@ -28,10 +28,27 @@ def test_a_run_on_several_nodes_has_one_process_a_node_with_all_its_gpus(stage):
     assert python["arguments"] == ["-m", "deft_jax.train", "--config", "c.py", "--workdir", "a b", *HARD]
     assert python["environment"] == {"DEFT_JAX_DISTRIBUTED": "auto", "JAX_LOCAL_DEVICE_IDS": "0,1,2,3"}
 
-    stage.run("slurm_job.sh", "sweep", "c.py", "w", **several)
-    stage.run("slurm_job.sh", "train", "c.py", "w", CARRY_OUT="1")
-    sweep, alone = stage.calls("python")  # the workers of a sweep meet in its folder
-    assert sweep["environment"] == alone["environment"] == {}
+    for verb in ("train", "sweep"):
+        stage.run("slurm_job.sh", verb, "c.py", "w", CARRY_OUT="1")
+        (alone,) = stage.calls("python")
+        assert alone["environment"] == {}
+
+
+@pytest.mark.parametrize("num_gpus", [0, 4])
+def test_a_sweep_on_several_nodes_has_a_worker_for_each_gpu_or_core(stage, num_gpus):
+    several = {"SLURM_JOB_NUM_NODES": "2", "SLURM_GPUS_ON_NODE": str(num_gpus), "SLURM_CPUS_PER_TASK": "8"}
+    done = stage.run("slurm_job.sh", "--dry-run", "sweep", "c.py", "a b", *HARD, **several)
+    scheduler, workers, sweep = map(shlex.split, done.stdout.splitlines())
+    place = "a b/scheduler.json"
+    assert scheduler[scheduler.index("--scheduler-file") + 1] == workers[workers.index("--scheduler-file") + 1] == place
+    assert (scheduler[-1], workers[-1], sweep[sweep.index("--scheduler") + 1]) == ("&", "&", place)
+    flags = dict(itertools.pairwise(workers))
+    each, cores = (num_gpus, 8 // num_gpus) if num_gpus else (8, 1)
+    asked = {"--nodes": "2", "--ntasks-per-node": str(each), "--cpus-per-task": str(cores), "--nthreads": "1"}
+    assert asked.items() <= flags.items()
+    assert [flags.get("--gpus-per-task"), flags.get("--resources")] == (["1", "GPU=1"] if num_gpus else [None, None])
+    assert ("--resources" in sweep) == (num_gpus > 0)
+    assert sweep[-len(HARD) :] == HARD
 
 
 def test_the_tasks_of_a_grid_are_all_configs_with_all_seeds(stage):

@@ -5,6 +5,7 @@ import fcntl
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
 import tiny
@@ -31,6 +32,16 @@ def test_second_lock_is_refused_until_the_first_is_released(tmp_path):
     lock.release()
     assert names(tmp_path) == set()
     WorkdirLock(tmp_path).release()
+
+
+def test_a_lock_may_be_waited_for(tmp_path):
+    first, released = WorkdirLock(tmp_path), []
+    timer = threading.Timer(0.2, lambda: released.append(first.release()))
+    timer.start()
+    second = WorkdirLock(tmp_path, wait=600)
+    timer.join()
+    assert released
+    second.release()
 
 
 def test_lock_of_a_killed_process_is_free(tmp_path):

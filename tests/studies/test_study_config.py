@@ -7,7 +7,7 @@ import tiny
 from ml_collections import ConfigDict
 
 from deft_jax.runtime.validation import ConfigErrors
-from deft_jax.studies import runner, scales, worker
+from deft_jax.studies import runner, scales
 from deft_jax.studies.config import parse_study
 
 
@@ -95,12 +95,14 @@ def test_the_saved_study_holds_the_runs_as_they_are_trained():
 
 def test_packs_hold_consecutive_seeds_of_one_run():
     described = study_of({"a/x": tiny.config(), "a/y": tiny.config()}, seeds=(0, 1, 2, 5, 6))
-    study = parse_study(described | {"pack": 2})
-    packs = worker.packs(study, study.expand_runs())
+    packs = runner.packs(parse_study(described).expand_runs(), 2)
     assert [[int(name[-1]) for name in names] for names in packs] == [[0, 1], [2], [5, 6]] * 2
     assert {name.rpartition("/")[0] for name in packs[0]} == {"a/x"}
-    study = parse_study(described)
-    assert [len(names) for names in worker.packs(study, study.expand_runs())] == [1] * 10, "the default on a CPU"
+
+
+def test_seeds_are_packed_by_default_where_there_are_accelerators():
+    cases = [(None, None), ("tcp://host:1", None), ("tcp://host:1", {"GPU": 1})]
+    assert [runner._has_accelerator(*case) for case in cases] == [False, False, True]
 
 
 @pytest.mark.parametrize(("changes", "fault"), [

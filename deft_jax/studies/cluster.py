@@ -1,0 +1,176 @@
+"""The Dask cluster that does the runs of a study: one of processes on this machine, or one that is already there."""
+
+import contextlib
+import importlib.util
+import logging
+import pathlib
+import re
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError
+from typing import Any
+
+from distributed import Client, Event, Future, KilledWorker, LocalCluster, wait
+
+from deft_jax.runtime import parallel
+from deft_jax.runtime.progress import warn
+from deft_jax.runtime.signals import Signals
+from deft_jax.studies import task
+
+ATTEMPTS = 3
+"""Failures after which a run is given up."""
+
+
+@contextlib.contextmanager
+def local_client(jobs: int) -> Iterator[Client]:
+    """A client of a cluster of `jobs` processes on this machine, which ends with the block."""
+    with (
+        _quiet(),
+        LocalCluster(
+            n_workers=jobs,
+            threads_per_worker=1,
+            processes=True,
+            memory_limit=0,  # a run has a process of its own
+            dashboard_address="127.0.0.1:0",
+            silence_logs=logging.CRITICAL,  # of the workers
+            preload="deft_jax.studies.worker_signals",
+        ) as cluster,
+        Client(cluster, set_as_default=False) as client,
+        client.as_current(),
+    ):
+        if importlib.util.find_spec("bokeh"):
+            print(f"dashboard: {cluster.dashboard_link}", flush=True)
+        yield client
+
+
+@contextlib.contextmanager
+def joined_client(scheduler: str, workdir: str) -> Iterator[Client]:
+    """A client of a cluster that is already there.
+
+    Args:
+      scheduler: its address, tcp://HOST:PORT, or the path of the scheduler file, which may be yet to come.
+      workdir: of the study, which all workers must see.
+
+    Raises:
+      WorkdirNotShared: one of its workers does not see the workdir.
+      ValueError: one of its workers lacks this package.
+      OSError: there is no scheduler at the address.
+    """
+    is_address = "://" in scheduler or re.fullmatch(r"[^/]+:\d+", scheduler)
+    if not is_address and not pathlib.Path(scheduler).exists():
+        print(f"waiting for the scheduler file {scheduler}", flush=True)
+    place = {"address" if is_address else "scheduler_file": scheduler}
+    with _quiet(), Client(**place, set_as_default=False) as client, client.as_current():
+        try:
+            client.run(task.check_workdir, workdir)
+        except ImportError as error:
+            raise ValueError(f"a worker of {scheduler} cannot load deft_jax: {error}") from None
+        threads = client.nthreads()  # of each worker
+        print(f"{len(threads)} workers at {scheduler}" + ("" if threads else ": waiting for the first"), flush=True)
+        if "dashboard" in client.scheduler_info()["services"]:
+            print(f"dashboard: {client.dashboard_link}", flush=True)
+        for address, number in threads.items():
+            if number > 1:
+                warn(f"the worker {address} does {number} runs at a time on the same cores; start it with --nthreads 1")
+        yield client
+
+
+def run_packs(
+    client: Client,
+    order: tuple[Mapping[str, Any], str],
+    packs: Sequence[Sequence[str]],
+    signals: Signals,
+    report: Callable[[str, str | None], None],
+    *,
+    shares: Mapping[str, Sequence[int]] | None = None,
+    resources: Mapping[str, float] | None = None,
+) -> None:
+    """Does runs of a study, each pack as a task of Dask, until all are finished, given up or stopped.
+
+    A run that fails is tried again by itself, so that it stops no other of its pack; therefore failures are counted
+    here and not by Dask. The death of a worker is no failure of the runs: Dask gives them to another worker.
+
+    Args:
+      client: of the cluster.
+      order: the study as a mapping, and its workdir.
+      packs: names of the runs that share a program.
+      signals: what this process has received; at a signal the runs under way save their state, and no other begins.
+      report: called with the name of a run that has ended, and with the reason if it is given up.
+      shares: name of a worker -> cores of its runs. Default: None, all cores of the worker.
+      resources: that each task needs of its worker, as of `dask worker --resources`. Default: None.
+
+    Raises:
+      WorkdirNotShared: a worker does not see the workdir; the other runs have saved their state.
+      ConnectionError: the scheduler is gone.
+    """
+    stop = Event(f"stop-{uuid.uuid4().hex}", client)
+    futures: dict[Future, Sequence[str]] = {}
+    failures: dict[str, int] = {}
+    refused: task.WorkdirNotShared | None = None
+
+    def submit(names: Sequence[str]) -> None:
+        key = f"{names[0]}-{uuid.uuid4().hex}"
+        arguments = (*order, names, shares, stop.name)
+        futures[client.submit(task.train_pack, *arguments, key=key, pure=False, resources=resources)] = names
+
+    def fail(name: str, reason: str) -> None:
+        failures[name] = failures.get(name, 0) + 1
+        if failures[name] >= ATTEMPTS:
+            report(name, reason)
+        else:
+            submit([name])
+
+    for names in packs:
+        submit(names)
+    is_stopping = False
+    while futures:
+        if not is_stopping and (refused is not None or signals.received is not None):
+            is_stopping = True
+            stop.set()
+        try:
+            ended = _ended(futures)
+        except CancelledError:
+            if signals.received is not None:  # the scheduler has received it too
+                return
+            raise ConnectionError("the connection to the scheduler is lost; the same command goes on") from None
+        for future in ended:
+            names = futures.pop(future)
+            error = future.exception()
+            if isinstance(error, task.WorkdirNotShared):
+                refused = error
+            elif isinstance(error, KilledWorker) or (error is None and not future.result()):
+                if not is_stopping:  # its workers were killed or stopped, time and again
+                    submit(names)
+            elif error is not None:
+                for name in names:
+                    fail(name, " ".join(str(error).split()) or type(error).__name__)
+            else:
+                for name in names:
+                    report(name, None)
+    if refused is not None:
+        raise refused
+
+
+def _ended(futures: Mapping[Future, object]) -> list[Future]:
+    """The futures that have ended; waits a moment for the first."""
+    with contextlib.suppress(TimeoutError):
+        return list(wait(list(futures), timeout=1.0, return_when="FIRST_COMPLETED").done)
+    return []
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Within it, Dask logs nothing: what concerns the user is printed here."""
+    loggers = {logging.getLogger(name): logging.getLogger(name).level for name in ("distributed", "distributed.client")}
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
+        yield
+    finally:
+        for logger, level in loggers.items():
+            logger.setLevel(level)
+
+
+def share_cores(jobs: int) -> dict[str, list[int]]:
+    """Name of each worker of a local cluster -> its cores."""
+    return {str(name): share for name, share in enumerate(parallel.share_cores(jobs))}
