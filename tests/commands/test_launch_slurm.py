@@ -4,6 +4,7 @@ import itertools
 import shlex
 import subprocess
 
+import pytest
 from launch_stand_ins import HARD, SOON, wait_for
 
 
