@@ -34,7 +34,8 @@ class ProgramCost:
       memory: bytes of arguments, results, temporaries and code together.
       temporaries: bytes of temporaries.
       flops: floating-point operations of a step.
-      bytes_accessed: bytes that a step reads and writes in the device's memory.
+      bytes_accessed: bytes that a step reads and writes, by XLA's account; of a table that is looked up it may count
+        all, and what stays in the chip's own fast memory as well.
       collectives: kind -> (number, bytes of their results), of a step.
       chip: peak rates of the device; None if unknown.
     """
@@ -114,15 +115,20 @@ def cost_of(compiled: Any, seconds: float, chip: Chip | None) -> ProgramCost:
 def collectives(hlo: str) -> dict[str, tuple[int, int]]:
     """Collectives in the text of an HLO module: kind -> (number, bytes of their results).
 
+    Operations of one channel are one message: a TPU's compiler repeats it in every computation that overlaps it.
+
     Example:
       >>> collectives("  %x = f32[8,16]{1,0} all-gather(f32[1,16]{1,0} %y), dimensions={0}")
       {'all-gather': (1, 512)}
     """
     found: dict[str, tuple[int, int]] = {}
+    channels = set()
     pattern = re.compile(rf"= (.+?) ({'|'.join(COLLECTIVES)})(?:-start)?\(")
     for line in hlo.splitlines():
-        match = pattern.search(line)
-        if match:
+        match, channel = pattern.search(line), re.search(r"channel_id=(\d+)", line)
+        if match and (channel is None or (match[2], channel[1]) not in channels):
+            if channel is not None:
+                channels.add((match[2], channel[1]))
             number, size = found.get(match[2], (0, 0))
             found[match[2]] = number + 1, size + _bytes_of(match[1], is_start="-start(" in line)
     return found

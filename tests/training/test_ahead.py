@@ -22,9 +22,12 @@ def test_bytes_of_collectives_are_those_of_their_results():
       %other = f32[] all-reduce(f32[] %b), to_apply=%add
       %start = (f32[4]{0}, f32[32]{0}) all-gather-start(f32[4]{0} %a), dimensions={0}
       %done = f32[32]{0} all-gather-done((f32[4]{0}, f32[32]{0}) %start)
+      %one = f32[6]{0} all-to-all(f32[6]{0} %z), channel_id=3
+      %same = f32[6]{0} all-to-all(f32[6]{0} %y), channel_id=3
       %no = f32[9]{0} add(f32[9]{0} %all-reduce.1, f32[9]{0} %x)
     """
-    assert ahead.collectives(hlo) == {"all-gather": (2, 8 * 16 * 6 * 4 + 32 * 4), "all-reduce": (2, 10 * 2 + 4 + 4)}
+    gathers, sums = (2, 8 * 16 * 6 * 4 + 32 * 4), (2, 10 * 2 + 4 + 4)
+    assert ahead.collectives(hlo) == {"all-gather": gathers, "all-reduce": sums, "all-to-all": (1, 6 * 4)}
 
 
 def test_bounds_are_amounts_over_peak_rates():
