@@ -10,7 +10,7 @@ rivals have the settings of configs/studies/dsprites.py. `rotated/...` are the s
 independent axes, which CascadeVAE-C does not allow.
 
 All runs are evaluated at the same steps, since diffusion adds up over the intervals between evaluations. Tables:
-docs/experiments/diffusion/ledgers.py. At the small scale a run takes about a minute on one CPU core; it has six seeds.
+docs/experiments/diffusion/ledgers.py. At the small scale a run takes two to three minutes on one CPU core.
 """
 
 from deft_jax.studies import presets, study_presets

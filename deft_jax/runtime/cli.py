@@ -140,7 +140,8 @@ def _parse(name: str, argv: Sequence[str]) -> list[str]:
 
 def _known() -> str:
     """The flags that the command defines."""
-    return ", ".join(f"--{flag}" for flag in ("config", "workdir", "jobs", "topology") if flag in flags.FLAGS)
+    names = ("config", "workdir", "jobs", "scheduler", "resources", "topology")
+    return ", ".join(f"--{flag}" for flag in names if flag in flags.FLAGS)
 
 
 class _ConfigFile(flags.ArgumentParser):

@@ -33,6 +33,7 @@ FAST_METRICS: Mapping[str, Mapping[str, Any]] = {
     name: SMALL_METRICS[name] for name in ("mig", "mig_posterior", "dci")
 } | {"foreign": {}}
 """Scores that take seconds of a small sample, and that of information diffusion."""
+_SMALL_STEPS = 0.2  # of the steps, at the small scale
 _ONLY_AT_STAGE_ENDS = 100_000  # steps between two evaluations: more than a shortened run has
 
 
@@ -67,7 +68,7 @@ def small(study: ConfigDict) -> ConfigDict:
     Batches are as in configs/quickstart.py, where the number of updates counts more than that of images. Encoders have
     three eighths of their width and the decoder a quarter; rates are four times as high and end at zero.
     """
-    return _on_small_models(study, steps=0.2)
+    return _on_small_models(study, steps=_SMALL_STEPS)
 
 
 def small_two_seeds(study: ConfigDict) -> ConfigDict:
@@ -83,7 +84,7 @@ def small_ledger(study: ConfigDict) -> ConfigDict:
     small(study)
     for name, run in study.runs.items():
         run.evaluation.update(evaluations[name])
-        scale(run.evaluation, "every", 0.2)
+        scale(run.evaluation, "every", _SMALL_STEPS)
     return study
 
 

@@ -36,8 +36,8 @@ def train_pack(
 ) -> bool:
     """Trains and scores some runs of a study, from their newest checkpoints, in a process of their own.
 
-    The process is told to save its state and to end when the event is set, when the scheduler no longer wants the task
-    because its client has gone, and when the worker closes. It does the same by itself when the worker dies.
+    The process saves its state and ends when the event is set, when the scheduler no longer wants the task because its
+    client has gone, and when the worker closes or dies.
 
     Args:
       study: as of StudyConfig.to_mapping, without a scale and without `set`.
@@ -47,7 +47,7 @@ def train_pack(
       stop: name of the event that ends all runs of the study.
 
     Returns:
-      Whether the runs are finished; False if they were told to stop.
+      Whether the runs are finished; False if they were stopped.
 
     Raises:
       WorkdirNotShared: this worker does not see the workdir.

@@ -1,7 +1,7 @@
 """Accelerators that programs are compiled for ahead of time, and the peak rates of one chip of each.
 
-Peak rates are those of the vendor's pages for one chip: cloud.google.com/tpu/docs, system architecture of each version.
-Products of float32 run on a TPU as passes of bfloat16, so the peak of bfloat16 is the one that counts.
+Peak rates are those of the vendor's pages for one chip: cloud.google.com/tpu/docs, system architecture of v5e, v5p and
+v6e, in 2026. Products of float32 run on a TPU as passes of bfloat16, so the peak of bfloat16 is the one that counts.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ class Chip(NamedTuple):
     Attributes:
       flops: operations per second, bfloat16.
       bandwidth: bytes per second to the device's memory.
-      links: bytes per second to other devices, all links together.
+      links: bytes per second to other devices in one direction, all links together.
       memory: bytes.
     """
 
@@ -32,11 +32,9 @@ class Chip(NamedTuple):
 
 
 CHIPS: Mapping[str, Chip] = {
-    "TPU v3": Chip(61.5e12, 450e9, 41e9, 16 * 2**30),  # one of the two cores of a chip: a device of JAX
-    "TPU v4": Chip(137.5e12, 614e9, 150e9, 16 * 2**30),  # likewise
     "TPU v5 lite": Chip(197e12, 819e9, 200e9, 16 * 2**30),
     "TPU v5": Chip(459e12, 2_765e9, 600e9, 95 * 2**30),
-    "TPU v6 lite": Chip(918e12, 1_640e9, 448e9, 32 * 2**30),
+    "TPU v6 lite": Chip(918e12, 1_638e9, 400e9, 32 * 2**30),
 }
 """By jax.Device.device_kind."""
 

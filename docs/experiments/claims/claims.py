@@ -15,14 +15,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import rules
-import score_rules
-from rules import DEFT, LEAST_DIFFUSION, LEVEL, Finding, Rows, Scores
-
 FOLDER = pathlib.Path(__file__).resolve().parent
 sys.path.append(str(FOLDER.parent))
 
+import rules  # noqa: E402
+import score_rules  # noqa: E402
 from measured import LABELS  # noqa: E402
+from rules import DEFT, LEAST_DIFFUSION, LEVEL, Finding, Rows, Scores  # noqa: E402
 
 CHOICE_SEEDS = ("100", "101", "102")  # of configs/studies/claims_settings.py
 CONFIG = FOLDER.parents[2] / "configs" / "studies" / "claims.py"

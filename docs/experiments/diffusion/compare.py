@@ -10,14 +10,18 @@ import csv
 import json
 import pathlib
 import statistics
+import sys
 
 import numpy as np
 from matplotlib.figure import Figure
-from scipy import stats
 
 from deft_jax.evaluation import plots
 
 HERE = pathlib.Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+
+import comparisons  # noqa: E402
+
 LABELS = {
     "annealing": "one encoder, smooth fall",
     "beta_stages": "one encoder, fall in steps",
@@ -64,21 +68,9 @@ def read(path=HERE / "runs.csv"):
 
 
 def paired(first, second):
-    """Difference of two runs, seed by seed.
-
-    Args:
-      first, second: {seed: value}.
-
-    Returns:
-      Mean, lower and upper end of the 95 % interval of Student's t, and the number of seeds that both have.
-    """
+    """`comparisons.paired` of two runs {seed: value}, over the seeds that both have."""
     seeds = sorted(first.keys() & second.keys())
-    differences = [first[seed] - second[seed] for seed in seeds]
-    mean = statistics.mean(differences)
-    if len(differences) < 2:
-        return mean, float("nan"), float("nan"), len(differences)
-    low, high = stats.ttest_1samp(differences, 0.0).confidence_interval(0.95)
-    return mean, low, high, len(differences)
+    return comparisons.paired([first[seed] for seed in seeds], [second[seed] for seed in seeds])
 
 
 def _text(values, digits):
@@ -113,9 +105,9 @@ def tables(runs):
             if {prefix + first, prefix + second} <= runs.keys():
                 row = {"kind": kind(prefix), "run": label(first), "against": label(second)}
                 for column in COLUMNS:
-                    mean, low, high, _ = paired(runs[prefix + first][column], runs[prefix + second][column])
-                    digits = _digits(column)
-                    row[column] = f"{mean:+.{digits}f} ({low:+.{digits}f} to {high:+.{digits}f})"
+                    found = paired(runs[prefix + first][column], runs[prefix + second][column])
+                    mean, low, high = (f"{found[name]:+.{_digits(column)}f}" for name in ("difference", "low", "high"))
+                    row[column] = f"{mean} ({low} to {high})"
                 rows.append(row)
     _write("pairs.csv", rows)
     _write("seeds.csv", [

@@ -1,4 +1,4 @@
-"""Comparisons of samples with confidence intervals, as the claims need them; the tests are those of scipy."""
+"""Comparisons of samples with confidence intervals, for pages that compare runs; the tests are those of scipy."""
 
 from collections.abc import Sequence
 from typing import Any
