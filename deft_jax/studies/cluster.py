@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.util
+import itertools
 import logging
 import pathlib
 import re
@@ -106,12 +107,14 @@ def run_packs(
     stop = Event(f"stop-{uuid.uuid4().hex}", client)
     futures: dict[Future, Sequence[str]] = {}
     failures: dict[str, int] = {}
+    priorities = itertools.count(0, -1)  # the runs begin in the order of the study
     refused: task.WorkdirNotShared | None = None
 
     def submit(names: Sequence[str]) -> None:
         key = f"{names[0]}-{uuid.uuid4().hex}"
         arguments = (*order, names, shares, stop.name)
-        futures[client.submit(task.train_pack, *arguments, key=key, pure=False, resources=resources)] = names
+        options = {"key": key, "pure": False, "priority": next(priorities), "resources": resources}
+        futures[client.submit(task.train_pack, *arguments, **options)] = names
 
     def fail(name: str, reason: str) -> None:
         failures[name] = failures.get(name, 0) + 1

@@ -53,6 +53,19 @@ def test_a_run_that_fails_is_tried_by_itself_and_given_up_at_the_third_time(addr
     assert sorted(reported) == [("a", "a is not well"), ("b", None), ("c", None)]
 
 
+def test_runs_begin_in_the_order_of_the_study(address, workdir, monkeypatch):
+    def train_pack(study, workdir, names, shares, stop):
+        with pathlib.Path(workdir, "begun").open("a") as file:
+            print(*names, file=file)
+        return True
+
+    monkeypatch.setattr(task, "train_pack", train_pack)
+    names = [f"{method}/seed_{seed}" for method in ("devae", "beta_vae", "deft") for seed in range(6)]
+    with Signals() as signals:
+        run_packs(address, workdir, [[name] for name in names], signals)
+    assert pathlib.Path(workdir, "begun").read_text().splitlines() == names
+
+
 def test_at_a_signal_runs_under_way_are_stopped_and_no_other_begins(address, workdir, monkeypatch):
     signals = Signals()
     signals.received = None
