@@ -147,7 +147,8 @@ def draw_ledger(ledgers):
     names = [name for name in ("beta_stages", "gamma_1", "gamma_0_1", "gamma_0") if name in ledgers]
     figure = Figure(figsize=(7.4, 2.6), layout="constrained")
     for axes, name in zip(np.atleast_1d(figure.subplots(1, len(names), sharey=True)), names, strict=True):
-        steps, nats = ledgers[name]["step"], np.array(ledgers[name]["home_and_foreign"])  # [steps, groups, 2]
+        steps = ledgers[name]["step"]
+        nats = np.mean(list(ledgers[name]["home_and_foreign"].values()), axis=0)  # [steps, groups, 2]
         floor = np.zeros(len(steps))
         for group in range(nats.shape[1]):
             for part, hatch in enumerate(("", "////")):

@@ -5,7 +5,9 @@
 runs.csv has one row per run and seed. All runs are cut into the same intervals, those at whose ends beta falls in
 DEFT, whether or not a run has stages: diffusion is the share of what comes in after the first of them that becomes
 foreign information of latents taken before. The reconstruction loss is that of 2,000 images at one draw of the latents,
-in nats. ledger.json has the mean over seeds of home and foreign nats of each encoder group at every evaluation.
+in nats. ledger.json has home and foreign nats of each encoder group at every evaluation, by run and seed.
+
+Rows of runs that the workdir does not have stay as they are, so that a study may be trained in parts.
 """
 
 import argparse
@@ -86,33 +88,38 @@ def read_run(folder):
     return row, nats, [(record["step"], record["beta"]) for record in evaluations]
 
 
+def _read_rows():
+    """The rows of runs.csv by run and seed; none where the file is missing."""
+    path = HERE / "runs.csv"
+    if not path.exists():
+        return {}
+    with path.open(newline="") as file:
+        return {(row["run"], row["seed"]): row for row in csv.DictReader(file)}
+
+
 def main(workdir):
-    rows, ledgers = [], {}
+    rows, ledgers = _read_rows(), {}
+    if (HERE / "ledger.json").exists():
+        ledgers = read_object(HERE / "ledger.json")
     folders = sorted(path.parent for path in workdir.glob("**/seed_*/run.json"))
     folders = [folder for folder in folders if "scores" in read_object(folder / "run.json")]
     for folder in folders:
-        name = folder.parent.relative_to(workdir).as_posix()
+        name, seed = folder.parent.relative_to(workdir).as_posix(), folder.name.removeprefix("seed_")
         row, nats, steps = read_run(folder)
-        rows.append({"run": name, "seed": folder.name.removeprefix("seed_")} | {
+        rows[name, seed] = {"run": name, "seed": seed} | {
             key: f"{value:.4g}" if isinstance(value, float) else value for key, value in row.items()
-        })  # fmt: skip
-        entry = ledgers.setdefault(name, {"steps": steps, "seeds": []})
-        entry["seeds"].append(nats)
+        }  # fmt: skip
+        entry = ledgers.setdefault(name, {"home_and_foreign": {}})
+        entry |= {"step": [step for step, _ in steps], "beta": [round(beta, 3) for _, beta in steps]}
+        entry["home_and_foreign"][seed] = nats.round(2).tolist()
         text = f"foreign {row['foreign']:.3f}, diffusion {row['diffusion']:.3f}"
         print(f"{folder.relative_to(workdir)}: {text}", flush=True)
     with (HERE / "runs.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer = csv.DictWriter(file, list(next(iter(rows.values()))), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
-    means = {
-        name: {
-            "step": [step for step, _ in entry["steps"]],
-            "beta": [round(beta, 3) for _, beta in entry["steps"]],
-            "home_and_foreign": np.mean(entry["seeds"], axis=0).round(3).tolist(),
-        }
-        for name, entry in ledgers.items()
-    }
-    (HERE / "ledger.json").write_text(json.dumps(means) + "\n")
+        writer.writerows(rows[key] for key in sorted(rows, key=lambda key: (key[0], int(key[1]))))
+    lines = (f"{json.dumps(name)}: {json.dumps(ledgers[name])}" for name in sorted(ledgers))
+    (HERE / "ledger.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
 
 
 if __name__ == "__main__":
