@@ -38,7 +38,7 @@ class Sweep:
 
     def __init__(self, folder):
         self.workdir, self._config, self._processes = folder / "study", folder / "config.py", []
-        self.write_config(steps=800)
+        self.write_config(steps=1_000)
 
     def write_config(self, steps):
         """Writes a study of one run with two seeds."""
@@ -140,26 +140,20 @@ def ends_well(process, sweep, serial):
     return True
 
 
-def test_a_worker_that_is_killed_costs_the_steps_since_its_checkpoint(sweep, serial):
+def test_a_study_goes_on_whoever_is_stopped_or_killed(sweep, serial):
     process = sweep.start("--jobs=2")
     sweep.wait_for_steps(process, *NAMES)
     sweep.stop(process, *psutil.Process(process.pid).children(recursive=True))  # as SLURM does
     process = sweep.start("--jobs=2")
     sweep.wait_for_steps(process, *NAMES)
-    os.kill(sweep.training_process(NAMES[0]).ppid(), signal.SIGKILL)
-    assert ends_well(process, sweep, serial)
-    assert [sweep.times_resumed(name) for name in NAMES] == [2, 1]
-
-
-def test_a_command_that_is_stopped_or_killed_goes_on(sweep, serial):
-    process = sweep.start("--jobs=2")
-    sweep.wait_for_steps(process, *NAMES)
-    sweep.stop(process)
-    process = sweep.start("--jobs=1")
-    sweep.wait_for_steps(process, NAMES[0])
+    os.kill(sweep.training_process(NAMES[0]).ppid(), signal.SIGKILL)  # a worker
+    while sweep.times_resumed(NAMES[0]) < 2:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
     process.kill()
     assert ends_well(sweep.start("--jobs=2"), sweep, serial)
-    assert [sweep.times_resumed(name) for name in NAMES] == [2, 1]
+    assert sweep.times_resumed(NAMES[0]) == 3
+    assert sweep.times_resumed(NAMES[1]) in (1, 2)  # it may have ended before the command was killed
 
 
 def test_workers_of_a_cluster_come_and_go(sweep, serial):
