@@ -104,6 +104,16 @@ def encoder_posterior(params: PyTree, posterior: Posterior) -> Posterior:
     return posterior
 
 
+class Pairs(NamedTuple):
+    """Batches of pairs: examples 2 i and 2 i + 1 share all factors but some.
+
+    Attributes:
+      changed_factors: how many differ. Default: None, a number between 1 and all but one, drawn for each pair.
+    """
+
+    changed_factors: int | None = None
+
+
 class Objective(NamedTuple):
     """A training objective as pure functions.
 
@@ -116,6 +126,7 @@ class Objective(NamedTuple):
       optimizer: of `params`. Default: None, Adam at the learning rate of the decoder.
       traversal_range: traversals set a latent to values from -traversal_range to traversal_range.
       rotation_safe: whether all latents are treated alike, so that they may be rotated (training/latent_rotation.py).
+      pairs: how the images of a batch are paired (training/pairs.py). Default: None, they are independent.
 
     Example:
       A KL weight that grows by 1 in each step is a state:
@@ -142,6 +153,7 @@ class Objective(NamedTuple):
     optimizer: optax.GradientTransformation | None = None
     traversal_range: float = 2.0
     rotation_safe: bool = False
+    pairs: Pairs | None = None
 
 
 def no_params(key: jax.Array) -> tuple[PyTree, PyTree]:

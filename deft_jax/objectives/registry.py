@@ -11,9 +11,12 @@ from deft_jax.objectives.devae import devae
 from deft_jax.objectives.dip_vae import dip_vae_i, dip_vae_ii
 from deft_jax.objectives.qlae import qlae
 from deft_jax.objectives.total_correlation import beta_tcvae, factor_vae
+from deft_jax.objectives.weak_supervision import ada_gvae, ada_ml_vae
 from deft_jax.runtime import plugins, validation
 
 OBJECTIVES: dict[str, Callable[..., Objective]] = {
+    "ada_gvae": ada_gvae,
+    "ada_ml_vae": ada_ml_vae,
     "annealed_vae": annealed_vae,
     "beta_tcvae": beta_tcvae,
     "beta_vae": beta_vae,

@@ -81,7 +81,7 @@ def compile_stage(experiment: Experiment, stage: int, devices: Sequence[jax.Devi
     Raises:
       ValueError: the batch is no multiple of the number of devices.
     """
-    check_batch_size(experiment.batch_size, len(devices))
+    check_batch_size(experiment.batch_size, len(devices), experiment.objective.pairs is not None)
 
     def run(arrays: Any, state: Any, steps: jax.Array) -> Any:
         return run_steps(experiment, stage, arrays, state, steps, len(devices))

@@ -20,6 +20,7 @@ from deft_jax.training import optimizer as training_optimizer
 from deft_jax.training.config import OptimizerConfig, TrainingConfig, parse_training
 from deft_jax.training.experiment import Experiment
 from deft_jax.training.learning_rates import DECAYS
+from deft_jax.training.pairs import check_pairs
 
 
 @pinned()
@@ -69,6 +70,9 @@ def build(
             f"stages.rotation_every rotates latents, and the objective {config.objective.name!r} does not treat them "
             "alike; leave it out (objectives that do have rotation_safe = True)"
         )
+
+    if faults := check_pairs(objective, cast(Source, source)):
+        raise ConfigErrors(faults)
 
     def optimizer(stage: int) -> optax.GradientTransformation:
         return training_optimizer.deft_optimizer(

@@ -44,14 +44,23 @@ def draw_batch(key: jax.Array, examples_B: jax.Array, factor_sizes: tuple[int, .
       num_latents: D.
     """
     sizes = np.asarray(factor_sizes, np.uint32)
-    words_BxW = _words(key, examples_B, 2 + len(sizes) + num_latents)
+    words_BxW = random_words(key, examples_B, 2 + len(sizes) + num_latents)
     image_BxT, factor_BxF, noise_BxD = jnp.split(words_BxW, (2, 2 + len(sizes)), axis=1)
     factors_BxF = (factor_BxF % sizes).astype(jnp.int32)
     return Draws(factors_BxF, _normal(noise_BxD), jax.random.wrap_key_data(image_BxT))
 
 
-def _words(key: jax.Array, examples_B: jax.Array, count: int) -> jax.Array:
-    """`count` random words of each example: uint32 [B, count]."""
+def random_words(key: jax.Array, examples_B: jax.Array, count: int) -> jax.Array:
+    """Random words of some examples.
+
+    Args:
+      key: of the step and the purpose.
+      examples_B: indices in the whole batch, integers [B].
+      count: words of each example.
+
+    Returns:
+      uint32 [B, count], a function of key and example alone.
+    """
     counters_1xP = np.arange(1, (count + 1) // 2 + 1, dtype=np.uint32)[None]
     pair = threefry_2x32(jax.random.key_data(key), counters_1xP, examples_B.astype(jnp.uint32)[:, None])
     return jnp.stack(pair, axis=-1).reshape(len(examples_B), -1)[:, :count]

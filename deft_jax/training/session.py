@@ -128,9 +128,10 @@ def _build(config: TrainingConfig, num_devices: int) -> Experiment:
     lines: list[str] = []
     experiment = None
     with collect_faults(lines):
-        check_batch_size(config.batch_size, num_devices)
-    with collect_faults(lines):
         experiment = build.build(config, source)
+    with collect_faults(lines):
+        in_pairs = experiment is not None and experiment.objective.pairs is not None
+        check_batch_size(config.batch_size, num_devices, in_pairs)
     with collect_faults(lines):
         build.check_metrics(config, source)
     if lines or experiment is None:

@@ -20,6 +20,7 @@ from deft_jax.models.posterior import Posterior, kl_per_latent
 from deft_jax.training import latent_rotation, optimizer
 from deft_jax.training.draws import Draws, draw_batch
 from deft_jax.training.experiment import Experiment
+from deft_jax.training.pairs import pair_factors
 from deft_jax.training.state import TrainState
 
 DEVICE_AXIS = "device"
@@ -100,7 +101,12 @@ def train_step(
     first = jax.lax.axis_index(DEVICE_AXIS) * share if shards > 1 else 0
     key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
     objective_key = jax.random.fold_in(key, experiment.batch_size)
-    draws = draw_batch(key, first + jnp.arange(share), source.factor_sizes, model.num_latents)
+    examples = first + jnp.arange(share)
+    draws = draw_batch(key, examples, source.factor_sizes, model.num_latents)
+    if objective.pairs is not None:
+        pairs_key = jax.random.fold_in(key, experiment.batch_size + 2)
+        factors = pair_factors(pairs_key, draws.factors, examples, source.factor_sizes, *objective.pairs)
+        draws = draws._replace(factors=factors)
     images = _render(source, arrays, draws)
 
     def gather(*arrays_BxD: jax.Array) -> list[jax.Array]:

@@ -265,6 +265,6 @@ for name in sys.argv[1:]:
 
 @pytest.mark.slow
 def test_one_device_and_two_agree_where_a_term_depends_on_the_whole_batch():
-    """Batch-wide terms, permutations and controllers see the whole batch however many devices share it."""
-    names = ["beta_tcvae", "control_vae", "factor_vae"]
+    """Batch-wide terms, permutations, pairs and controllers see the whole batch however many devices share it."""
+    names = ["ada_gvae", "beta_tcvae", "control_vae", "factor_vae"]
     assert tiny.run_python(DEVICES, *names, environment=tiny.devices(2)).split() == names
