@@ -1,0 +1,18 @@
+"""Ada-GVAE (Locatello et al. 2020, arXiv 2002.02886): pairs of images that differ in few factors, beta 1.
+
+On dSprites, or on a set named after a colon, which must have an image of every combination of factors:
+
+    python -m deft_jax.train --config configs/ada_gvae.py --workdir runs/ada_gvae
+    python -m deft_jax.train --config configs/ada_gvae.py --workdir runs/ada_ml_vae --config.objective.name=ada_ml_vae
+
+A pair differs in a number of factors that is drawn, or in one with --config.objective.changed_factors=1. A job for an
+accelerator; not run to the end with this package.
+"""
+
+from deft_jax.studies import presets
+
+
+def get_config(data=""):
+    config = presets.baseline("ada_gvae", data, beta=1.0)
+    config.objective.changed_factors = None
+    return config
