@@ -9,10 +9,12 @@ A pair differs in a number of factors that is drawn, or in one with --config.obj
 accelerator; not run to the end with this package.
 """
 
+from ml_collections import config_dict
+
 from deft_jax.studies import presets
 
 
 def get_config(data=""):
     config = presets.baseline("ada_gvae", data, beta=1.0)
-    config.objective.changed_factors = None
+    config.objective.changed_factors = config_dict.placeholder(int)
     return config
