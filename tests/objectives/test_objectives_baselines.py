@@ -13,7 +13,8 @@ from deft_jax.training import schedules
 
 CONTEXT = {"latents": 3, "num_images": 1000}
 # Objectives without trained parameters; test_objectives_learned.py has the others.
-BASELINES = sorted(set(registry.OBJECTIVES) - {"ada_gvae", "ada_ml_vae", "beta_vae", "deft", "devae", "factor_vae", "qlae"})
+OTHERS = {"ada_gvae", "ada_ml_vae", "beta_vae", "deft", "devae", "factor_vae", "qlae"}
+BASELINES = sorted(set(registry.OBJECTIVES) - OTHERS)
 CONTROLLERS = ["control_vae", "dynamic_vae"]
 
 
