@@ -21,6 +21,7 @@ from deft_jax.training.config import OptimizerConfig, TrainingConfig, parse_trai
 from deft_jax.training.experiment import Experiment
 from deft_jax.training.learning_rates import DECAYS
 from deft_jax.training.pairs import check_pairs
+from deft_jax.training.supervision import draw_labelled
 
 
 @pinned()
@@ -74,6 +75,10 @@ def build(
     if faults := check_pairs(objective, cast(Source, source)):
         raise ConfigErrors(faults)
 
+    labelled = None
+    if config.supervision is not None and isinstance(source, Source):
+        labelled = draw_labelled(source, config.supervision, model.num_latents)
+
     def optimizer(stage: int) -> optax.GradientTransformation:
         return training_optimizer.deft_optimizer(
             stages=stages,
@@ -91,6 +96,7 @@ def build(
         optimizer=optimizer,
         batch_size=config.batch_size,
         seed=config.seed,
+        labelled=labelled,
     )
 
 

@@ -186,6 +186,22 @@ class CheckpointsConfig:
 
 
 @section
+class SupervisionConfig:
+    """Labels of a few images, beside all images without. Locatello et al. 2020, arXiv 1905.01258, section 3."""
+
+    labels: Count
+    """Number of images whose labels are known, at least 1; 100 and 1,000 in the paper."""
+    weight: NonNegative
+    """Weight of the cross-entropy between latents and factors, at least 0, in a loss in nats."""
+    batch_size: Count = 64
+    """Labelled images per step, at least 1, the same on every device."""
+    factors: Annotated[tuple[Text, ...], Field(min_length=1)] | None = None
+    """Factors that are labelled; the first belongs to latent 0, and so on. Default: None, all."""
+    seed: NonNegativeInt = 0
+    """Seed of the draw of the labelled images, at least 0; the same for all seeds of a run."""
+
+
+@section
 class PeriodicMetric:
     """A metric that is computed while training."""
 
@@ -225,6 +241,8 @@ class TrainingConfig:
         Mapping[str, Annotated[PeriodicMetric, BeforeValidator(lambda values: named_options(values, "every"))]] | None
     ) = None
     """Further metrics computed while training: name in deft_jax.metrics -> section. Default: None."""
+    supervision: SupervisionConfig | None = None
+    """Labels of a few images that are trained on as well. Default: None, no label is used."""
     num_seeds: Count | None = None
     """Runs with consecutive seeds from `seed` that train in one program, at least 1. Default: None, one run."""
 
@@ -233,7 +251,7 @@ class TrainingConfig:
         values = dataclasses.asdict(self)
         for named in (values["data"], values["objective"], *(values["periodic_metrics"] or {}).values()):
             named |= named.pop("options")
-        for name in ("num_seeds", "periodic_metrics"):
+        for name in ("num_seeds", "periodic_metrics", "supervision"):
             if values[name] is None:
                 del values[name]
         return to_jsonable(values)
@@ -343,6 +361,8 @@ def _combination_faults(config: TrainingConfig, faults: Sequence[str]) -> list[s
                      f"got {config.num_seeds}")
     if config.model.calibrate and config.optimizer.gamma > 0:
         lines.append("model.calibrate belongs to frozen groups: set optimizer.gamma = 0, or calibrate = False")
+    if config.supervision is not None and config.stages.rotation_every is not None:
+        lines.append("supervision ties factors to latents, which stages.rotation_every rotates: leave one of them out")
     for name, periodic in (config.periodic_metrics or {}).items():
         if any(line.startswith(f"periodic_metrics.{name}") for line in faults):
             continue

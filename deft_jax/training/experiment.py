@@ -12,6 +12,7 @@ from deft_jax.models.networks import Model
 from deft_jax.models.posterior import Posterior
 from deft_jax.objectives.base import Objective
 from deft_jax.training.schedules import Stages
+from deft_jax.training.supervision import Labelled
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -26,6 +27,7 @@ class Experiment:
       optimizer: stage -> optax transformation; the state has the same structure for every stage.
       batch_size: images per step, shared by all devices.
       seed: of all random numbers of the run.
+      labelled: images whose labels are trained on as well; None if there are none.
     """
 
     source: Source
@@ -35,6 +37,7 @@ class Experiment:
     optimizer: Callable[[int], optax.GradientTransformation]
     batch_size: int
     seed: int
+    labelled: Labelled | None = None
 
     def encode(self, params: Any, images: jax.Array, stage: int) -> Posterior:
         """The representation of images [B, H, W, C] that is scored and shown, with the groups up to `stage` open."""

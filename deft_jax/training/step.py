@@ -17,8 +17,8 @@ from jax import flatten_util
 from deft_jax.data.source import Source
 from deft_jax.models.likelihoods import reconstruction_loss
 from deft_jax.models.posterior import Posterior, kl_per_latent
-from deft_jax.training import latent_rotation, optimizer
-from deft_jax.training.draws import Draws, draw_batch
+from deft_jax.training import latent_rotation, optimizer, supervision
+from deft_jax.training.draws import draw_batch
 from deft_jax.training.experiment import Experiment
 from deft_jax.training.pairs import pair_factors
 from deft_jax.training.state import TrainState
@@ -26,7 +26,7 @@ from deft_jax.training.state import TrainState
 DEVICE_AXIS = "device"
 
 Metrics = dict[str, Any]
-_RESERVED = {"loss", "reconstruction"}  # metrics of the step, whatever the objective
+_RESERVED = {"loss", "reconstruction", "supervised"}  # metrics of the step, whatever the objective
 """name -> array; see `train_step`."""
 
 
@@ -93,8 +93,8 @@ def train_step(
 
     Returns:
       The state after the update, and metrics, means over the whole batch: 'loss', 'reconstruction' and 'kl' in nats per
-      image (reconstruction summed over pixels, kl over latents), 'kl_per_latent' [D] in nats, 'beta', and the other
-      terms of the objective.
+      image (reconstruction summed over pixels, kl over latents), 'kl_per_latent' [D] in nats, 'beta', the other terms
+      of the objective, and 'supervised' in nats per labelled image, if there are any.
     """
     source, model, objective = experiment.source, experiment.model, experiment.objective
     share = experiment.batch_size // shards
@@ -107,7 +107,12 @@ def train_step(
         pairs_key = jax.random.fold_in(key, experiment.batch_size + 2)
         factors = pair_factors(pairs_key, draws.factors, examples, source.factor_sizes, *objective.pairs)
         draws = draws._replace(factors=factors)
-    images = _render(source, arrays, draws)
+    images = _render(source, arrays, draws.factors, draws.image_keys)
+    labelled = experiment.labelled
+    if labelled is not None:
+        labelled_key = jax.random.fold_in(key, experiment.batch_size + 3)
+        labelled_factors, targets_BxK, image_keys = supervision.labelled_batch(labelled_key, labelled)
+        labelled_images = _render(source, arrays, labelled_factors, image_keys)
 
     def gather(*arrays_BxD: jax.Array) -> list[jax.Array]:
         if shards == 1:
@@ -131,7 +136,13 @@ def train_step(
             raise ValueError(f"an objective must not name a term {', '.join(sorted(reserved))}")
         kl_D = jnp.mean(kl_per_latent(posterior), axis=0)
         loss = reconstruction + jnp.mean(terms.pop("regulariser"))
-        metrics = {"loss": loss, "reconstruction": reconstruction, "kl": jnp.sum(kl_D), "kl_per_latent": kl_D} | terms
+        metrics = {"reconstruction": reconstruction, "kl": jnp.sum(kl_D), "kl_per_latent": kl_D} | terms
+        if labelled is not None:
+            metrics["supervised"] = supervision.cross_entropy(
+                model.encode(params, labelled_images, stage).mean, targets_BxK
+            )
+            loss += labelled.weight * metrics["supervised"]
+        metrics = {"loss": loss} | metrics
         return loss + terms.get("objective_loss", 0.0), (metrics, objective_state)
 
     grads, (metrics, objective_state) = jax.grad(loss_fn, has_aux=True)(state.params)
@@ -145,10 +156,10 @@ def train_step(
     ), metrics
 
 
-def _render(source: Source, arrays: Any, draws: Draws) -> jax.Array:
+def _render(source: Source, arrays: Any, factors_BxF: jax.Array, keys_B: jax.Array) -> jax.Array:
     """The images of drawn factors: [B, H, W, C]."""
     # One example per call: randomness of the source (noise, colours) then comes from the example's key.
-    return jax.vmap(lambda f, k: source.render(arrays, f[None], k)[0])(draws.factors, draws.image_keys)
+    return jax.vmap(lambda f, k: source.render(arrays, f[None], k)[0])(factors_BxF, keys_B)
 
 
 def run_steps(
@@ -200,7 +211,8 @@ def rotate_latents(
     key = jax.random.fold_in(key, experiment.batch_size + 1)
 
     def codes(examples_B: jax.Array) -> jax.Array:
-        images = _render(source, arrays, draw_batch(key, examples_B, source.factor_sizes, 0))
+        draws = draw_batch(key, examples_B, source.factor_sizes, 0)
+        images = _render(source, arrays, draws.factors, draws.image_keys)
         return model.encode(state.params, images, stage).mean[:, first : first + size]
 
     examples = jnp.arange(math.prod(_CODES)).reshape(_CODES)
