@@ -94,6 +94,20 @@ def folder(
     return stored.listed_source(decoded.images, likelihood=likelihood, storage=storage, remarks=remarks)
 
 
+def names(path: str | os.PathLike[str]) -> tuple[str, ...]:
+    """Paths of the pictures below a folder, with '/', in the order in which `folder` numbers them.
+
+    Args:
+      path: of the folder.
+
+    Raises:
+      ValueError: it is missing, or no folder.
+    """
+    folder_path = local_path(path, "data.path")
+    _check_folder(folder_path)
+    return tuple(picture_files.search(folder_path, picture_files.formats()[0]).files)
+
+
 def _decode(
     path: pathlib.Path, found: FoundFiles, options: DecodeOptions, cache: pathlib.Path | None, faulty: str
 ) -> Decoded:

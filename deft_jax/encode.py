@@ -1,0 +1,46 @@
+"""Codes of images by a trained model.
+
+    python -m deft_jax.encode --workdir DIR --images FOLDER|FILE [--out codes.npz] [--step N] [--crop PIXELS]
+
+Images are the pictures of a folder and its sub-folders, or an .npz, .h5 or .hdf5 file with images [N, H, W] or
+[N, H, W, C]. Pictures are brought to the size and the channels of the model; in a file they must have them.
+
+The result has `mean` and `logvar` [N, D], the posterior of each image, in the order of `files` (paths within the
+folder) or of the file; `stage`, that of the checkpoint, whose later groups are closed; and `latents_per_group`.
+"""
+
+import pathlib
+from collections.abc import Sequence
+
+from deft_jax.runtime import cli
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the command; a bad input ends in one line and status 2.
+
+    Args:
+      argv: arguments of the command line. Default: those of this process.
+    """
+    parser = cli.Parser("deft_jax.encode", __doc__)
+    parser.add_argument("--workdir", required=True, metavar="DIR", help="workdir of a training, finished or not")
+    parser.add_argument("--images", required=True, metavar="PATH", help="folder of pictures, or file of images")
+    parser.add_argument("--out", default="codes.npz", metavar="FILE.npz", help="what is written (%(default)s)")
+    parser.add_argument("--step", type=int, help="of the checkpoint (default: the newest)")
+    parser.add_argument("--crop", type=int, help="side of the square that is cut from the middle of each picture first "
+                        "(default: as the run was trained, or none)")
+    args = parser.parse_args(argv)
+    with cli.cli_errors("deft_jax.encode"):
+        out = pathlib.Path(args.out)
+        if out.suffix != ".npz" or out.is_dir():
+            raise ValueError(f"--out must be a file that ends with .npz, got {str(out)!r}")
+        import deft_jax
+        from deft_jax.training import encode_images
+
+        model = deft_jax.load(args.workdir, args.step)
+        codes = encode_images.encode_images(model, args.images, args.crop)
+        encode_images.write_codes(out, codes)
+    print(f"{out}: {len(codes.posterior.mean)} images, {model.model.num_latents} latents")
+
+
+if __name__ == "__main__":
+    main()
