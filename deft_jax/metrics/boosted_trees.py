@@ -41,6 +41,38 @@ def fit_and_score(
       >>> importance.round(6).tolist(), train
       ([0.0, 1.0], 1.0)
     """
+    loss, raw_KxN, importance_D = _boost(codes, column, is_continuous, train, test, seed)
+    total, num_train = importance_D.sum(), len(train)
+    importance_D = importance_D / total if total > 0 else np.zeros_like(importance_D)
+    return importance_D, loss.score(raw_KxN, slice(num_train)), loss.score(raw_KxN, slice(num_train, None))
+
+
+def fit_and_predict(
+    codes: np.ndarray, column: np.ndarray, is_continuous: bool, train: np.ndarray, test: np.ndarray, seed: int = 0
+) -> np.ndarray:
+    """Fits one factor on the training rows and predicts it in the test rows.
+
+    Args:
+      codes, column, is_continuous, train, test, seed: as for `fit_and_score`.
+
+    Returns:
+      [M] the likeliest class, or the mean where the factor is continuous, of each test row.
+
+    Example:
+      >>> codes = np.random.default_rng(0).normal(size=(300, 2))
+      >>> is_positive, rows = (codes[:, 1] > 0).astype(int), np.arange(300)
+      >>> predicted = fit_and_predict(codes, is_positive, False, rows[:200], rows[200:])
+      >>> bool(np.mean(predicted == is_positive[200:]) > 0.95)
+      True
+    """
+    loss, raw_KxN, _ = _boost(codes, column, is_continuous, train, test, seed)
+    return loss.predict(raw_KxN, slice(len(train), None))
+
+
+def _boost(
+    codes: np.ndarray, column: np.ndarray, is_continuous: bool, train: np.ndarray, test: np.ndarray, seed: int
+) -> tuple["_SquaredError | _LogLoss", np.ndarray, np.ndarray]:
+    """(The loss, raw predictions [K, N] of the training rows and then of the test rows, squared error saved [D])."""
     rows, num_train = np.concatenate([train, test]), len(train)
     loss = (_SquaredError if is_continuous else _LogLoss)(column[rows], num_train)
     grower = _TreeGrower(codes[rows].astype(np.float32), num_train, seed)
@@ -53,9 +85,7 @@ def fit_and_score(
             importance_D += saved_D
             sums = (np.bincount(leaf_N[:num_train], part, _LEAVES) for part in (residual_T, curvature_T))
             raw_N += (LEARNING_RATE * loss.step * _ratio(*sums))[leaf_N]
-    total = importance_D.sum()
-    importance_D = importance_D / total if total > 0 else np.zeros_like(importance_D)
-    return importance_D, loss.score(raw_KxN, slice(num_train)), loss.score(raw_KxN, slice(num_train, None))
+    return loss, raw_KxN, importance_D
 
 
 class _TreeGrower:
@@ -153,6 +183,10 @@ class _SquaredError:
         residual_KxT = self._column_N[: self._num_train] - raw_KxT
         return residual_KxT, np.ones_like(residual_KxT)
 
+    def predict(self, raw_KxN: np.ndarray, rows: slice) -> np.ndarray:
+        """The means of rows."""
+        return raw_KxN[0, rows]
+
     def score(self, raw_KxN: np.ndarray, rows: slice) -> float:
         """R^2."""
         true = self._column_N[rows]
@@ -180,8 +214,12 @@ class _LogLoss:
         share_KxT: Any = special.expit(raw_KxT) if self._is_binary else special.softmax(raw_KxT, axis=0)
         return self._indicator_KxT - share_KxT, share_KxT * (1 - share_KxT)
 
-    def score(self, raw_KxN: np.ndarray, rows: slice) -> float:
-        """Accuracy."""
+    def predict(self, raw_KxN: np.ndarray, rows: slice) -> np.ndarray:
+        """The likeliest classes of rows."""
         raw = raw_KxN[:, rows]
         index = (raw[0] >= 0).astype(np.int64) if self._is_binary else raw.argmax(axis=0)
-        return float(np.mean(self._classes[index] == self._column_N[rows]))
+        return self._classes[index]
+
+    def score(self, raw_KxN: np.ndarray, rows: slice) -> float:
+        """Accuracy."""
+        return float(np.mean(self.predict(raw_KxN, rows) == self._column_N[rows]))
