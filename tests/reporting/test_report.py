@@ -49,7 +49,7 @@ def page(page_path):
 @pytest.fixture
 def short_sections(monkeypatch):
     """Pages of several runs without the sections of each, which take long to draw."""
-    monkeypatch.setattr(reporting_page, "training_sections", lambda run: [RunSummary({"Title": run.title}, "{}")])
+    monkeypatch.setattr(reporting_page, "training_sections", lambda run, live: [RunSummary({"Title": run.title}, "{}")])
 
 
 def latent_sliders(page):
