@@ -2,8 +2,8 @@
 
 One HTML page of one or more workdirs, of trainings (deft_jax.train) and of annealing tests (deft_jax.annealing). The
 page is one file, images included: it opens without a network and can be sent by mail. Of a training it shows curves,
-how information moves between latents, a decoder that runs in the browser, traversals, reconstructions and projections; of
-an annealing test the freezing points. Several trainings are compared by the scores of their results.json. DIR may
+how information moves between latents, the decoder itself, which runs in the browser, traversals, reconstructions and
+projections; of an annealing test the freezing points. Several trainings are compared by the scores of their results.json. DIR may
 also be the folder of a study (deft_jax.sweep) or of several seeds: all of its finished runs are compared, and one of
 each configuration is shown.
 """

@@ -105,8 +105,8 @@ def live_decoder(model: TrainedModel, sample: Sample, kl_D: np.ndarray, nmi_DxF:
     Returns:
       The section. Its data has 'shape' and 'likelihood' of the images; 'key', equal where the images of two runs are;
       'names' of the factors; 'cloud', posterior means of more images; 'evaluations' with step, stage, beta, KL,
-      best factor and NMI of each latent; 'snapshots' with step, stage, codes of the images and layers, the last of which
-      is the model itself.
+      best factor and NMI of each latent; 'snapshots' with step, stage, codes of the images and layers. The last of
+      them is the model itself.
     """
     try:
         layers = decoder_layers(model.model, model.params)
@@ -115,14 +115,14 @@ def live_decoder(model: TrainedModel, sample: Sample, kl_D: np.ndarray, nmi_DxF:
     num_bytes = weights.size_in_bytes(layers)
     if num_bytes > LARGEST:
         return LiveDecoder(
-            f"The decoder has {num_bytes / 2e6:.1f} million weights, {num_bytes / 1e6:.1f} MB in half precision; a page takes "
-            f"those of at most {LARGEST / 1e6:.0f} MB."
+            f"The decoder has {num_bytes / 2e6:.1f} million weights, {num_bytes / 1e6:.1f} MB in half precision; "
+            f"a page takes at most {LARGEST / 1e6:.0f} MB."
         )
     codes = np.asarray(model.encode(sample.images).mean)
     limit = _slider_limit(model.traversal_range, codes)
     precision, error = _precision(model, layers, codes, limit)
     if not error <= MISMATCH:  # also where it is NaN
-        return LiveDecoder(f"In {precision} precision the decoder's images differ by up to {error:.2g} from the model's.")
+        return LiveDecoder(f"In {precision} precision the decoder's images differ by {error:.2g} from the model's.")
     num_bytes = weights.size_in_bytes(layers, precision)
     snapshots, stages_without = _earlier_snapshots(model, sample, precision, LARGEST - num_bytes)
     snapshots.append(_snapshot(model, layers, codes, precision))
@@ -245,7 +245,8 @@ def _key(sample: Sample) -> str:
     """Equal for the samples of two runs if they are the same images in the same order."""
     pixels = np.round(255 * np.asarray(sample.images)).astype(np.uint8)
     labels = np.asarray(sample.ground_truth, float)[:CLOUD]
-    return hashlib.sha256(repr((pixels.shape, labels.shape)).encode() + pixels.tobytes() + labels.tobytes()).hexdigest()[:16]
+    shapes = repr((pixels.shape, labels.shape)).encode()
+    return hashlib.sha256(shapes + pixels.tobytes() + labels.tobytes()).hexdigest()[:16]
 
 
 def _evaluations(model: TrainedModel, kl_D: np.ndarray, nmi_DxF: np.ndarray) -> list[dict[str, Any]]:
