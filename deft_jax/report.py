@@ -3,9 +3,9 @@
 One HTML page of one or more workdirs, of trainings (deft_jax.train) and of annealing tests (deft_jax.annealing). The
 page is one file, images included: it opens without a network and can be sent by mail. Of a training it shows curves,
 how information moves between latents, the decoder itself, which runs in the browser, traversals, reconstructions and
-projections; of an annealing test the freezing points. Several trainings are compared by the scores of their results.json. DIR may
-also be the folder of a study (deft_jax.sweep) or of several seeds: all of its finished runs are compared, and one of
-each configuration is shown.
+projections; of an annealing test the freezing points. Several trainings are compared by the scores of their
+results.json, and any two on the same images by their live decoders. DIR may also be the folder of a study
+(deft_jax.sweep) or of several seeds: all of its finished runs are compared, and one of each configuration is shown.
 """
 
 import pathlib

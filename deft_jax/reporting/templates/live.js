@@ -40,7 +40,7 @@ function pairLatents(mine, other) {
 
 /* An SVG of the KL of each latent at the evaluations; returns a function that moves its line to one of them. */
 function drawFreezing(box, { evaluations, off }) {
-  const width = box.clientWidth || 600, height = 190, left = 36, right = 22, top = 8, bottom = 34;
+  const width = box.clientWidth || 600, height = 180, left = 36, right = 22, top = 8, bottom = 22;
   const most = Math.max(0.1, ...evaluations.flatMap(({ kl }) => kl)), count = evaluations.length;
   const x = (e) => left + (width - left - right) * e / (count - 1);
   const y = (kl) => height - bottom - (height - top - bottom) * kl / most;
@@ -54,12 +54,17 @@ function drawFreezing(box, { evaluations, off }) {
       content += line([[(x(e) + x(e - 1)) / 2, top], [(x(e) + x(e - 1)) / 2, y(0)]], "stroke: var(--faint); stroke-dasharray: 3 3");
   const every = Math.ceil(count * 52 / (width - left - right));
   for (let e = count - 1; e >= 0; e -= every) content += text([x(e), height - bottom + 15], evaluations[e].beta);
-  content += text([left, height - 4], "β of the evaluations; a dashed line where a stage begins; KL in nats", "start");
+  const labels = [];
   for (let d = 0; d < evaluations[0].kl.length; d++) {
     const points = evaluations.map(({ kl }, e) => [x(e), y(kl[d])]);
     if (!evaluations.some(({ kl }) => kl[d] >= off)) continue;
     content += line(points, `stroke: ${COLOURS[d % COLOURS.length]}; stroke-width: 2`);
-    content += text([width - right + 3, points[count - 1][1] + 4], `z${d}`, "start");
+    labels.push([points[count - 1][1] + 4, d]);
+  }
+  let above = Infinity;  // labels from the bottom up, each at least a line above the last
+  for (const [at, d] of labels.sort((a, b) => b[0] - a[0])) {
+    above = Math.min(at, above - 11);
+    content += text([width - right + 3, above], `z${d}`, "start");
   }
   box.innerHTML = `<svg viewBox="0 0 ${width} ${height}" role="img" aria-label="KL of each latent in nats over beta">${content}` +
     `<line class="now" y1="${top}" y2="${y(0)}" style="stroke: var(--ink); stroke-width: 1.5"/></svg>`;
@@ -239,7 +244,8 @@ function startLive(model, models) {
   const stages = find(".live-stages"), stageSlider = stages.querySelector("input");
   if (evaluations.length > 1) {
     stages.hidden = false;
-    stageSlider.max = stageSlider.value = evaluation;
+    stageSlider.max = evaluation;
+    stageSlider.value = evaluation;
     stageSlider.addEventListener("input", () => { evaluation = Number(stageSlider.value); showEvaluation(); });
   }
   const layOut = () => {
