@@ -28,13 +28,15 @@ function correlation(x, y) {
   return xx > 0 && yy > 0 ? xy / Math.sqrt(xx * yy) : 0;
 }
 
+const LEAST = 0.3;  // correlation of a pair
+
 /* Pairs of latents [mine, other, correlation] of two models that encode the same images: the largest first, each once. */
 function pairLatents(mine, other) {
   const used = (model) => [...model.kl.keys()].filter((d) => model.kl[d] >= model.off);
   const all = used(mine).flatMap((a) => used(other).map((b) => [a, b, correlation(mine.means[a], other.means[b])]));
   const pairs = [];
   for (const pair of all.sort((p, q) => Math.abs(q[2]) - Math.abs(p[2])))
-    if (!pairs.some(([a, b]) => a === pair[0] || b === pair[1])) pairs.push(pair);
+    if (Math.abs(pair[2]) >= LEAST && !pairs.some(([a, b]) => a === pair[0] || b === pair[1])) pairs.push(pair);
   return pairs.sort((p, q) => p[0] - q[0]);
 }
 
@@ -61,11 +63,10 @@ function drawFreezing(box, { evaluations, off }) {
     content += line(points, `stroke: ${COLOURS[d % COLOURS.length]}; stroke-width: 2`);
     labels.push([points[count - 1][1] + 4, d]);
   }
-  let above = Infinity;  // labels from the bottom up, each at least a line above the last
-  for (const [at, d] of labels.sort((a, b) => b[0] - a[0])) {
-    above = Math.min(at, above - 11);
-    content += text([width - right + 3, above], `z${d}`, "start");
-  }
+  labels.sort((a, b) => a[0] - b[0]);  // at least a line apart, and none below the axis
+  for (let n = 1; n < labels.length; n++) labels[n][0] = Math.max(labels[n][0], labels[n - 1][0] + 11);
+  for (let n = labels.length - 1, below = y(0) + 15; n >= 0; n--) below = labels[n][0] = Math.min(labels[n][0], below - 11);
+  for (const [at, d] of labels) content += text([width - right + 3, at], `z${d}`, "start");
   box.innerHTML = `<svg viewBox="0 0 ${width} ${height}" role="img" aria-label="KL of each latent in nats over beta">${content}` +
     `<line class="now" y1="${top}" y2="${y(0)}" style="stroke: var(--ink); stroke-width: 1.5"/></svg>`;
   return (e) => { for (const name of ["x1", "x2"]) box.querySelector(".now").setAttribute(name, x(e)); };
@@ -152,7 +153,7 @@ function startLive(model, models) {
       row.style.setProperty("--share", kl[d] / most);
       const factor = kl[d] >= model.off && best.length ? `, ${model.names[best[d]]} ${nmi[d].toFixed(2)}` : "";
       const pair = beside && pairs.find(([a]) => a === d);
-      const partner = pair ? `; beside z${pair[1]}${pair[2] < 0 ? " reversed" : ""}` : "";
+      const partner = pair ? ` ↔ ${pair[2] < 0 ? "−" : ""}z${pair[1]}` : "";
       row.querySelector(".live-nats").textContent = `KL ${kl[d].toFixed(2)}${factor}${partner}`;
       row.classList.toggle("off", !(kl[d] >= model.off));
       sliders[d].setAttribute("aria-label", `z${d}, ${row.querySelector("small").textContent.trim()}`);
@@ -233,8 +234,8 @@ function startLive(model, models) {
     if (beside) {
       find(".live-other figcaption").textContent = find(".live-other figcaption").title = beside.title;
       const list = pairs.map(([a, b, r]) => `z${a} with z${b} (${signed(r)})`).join(", ");
-      find(".live-paired").textContent = `Beside it: ${beside.title}. Each slider moves it as far from its own posterior mean of the ` +
-        `image, in the latent whose means correlate most over ${model.cloud.count} images: ${list || "no latent is in use in both"}.`;
+      find(".live-paired").textContent = `${beside.title} starts at its own posterior mean of the image. A slider moves it by as much, ` +
+        `in the latent whose means correlate most with those here over ${model.cloud.count} images, by at least ${LEAST}: ${list || "there is none"}.`;
     }
     showEvaluation();
     draw();
