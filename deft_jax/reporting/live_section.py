@@ -110,8 +110,8 @@ def live_decoder(model: TrainedModel, sample: Sample, kl_D: np.ndarray, nmi_DxF:
     """
     try:
         layers = decoder_layers(model.model, model.params)
-    except ValueError as error:
-        return LiveDecoder(f"The decoder does not run in a browser: {error}.")
+    except ValueError as fault:
+        return LiveDecoder(f"The decoder does not run in a browser: {fault}.")
     num_bytes = weights.size_in_bytes(layers)
     if num_bytes > LARGEST:
         return LiveDecoder(
