@@ -119,6 +119,8 @@ def live_decoder(model: TrainedModel, sample: Sample, kl_D: np.ndarray, nmi_DxF:
             f"a page takes at most {LARGEST / 1e6:.0f} MB."
         )
     codes = np.asarray(model.encode(sample.images).mean)
+    if not np.isfinite(codes).all():
+        return LiveDecoder("Posterior means of its images are not finite numbers.")
     limit = _slider_limit(model.traversal_range, codes)
     precision, error = _precision(model, layers, codes, limit)
     if not error <= MISMATCH:  # also where it is NaN
@@ -263,7 +265,7 @@ def _evaluations(model: TrainedModel, kl_D: np.ndarray, nmi_DxF: np.ndarray) -> 
             "step": step,
             "stage": stage,
             "beta": float(f"{beta:.4g}"),
-            "kl": np.asarray(kl, float).round(3).tolist(),
+            "kl": np.nan_to_num(np.asarray(kl, float)).round(3).tolist(),
             "best": nmi.argmax(axis=1).tolist() if nmi.ndim == 2 and nmi.shape[1] else [],
             "nmi": nmi.max(axis=1).round(3).tolist() if nmi.ndim == 2 and nmi.shape[1] else [],
         }
