@@ -91,7 +91,7 @@ function startLive(model, models) {
     paintPixels(find(".live-decoded"), model.shape, pixels);
     if (times.length > 15) times.shift();
     const median = [...times].sort((a, b) => a - b)[times.length >> 1];
-    find(".live-rate").textContent = times.length > 4 ? `An image takes ${median.toFixed(1)} ms here.` : "";
+    find(".live-rate").textContent = times.length > 4 ? ` An image takes ${median.toFixed(1)} ms here.` : "";
     if (beside === null) return;
     const other = Float64Array.from(beside.snapshots[beside.last].codes[image]);
     for (const [a, b, r] of pairs) other[b] += Math.sign(r) * (code[a] - start()[a]);
