@@ -3,7 +3,7 @@
 
 const COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#000000"];
 
-const signed = (value, digits = 2) => value.toFixed(digits).replace("-", "−");
+const signed = (value) => value.toFixed(2).replace(/^-0\.00$/, "0.00").replace("-", "−");
 
 /* One model of the page. decoder(snapshot) is made at its first use. */
 function readModel(part) {
