@@ -9,8 +9,8 @@ DRIVER = shutil.which("chromedriver")
 
 
 @pytest.fixture(scope="session")
-def browser(tmp_path_factory):
-    """A headless Chromium, driven by selenium; its console is kept."""
+def chromium(tmp_path_factory):
+    """A headless Chromium, driven by selenium."""
     webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
     if not CHROMIUM or not DRIVER:
         pytest.skip("no Chromium with its chromedriver on the PATH")
@@ -24,3 +24,10 @@ def browser(tmp_path_factory):
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
     yield driver
     driver.quit()
+
+
+@pytest.fixture
+def browser(chromium):
+    """The browser, whose console is empty at the start of a test."""
+    chromium.get_log("browser")
+    return chromium
