@@ -1,11 +1,11 @@
-"""python -m deft_jax.report DIR [DIR ...] [--out report.html]
+"""python -m deft_jax.report DIR [DIR ...] [--out report.html] [--nolive]
 
 One HTML page of one or more workdirs, of trainings (deft_jax.train) and of annealing tests (deft_jax.annealing). The
 page is one file, images included: it opens without a network and can be sent by mail. Of a training it shows curves,
-how information moves between latents, latents as sliders that change a decoded image, reconstructions and projections;
-of an annealing test the freezing points. Several trainings are compared by the scores of their results.json. DIR may
-also be the folder of a study (deft_jax.sweep) or of several seeds: all of its finished runs are compared, and one of
-each configuration is shown.
+how information moves between latents, the decoder itself, which runs in the browser, traversals, reconstructions and
+projections; of an annealing test the freezing points. Several trainings are compared by the scores of their
+results.json, and any two on the same images by their live decoders. DIR may also be the folder of a study
+(deft_jax.sweep) or of several seeds: all of its finished runs are compared, and one of each configuration is shown.
 """
 
 import pathlib
@@ -20,13 +20,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = cli.Parser("deft_jax.report", __doc__)
     parser.add_argument("workdirs", nargs="+", metavar="DIR", help="workdir of a training, an annealing test, a study")
     parser.add_argument("--out", help="page to write (default: report.html, in DIR where there is one, else here)")
+    live = parser.add_mutually_exclusive_group()
+    live.add_argument("--live", action="store_true", default=True, help="put decoders into the page (default)")
+    live.add_argument("--nolive", dest="live", action="store_false", help="leave decoders out: a smaller page")
     given = parser.parse_args(arguments)
     out = given.out or (pathlib.Path(given.workdirs[0]) if len(given.workdirs) == 1 else pathlib.Path()) / "report.html"
     with cli.cli_errors("deft_jax.report"):
         import logging
 
         logging.getLogger("absl").setLevel(logging.WARNING)
-        written = report(given.workdirs, out)
+        written = report(given.workdirs, out, live=given.live)
     print(f"{written} ({written.stat().st_size / 1e6:.1f} MB)")
 
 

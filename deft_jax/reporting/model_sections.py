@@ -1,27 +1,23 @@
-"""What a report shows of a trained model: traversals with sliders, reconstructions, projections."""
+"""What a report shows of a trained model: a live decoder, traversals with sliders, reconstructions, projections."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from deft_jax.models.posterior import Posterior, kl_per_latent
+from deft_jax.models.posterior import kl_per_latent
 from deft_jax.reporting.elements import Image, Section, image_of, png_uri
+from deft_jax.reporting.live_section import live_decoder
+from deft_jax.reporting.model_sample import COLLAPSED, RECONSTRUCTED, Sample, draw_sample, image_names, open_latents
 from deft_jax.training.restore import TrainedModel
 
 BASES = 4
 """Images that traversals start from."""
 VALUES = np.linspace(-2.5, 2.5, 15)
 """Values of a traversal, for a traversal_range of 2 standard deviations of the prior; scaled for other ranges."""
-RECONSTRUCTED = 20
-"""Images that are reconstructed."""
-SAMPLE = 2000
-"""Images that projections and KL are computed from."""
 ELLIPSES = 60
 """Posteriors of which the projections show the standard deviation."""
-COLLAPSED = 0.05
-"""KL in nats below which a latent is called collapsed."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,20 +104,13 @@ class Projections(Section):
     template = "projections.html.j2"
 
 
-class Sample(NamedTuple):
-    """Images with their ground truth [N, L] and posterior [N, D].
+def model_sections(model: TrainedModel, live: bool = True) -> list[Section]:
+    """The live decoder, traversals, reconstructions and projections of a model at its checkpoint.
 
-    images: the first of them, [at most 20, H, W, C]. fallback_reason: as of Traversals.
+    Args:
+      model: as restored.
+      live: whether the decoder goes into the page.
     """
-
-    images: np.ndarray
-    ground_truth: np.ndarray
-    posterior: Posterior
-    fallback_reason: str = ""
-
-
-def model_sections(model: TrainedModel) -> list[Section]:
-    """Traversals, reconstructions and projections of a model at its checkpoint."""
     from deft_jax.evaluation import image_grids
     from deft_jax.evaluation import scores as evaluation_scores
 
@@ -135,33 +124,11 @@ def model_sections(model: TrainedModel) -> list[Section]:
     nmi_DxF = np.array(scores["nmi"]) if description.ground_truth_names else np.zeros((len(kl_D), 0))
     decoded = model.decode(np.asarray(sample.posterior.mean)[:RECONSTRUCTED])
     return [
+        *([live_decoder(model, sample, kl_D, nmi_DxF)] if live else []),
         traversals(model, sample, kl_D, nmi_DxF),
         Reconstructions(image_of(image_grids.reconstructions(sample.images, decoded), "png"), len(decoded)),
         projections(model, sample, kl_D, nmi_DxF),
     ]
-
-
-def draw_sample(model: TrainedModel) -> Sample:
-    """A sample of the data set; of the images kept with the run where the set cannot be opened.
-
-    Raises:
-      ValueError: the set cannot be opened, and the run has kept no images.
-    """
-    import jax
-
-    from deft_jax.data import description
-    from deft_jax.evaluation import encoder
-
-    try:
-        source = model.source
-    except ValueError as error:
-        kept = description.read_sample(model.workdir)
-        if kept is None:
-            raise
-        return Sample(kept.images[:RECONSTRUCTED], kept.ground_truth, model.encode(kept.images), str(error))
-    factors = encoder.draw_factors(source, SAMPLE, model.config.evaluation.seed)
-    images = source.render(source.arrays, jax.numpy.asarray(factors[:RECONSTRUCTED]), jax.random.key(0))
-    return Sample(np.asarray(images), source.ground_truth(factors), model.encode_factors(factors))
 
 
 def traversals(model: TrainedModel, sample: Sample, kl_D: np.ndarray, nmi_DxF: np.ndarray) -> Traversals:
@@ -177,8 +144,8 @@ def traversals(model: TrainedModel, sample: Sample, kl_D: np.ndarray, nmi_DxF: n
     from deft_jax.evaluation.traversal_codes import traversal_codes
 
     names, group_of_latent = model.description.ground_truth_names, model.model.group_of_latent
-    open_latents = _open_latents(model)
-    latents = open_latents[shown_latents(kl_D[open_latents])]
+    opened = open_latents(model)
+    latents = opened[shown_latents(kl_D[opened])]
     values_T = VALUES * model.traversal_range / 2
     means_BxD = np.asarray(sample.posterior.mean)[:BASES]
     z_LxBxTxD = traversal_codes(means_BxD, latents, values_T)
@@ -193,16 +160,12 @@ def traversals(model: TrainedModel, sample: Sample, kl_D: np.ndarray, nmi_DxF: n
             best = int(nmi_DxF[latent].argmax())
             parts.append(f"{names[best]} {nmi_DxF[latent, best]:.2f}")
         labels.append(", ".join(parts))
-    base_names = [
-        ", ".join(f"{name} {value}" for name, value in zip(names, row, strict=True)) or f"image {number}"
-        for number, row in enumerate(sample.ground_truth[:BASES].tolist(), 1)
-    ]
     section = sliders(
-        sample.images[:BASES], base_names, means_BxD,
+        sample.images[:BASES], image_names(model, sample, BASES), means_BxD,
         decoded.reshape(*z_LxBxTxD.shape[:3], *model.description.image_shape), latents.tolist(), labels, values_T,
     )  # fmt: skip
     return dataclasses.replace(
-        section, selection=selection_note(len(latents), len(open_latents)), fallback_reason=sample.fallback_reason,
+        section, selection=selection_note(len(latents), len(opened)), fallback_reason=sample.fallback_reason,
         num_kept=len(sample.ground_truth), labelled=bool(names),
     )  # fmt: skip
 
@@ -251,7 +214,7 @@ def projections(model: TrainedModel, sample: Sample, kl_D: np.ndarray, nmi_DxF: 
     from deft_jax.reporting import figures
 
     mean, names = np.asarray(sample.posterior.mean), model.description.ground_truth_names
-    pairs = informative_pairs(kl_D, nmi_DxF, _open_latents(model).tolist())
+    pairs = informative_pairs(kl_D, nmi_DxF, open_latents(model).tolist())
     if not pairs:
         return Projections(None, [], len(mean))
     std = np.exp(0.5 * np.asarray(sample.posterior.logvar))
@@ -288,7 +251,3 @@ def informative_pairs(
                 second = int(np.argmax(others))
             pairs.append(((across, up), (first, second)))
     return pairs
-
-
-def _open_latents(model: TrainedModel) -> np.ndarray:
-    return np.flatnonzero(np.asarray(model.model.group_of_latent) <= model.stage)

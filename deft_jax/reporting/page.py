@@ -18,7 +18,9 @@ from deft_jax.training.metrics_log import read_records
 
 
 @pinned()
-def report(workdirs: Sequence[str | pathlib.Path], out: str | pathlib.Path) -> pathlib.Path:
+def report(
+    workdirs: Sequence[str | pathlib.Path], out: str | pathlib.Path, *, live: bool = True
+) -> pathlib.Path:
     """Writes one HTML page of these workdirs.
 
     Of runs that differ in the seed only, the first is shown; the scores of all trainings are compared.
@@ -26,6 +28,7 @@ def report(workdirs: Sequence[str | pathlib.Path], out: str | pathlib.Path) -> p
     Args:
       workdirs: of trainings, annealing tests, studies, or several seeds.
       out: the page to write; an older page is replaced.
+      live: whether decoders go into the page, which then decodes in the browser.
 
     Returns:
       The path of the page.
@@ -44,7 +47,7 @@ def report(workdirs: Sequence[str | pathlib.Path], out: str | pathlib.Path) -> p
         raise ValueError(f"cannot read {error.filename}: {error.strerror or error}") from None
     runs = distinct_titles([run for runs in runs_of_folder for run in runs])
     shown = distinct_titles([run for runs in runs_of_folder for run in _first_of_each_configuration(runs)])
-    articles = [_article(f"run-{index}", run) for index, run in enumerate(shown)]
+    articles = [_article(f"run-{index}", run, live) for index, run in enumerate(shown)]
     trainings = [run for run in runs if run.kind == "training"]
     comparison = compare_scores(trainings, [_last_step(run) for run in trainings]) if len(trainings) > 1 else None
     title = runs[0].title if len(runs) == 1 else f"{len(runs)} runs"
@@ -55,11 +58,11 @@ def report(workdirs: Sequence[str | pathlib.Path], out: str | pathlib.Path) -> p
     return out
 
 
-def _article(anchor: str, run: Run) -> Article:
+def _article(anchor: str, run: Run, live: bool) -> Article:
     """The sections of a run."""
     try:
         if run.kind == "training":
-            return Article(anchor, run.title, "training", training_sections(run))
+            return Article(anchor, run.title, "training", training_sections(run, live))
         return Article(anchor, run.title, "annealing test", annealing_sections(run))
     except KeyError as error:
         raise ValueError(f"{run.workdir} lacks the entry {error}; was it written by another version?") from error

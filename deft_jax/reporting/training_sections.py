@@ -110,11 +110,12 @@ class LatentInformation(Section):
     template = "latent_information.html.j2"
 
 
-def training_sections(run: Run) -> list[Section]:
+def training_sections(run: Run, live: bool = True) -> list[Section]:
     """The sections of a training, in their order.
 
     Args:
       run: a workdir of a training; its checkpoint is read.
+      live: whether the decoder goes into the page.
 
     Raises:
       ValueError: there is no checkpoint.
@@ -126,7 +127,7 @@ def training_sections(run: Run) -> list[Section]:
         training_curves(model.records, model.stages, groups),
         latent_information(model.records, model.stages, model.description.ground_truth_names, groups),
         *information_ledger(model.records, model.stages.starts, groups, run.results),
-        *model_sections(model),
+        *model_sections(model, live),
     ]
 
 

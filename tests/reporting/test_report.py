@@ -17,8 +17,6 @@ from deft_jax.reporting import page as reporting_page
 from deft_jax.reporting.run_summary import RunSummary
 
 TITLE = "a <b>bold</b> & 'quoted' run"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-DRIVER = shutil.which("chromedriver")
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +47,7 @@ def page(page_path):
 @pytest.fixture
 def short_sections(monkeypatch):
     """Pages of several runs without the sections of each, which take long to draw."""
-    monkeypatch.setattr(reporting_page, "training_sections", lambda run: [RunSummary({"Title": run.title}, "{}")])
+    monkeypatch.setattr(reporting_page, "training_sections", lambda run, live: [RunSummary({"Title": run.title}, "{}")])
 
 
 def latent_sliders(page):
@@ -169,23 +167,6 @@ def test_page_of_one_run_lies_in_its_workdir_and_of_several_in_the_current_folde
     assert second.startswith("report.html (")
     assert (runs[1] / "report.html").exists()
     assert (tmp_path / "report.html").exists()
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-    if not CHROMIUM or not DRIVER:
-        pytest.skip("no Chromium with its chromedriver on the PATH")
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    flags = "headless no-sandbox disable-gpu no-first-run disable-background-networking disable-component-update"
-    for flag in f"{flags} disable-sync disable-dev-shm-usage window-size=1280,900".split():
-        options.add_argument(f"--{flag}")
-    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('browser')}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    yield driver
-    driver.quit()
 
 
 _SET = "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('input', {bubbles: true}))"
