@@ -4,6 +4,7 @@ A bucket has no locks that end with their process. The lease is an object that i
 one that is no longer rewritten has expired, and whoever waits for it may take it over.
 """
 
+import _thread
 import contextlib
 import json
 import os
@@ -14,8 +15,6 @@ import threading
 import time
 import uuid
 from typing import Any
-
-import _thread
 
 from deft_jax.runtime.progress import warn
 
@@ -52,7 +51,8 @@ class Lease:
         """
         self._filesystem, self._path, self._address = filesystem, f"{root}/{NAME}", address
         self._content = {"host": socket.gethostname(), "process": os.getpid(), "machine": _machine(),
-                         "token": uuid.uuid4().hex, "renewals": 0}  # fmt: skip
+                         "token": uuid.uuid4().hex}  # fmt: skip
+        self._renewals = 0
         self._acquire()
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._renew, daemon=True)
@@ -88,7 +88,7 @@ class Lease:
                 if self.lost is not None:
                     _thread.interrupt_main(signal.SIGTERM)
                     return
-                self._content["renewals"] += 1
+                self._renewals += 1
                 self._filesystem.pipe_file(self._path, self._bytes())
 
     def check(self) -> None:
@@ -107,7 +107,7 @@ class Lease:
                 self._remove()
 
     def _bytes(self) -> bytes:
-        return json.dumps(self._content).encode()
+        return json.dumps(self._content | {"renewals": self._renewals}).encode()
 
     def _read(self) -> dict[str, Any] | None:
         try:
