@@ -59,6 +59,7 @@ def working_copy(workdir: str | os.PathLike[str], field: str) -> Iterator[pathli
         return
     place = _place(workdir, field)
     with _readable(place, field):
+        _check_folder(place)
         lease = Lease(place.filesystem, place.path, place.address)
     try:
         with _readable(place, field):
@@ -102,6 +103,7 @@ def reading_copy(workdir: str | os.PathLike[str], field: str) -> Iterator[pathli
     place = _place(workdir, field)
     with _temporary_folder(place) as folder:
         with _readable(place, field):
+            _check_folder(place)
             download(place, folder)
         with _addresses_in_errors():
             yield folder
@@ -144,6 +146,12 @@ def read_text(path: str | os.PathLike[str], field: str) -> str:
     except ValueError as error:
         raise OSError(errno.EIO, str(error)) from None
     return content.decode()
+
+
+def _check_folder(place: Place) -> None:
+    """Raises ValueError if the address is that of an object: others could be put below it all the same."""
+    if place.filesystem.isfile(place.path):
+        raise ValueError(f"{place.address} is a file, not a folder")
 
 
 @contextlib.contextmanager

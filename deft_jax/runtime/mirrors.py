@@ -48,8 +48,6 @@ def download(place: Place, folder: pathlib.Path) -> list[str]:
         names = {}
         for path, about in found.items():
             name = path.removeprefix(f"{place.path}/")
-            if name == path:
-                raise ValueError(f"{place.address} is an object, not a folder")
             if about.get("type") == "file" and not name.endswith("/") and not _NOT_COPIED.fullmatch(name):
                 names[name] = path
         if names and "config.json" not in names:
