@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from deft_jax.runtime.errors import CannotWrite
 from deft_jax.runtime.leases import Lease
-from deft_jax.runtime.paths import register_copy
+from deft_jax.runtime.paths import forget_copy, register_copy
 from deft_jax.runtime.progress import warn
 
 _POLL = 1.0  # seconds between two looks for a new checkpoint
@@ -197,6 +197,7 @@ class Mirror:
             if self._lease.lost is None:
                 self._upload()
         except BaseException as error:
+            forget_copy(self.folder)
             reason = f"{shorten(error)}; what is not there yet is in {self.folder}"
             if not isinstance(error, Exception):
                 warn(f"{self._place.address} is behind: {reason}")

@@ -59,6 +59,11 @@ def register_copy(folder: pathlib.Path, address: str) -> None:
     _COPIES[str(folder)] = address
 
 
+def forget_copy(folder: pathlib.Path) -> None:
+    """Has `shown` name a folder as it is: what could not be uploaded is there."""
+    _COPIES.pop(str(folder), None)
+
+
 def shown(text: object) -> str:
     """A path or a message as the user should read it: with the address of a bucket in place of the local copy."""
     result = str(text)
