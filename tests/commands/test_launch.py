@@ -36,7 +36,7 @@ def test_help_is_the_head_of_the_script(stage, script):
     ("tpu_vm.sh", ["run", *VM, "--bucket", BUCKET], "needs -- --config FILE"),
     ("tpu_vm.sh", ["run", *VM, "--bucket", BUCKET, "--config", "c.py"], "follows --"),
     ("tpu_vm.sh", ["run", *VM, "--bucket", BUCKET, "--", "--config", "c.py", "--workdir=w"], "no --workdir"),
-    ("tpu_vm.sh", ["run", *VM, "--bucket", BUCKET, "--every", "0", "--", "--config", "c"], "at least 1, got '0'"),
+    ("tpu_vm.sh", ["create", *VM, "--type", "v4-8", "--hours", "0"], "at least 1, got '0'"),
     ("tpu_vm.sh", ["job", *VM, "--bucket", BUCKET, "--", "--config", "c.py"], "needs --type"),
     ("tpu_vm.sh", ["fetch", "--bucket", BUCKET], "needs --to"),
     ("tpu_worker.sh", ["run", "train"], "needs a command and a bucket"),
