@@ -156,14 +156,14 @@ def _check_folder(place: Place) -> None:
 
 @contextlib.contextmanager
 def _readable(place: Place, field: str) -> Iterator[None]:
-    """Turns any exception but ValueError into a ValueError: the libraries of buckets raise many types."""
+    """Turns any exception into a ValueError that names the address: the libraries of buckets raise many types."""
     try:
         yield
     except FileNotFoundError:
         raise ValueError(f"{field} {place.address}: there is no such bucket or object") from None
-    except ValueError:
-        raise
     except Exception as error:
+        if isinstance(error, ValueError) and place.address in str(error):
+            raise
         raise ValueError(f"{field} {place.address} cannot be read and written ({shorten(error)})") from None
 
 
