@@ -46,6 +46,7 @@ def test_help_is_the_head_of_the_script(stage, script):
     ("slurm.sh", ["--nodes", "two", "train", "c.py", "w"], "--nodes must be a whole number"),
     ("slurm.sh", ["--seeds", "4-0", "grid", "c.py", "w"], "backwards"),
     ("slurm.sh", ["--seeds", "a", "grid", "c.py", "w"], "--seeds must look like"),
+    ("slurm.sh", ["--nodes", "2", "sweep", "c.py", "gs://b/w"], "needs a folder that all see"),
     ("slurm.sh", ["--frobnicate", "train", "c.py", "w"], "unknown option '--frobnicate'"),
     ("slurm_job.sh", ["train"], "needs a config and a workdir"),
     ("slurm_job.sh", ["grid", "c.py", "w"], "SLURM_ARRAY_TASK_ID"),
