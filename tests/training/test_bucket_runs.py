@@ -94,14 +94,15 @@ def finished(store, whole, tmp_path_factory):
     address = store.unstrip_protocol("bucket/runs/a")
     command = [sys.executable, "-m", "deft_jax.train", "--config", folder / "config.py", "--workdir", address]
     servers = {name: os.environ[name] for scheme in SERVERS for name in environment(scheme, 0) if name in os.environ}
-    process = subprocess.Popen(command, env=tiny.ENVIRONMENT | servers, stderr=subprocess.PIPE, text=True)
+    variables = tiny.ENVIRONMENT | servers | {"TMPDIR": str(folder)}  # where the killed process leaves its copy
+    process = subprocess.Popen(command, env=variables, stderr=subprocess.PIPE, text=True)
     while process.poll() is None and not steps(store):
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     assert process.communicate()[1].count("resuming") == 0
     assert process.returncode == -signal.SIGKILL, "it ended before it was killed"
     left = steps(store)
-    done = subprocess.run(command, env=tiny.ENVIRONMENT | servers, capture_output=True, text=True, timeout=SOON)
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=SOON)
     assert done.returncode == 0, done.stderr
     return address, left, done
 
