@@ -14,7 +14,7 @@ def load(workdir: str | pathlib.Path, step: int | None = None) -> "TrainedModel"
     """The model in the workdir of a training, with encode, decode, config and source.
 
     Args:
-      workdir: of the training, finished or not.
+      workdir: of the training, finished or not: a folder, or an address gs://... or s3://...
       step: of the checkpoint. Default: None, the newest readable one.
 
     Raises:

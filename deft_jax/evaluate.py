@@ -21,14 +21,15 @@ the earlier ones. One of another sample replaces the entry 'evaluation', and the
 """
 
 import argparse
+import contextlib
 import functools
 import pathlib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from deft_jax.runtime import cli
-from deft_jax.runtime.paths import local_path
+from deft_jax.runtime import buckets, cli
+from deft_jax.runtime.paths import shown
 from deft_jax.studies.run_folders import runs_of
 from deft_jax.studies.scoring import DEFAULT, VARIANTS, check_request, compare, evaluate, evaluate_codes
 
@@ -71,13 +72,23 @@ def _score_archive(args: argparse.Namespace) -> None:
 
 def _score_workdirs(args: argparse.Namespace) -> None:
     """Scores every run and prints the table; exits with a status other than 0 where a run cannot be scored."""
-    from deft_jax.evaluation.scores import headlines
-
     names, variants = _metric_names(args), [name for name in args.variants.split(",") if name]
     check_request(DEFAULT if names is None else names, args.num_samples, variants, args.seed)
     if args.jobs is not None and args.jobs < 1:
         raise ValueError(f"--jobs must be at least 1, got {args.jobs}")
-    folders = [local_path(workdir, "--workdir") for workdir in args.workdir]
+    with contextlib.ExitStack() as copies:
+        given = dict.fromkeys(args.workdir)
+        folders = [copies.enter_context(buckets.working_copy(workdir, "--workdir")) for workdir in given]
+        errors = _score_folders(folders, args, names, variants)
+    _exit_with_errors(errors)
+
+
+def _score_folders(
+    folders: Sequence[pathlib.Path], args: argparse.Namespace, names: list[str] | None, variants: Sequence[str]
+) -> dict[pathlib.Path, Exception]:
+    """Scores every run of local folders and prints the table; returns run -> why it could not be scored."""
+    from deft_jax.evaluation.scores import headlines
+
     runs = [(run, folder) for folder in folders for run in runs_of(folder)]
     is_compared = names is not None and "udr" in names
     if is_compared and len(runs) < 2:
@@ -95,7 +106,7 @@ def _score_workdirs(args: argparse.Namespace) -> None:
         prefix = f"{labels[run]} " if len(labels) > 1 else ""
         columns |= {prefix + variant: headlines(scores, labelled=True) for variant, scores in result["scores"].items()}
         latents = [f"{len(result[kind])} {kind}" for kind in ("active", "mixed", "passive")]
-        print(f"{run}, step {result['step']}: latents {', '.join(latents)}")
+        print(f"{shown(run)}, step {result['step']}: latents {', '.join(latents)}")
     if any(columns.values()):
         _print_table(columns)
     for run, result in results.items():
@@ -104,14 +115,14 @@ def _score_workdirs(args: argparse.Namespace) -> None:
         for correlation, scores in compare(list(results), **sample).items():
             values = ", ".join(f"{labels[run]} {udr:.3f}" for run, udr in zip(results, scores["udr"], strict=True))
             print(f"udr, {correlation}: {values}")
-    _exit_with_errors(errors)
+    return errors
 
 
 def _exit_with_errors(errors: Mapping[pathlib.Path, Exception]) -> None:
     """Prints one line per run that could not be scored and exits, unless there is none."""
     for run, error in errors.items():
-        line = " ".join(str(error).split())
-        print(f"deft_jax.evaluate: {line if str(run) in line else f'{run}: {line}'}", file=sys.stderr)
+        line = " ".join(shown(error).split())
+        print(f"deft_jax.evaluate: {line if shown(run) in line else f'{shown(run)}: {line}'}", file=sys.stderr)
     if errors:
         is_bad_input = all(isinstance(error, ValueError) for error in errors.values())
         sys.exit(cli.BAD_INPUT if is_bad_input else cli.FAILED)

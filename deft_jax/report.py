@@ -12,7 +12,8 @@ import pathlib
 from collections.abc import Sequence
 
 from deft_jax.reporting.page import report
-from deft_jax.runtime import cli
+from deft_jax.runtime import buckets, cli
+from deft_jax.runtime.paths import is_address
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -24,13 +25,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     live.add_argument("--live", action="store_true", default=True, help="put decoders into the page (default)")
     live.add_argument("--nolive", dest="live", action="store_false", help="leave decoders out: a smaller page")
     given = parser.parse_args(arguments)
-    out = given.out or (pathlib.Path(given.workdirs[0]) if len(given.workdirs) == 1 else pathlib.Path()) / "report.html"
+    out = given.out or "/".join([*(given.workdirs if len(given.workdirs) == 1 else []), "report.html"])
     with cli.cli_errors("deft_jax.report"):
         import logging
 
         logging.getLogger("absl").setLevel(logging.WARNING)
-        written = report(given.workdirs, out, live=given.live)
-    print(f"{written} ({written.stat().st_size / 1e6:.1f} MB)")
+        with buckets.output_file(out, "--out") as path:
+            megabytes = report(given.workdirs, path, live=given.live).stat().st_size / 1e6
+    print(f"{pathlib.PurePath(out) if not is_address(out) else out} ({megabytes:.1f} MB)")
 
 
 if __name__ == "__main__":

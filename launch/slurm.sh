@@ -9,7 +9,7 @@
 #       one study; with --nodes above 1 as a cluster of Dask, with one worker for each GPU, or for each core without any
 #
 # Before its time limit, and when it is preempted, a job is sent SIGTERM, saves, and goes back into the queue; it then
-# resumes from what it saved. WORKDIR must be seen by all nodes.
+# resumes from what it saved. WORKDIR must be seen by all nodes, or be in a bucket.
 #
 #   --nodes N       nodes of a run, or of a sweep (1)
 #   --gpus N        GPUs of each node (1; 0 for none)
@@ -52,6 +52,7 @@ esac
 [ $# -ge 3 ] || fail "$verb needs a config and a workdir"
 config=$2 workdir=$3
 shift 3
+[ "$verb" != sweep ] || [ "$nodes" -eq 1 ] || [[ $workdir != *:/* ]] || fail "a sweep on several nodes needs a folder that all see, got '$workdir'"
 [ -n "$python" ] || python=$(default_python "$(dirname "$here")")
 
 # count_of LIST: how many numbers 0,3,8-9 stands for.

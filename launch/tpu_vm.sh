@@ -7,8 +7,8 @@
 #   launch/tpu_vm.sh install NAME --zone Z
 #       copies this checkout, as it stands, to every worker and installs it there
 #   launch/tpu_vm.sh run     NAME --zone Z --bucket gs://B/RUN -- --config configs/X.py [--config.field=value ...]
-#       on every worker; goes on from what the bucket holds, and copies the run there every ten minutes and at its end
-#   launch/tpu_vm.sh stop    NAME --zone Z              the training saves, copies itself to the bucket and ends
+#       on every worker; the bucket is the workdir: the run goes on from what it holds, and is there at each checkpoint
+#   launch/tpu_vm.sh stop    NAME --zone Z              the training saves and ends
 #   launch/tpu_vm.sh status  NAME --zone Z [--queued]
 #   launch/tpu_vm.sh fetch   --bucket gs://B/RUN --to DIR
 #   launch/tpu_vm.sh delete  NAME --zone Z [--queued]
@@ -18,10 +18,9 @@
 #   --queued         ask through queued resources, which wait until there is capacity (--hours 24 at most)
 #   --version V      runtime (default: the one of the type)
 #   --create-flag F  one more flag for the creation, such as --create-flag --network=NET; may be repeated
-#   --bucket URL     where the run is kept, as one object URL/run.tar, which is never half of one run
+#   --bucket URL     the workdir of the run
 #   --command C      train (the default), sweep or annealing; the latter two on slices of one host
-#   --every SECONDS  between copies to the bucket (600)
-#   --to DIR         where fetch puts the run
+#   --to DIR         where fetch puts a copy of the run
 #   --restarts N     how often job begins again after preemptions and lost connections (100)
 #   --poll SECONDS   between two looks at the state (30)
 #   --keep           job does not delete the VM at its end
@@ -35,7 +34,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=launch/dry_run.sh
 source "$here/dry_run.sh"
 
-zone='' type='' bucket='' version='' to='' module=train every=600 restarts=100 poll=30 hours=24
+zone='' type='' bucket='' version='' to='' module=train restarts=100 poll=30 hours=24
 spot=false queued=false keep=false creation=() arguments=() name='' verb=''
 while [ $# -gt 0 ]; do
   case $1 in
@@ -50,7 +49,6 @@ while [ $# -gt 0 ]; do
     --create-flag) need_value "$1" $#; creation+=("$2"); shift 2 ;;
     --bucket) need_value "$1" $#; bucket=${2%/}; shift 2 ;;
     --command) need_value "$1" $#; module=$2; shift 2 ;;
-    --every) need_value "$1" $#; whole_number "$1" "$2" 1; every=$2; shift 2 ;;
     --to) need_value "$1" $#; to=$2; shift 2 ;;
     --restarts) need_value "$1" $#; whole_number "$1" "$2"; restarts=$2; shift 2 ;;
     --poll) need_value "$1" $#; whole_number "$1" "$2"; poll=$2; shift 2 ;;
@@ -78,7 +76,7 @@ need() {
       bucket) [[ $bucket == gs://?* ]] || fail "$verb needs --bucket gs://..., got '$bucket'" ;;
       arguments)
         [ "${#arguments[@]}" -gt 0 ] || fail "$verb needs -- --config FILE"
-        [[ " ${arguments[*]}" != *" --workdir"* ]] || fail "no --workdir: the run is kept in --bucket" ;;
+        [[ " ${arguments[*]}" != *" --workdir"* ]] || fail "no --workdir: that is --bucket" ;;
     esac
   done
 }
@@ -177,7 +175,7 @@ install() {
 }
 
 run() {
-  everywhere bash deft_jax/launch/tpu_worker.sh run --every "$every" "$module" "$bucket" "${arguments[@]}"
+  everywhere bash deft_jax/launch/tpu_worker.sh run "$module" "$bucket" "${arguments[@]}"
 }
 
 stop() {
@@ -192,9 +190,7 @@ status() {
 
 fetch() {
   perform mkdir -p "$to" || return
-  perform gcloud storage cp "$bucket/run.tar" "$to/run.tar" || return
-  perform tar -xf "$to/run.tar" -C "$to" || return
-  perform rm "$to/run.tar"
+  perform gcloud storage rsync --recursive '--exclude=(.*/)?\.lock$' "$bucket" "$to"
 }
 
 # ---- the job ----

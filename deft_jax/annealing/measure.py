@@ -35,12 +35,13 @@ from deft_jax.annealing.whole_set import WholeSetInstrument
 from deft_jax.data.description import SAMPLE, check_unchanged, keep
 from deft_jax.data.source import Source
 from deft_jax.evaluation import encoder
+from deft_jax.runtime import buckets
 from deft_jax.runtime.config_file import save_or_check_config
 from deft_jax.runtime.errors import CannotWrite
 from deft_jax.runtime.files import read_object, to_jsonable, write_atomically
 from deft_jax.runtime.jax_settings import pinned
 from deft_jax.runtime.locks import lock_workdir
-from deft_jax.runtime.paths import local_path
+from deft_jax.runtime.paths import shown
 from deft_jax.runtime.progress import warn
 from deft_jax.training import workdirs
 
@@ -55,7 +56,7 @@ def run(
 
     Args:
       config: an AnnealingConfig, or what `parse_annealing` takes, as in configs/ifp_dsprites.py.
-      workdir: where results are written.
+      workdir: where results are written, a folder or an address gs://... or s3://...
       devices: for the trials and the whole set. Default: None, all local ones.
 
     Returns:
@@ -69,9 +70,16 @@ def run(
       Interrupted: a signal was received, and the state saved.
     """
     config = parse_annealing(config)
-    workdir = local_path(workdir, "--workdir")
     options = data.with_absolute_paths(config.data.name, config.data.options)
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, options=options))
+    with buckets.working_copy(workdir, "--workdir") as folder:
+        return _run(config, folder, devices)
+
+
+def _run(
+    config: AnnealingConfig, workdir: pathlib.Path, devices: Sequence[jax.Device] | None
+) -> dict[str, Any]:
+    """`run` in a local folder."""
     source = data.get(config.data.name, only=config.data.only, **config.data.options)
     check_unchanged(source, workdir)
     read_object(workdir / "freezing.json")  # raises now if it is damaged
@@ -159,7 +167,7 @@ def _write_betas(config: BetasConfig, results: Mapping[str, Any], workdir: pathl
         stages = "; ".join(f"{beta:.3g}: {', '.join(names)}" for beta, names in pairs)
         print(f"{'':<21}betas  {stages}")
         print(f"{'':<20}groups  {', '.join(map(str, betas['groups']))}")
-    path = workdir / "betas.json"
+    path = shown(workdir / "betas.json")
     print(f"\n{path} (from {config.source}): train with --config.stages.betas=@{path}")
     print(f"and with as many latents as froze by --config.model.groups=@{path} --config.model.latents=@{path}")
 

@@ -3,6 +3,7 @@
 The sections of a run are listed in training_sections.py and annealing_sections.py.
 """
 
+import contextlib
 import pathlib
 from collections.abc import Sequence
 
@@ -11,6 +12,7 @@ from deft_jax.reporting.rendering import Article, Page, render
 from deft_jax.reporting.runs import Run, distinct_titles, read_runs
 from deft_jax.reporting.score_comparison import compare_scores, group_by_configuration
 from deft_jax.reporting.training_sections import training_sections
+from deft_jax.runtime import buckets
 from deft_jax.runtime.files import write_atomically
 from deft_jax.runtime.jax_settings import pinned
 from deft_jax.runtime.paths import local_path
@@ -26,7 +28,7 @@ def report(
     Of runs that differ in the seed only, the first is shown; the scores of all trainings are compared.
 
     Args:
-      workdirs: of trainings, annealing tests, studies, or several seeds.
+      workdirs: of trainings, annealing tests, studies, or several seeds; folders, or addresses gs://... or s3://...
       out: the page to write; an older page is replaced.
       live: whether decoders go into the page, which then decodes in the browser.
 
@@ -40,7 +42,14 @@ def report(
     out = _check_output(out)
     if not all(map(str, workdirs)):
         raise ValueError("the name of a workdir is empty; give the workdir of a run")
-    folders = [local_path(workdir, "DIR") for workdir in workdirs]
+    with contextlib.ExitStack() as copies:
+        folders = [copies.enter_context(buckets.reading_copy(workdir, "DIR")) for workdir in workdirs]
+        _write(folders, out, live)
+    return out
+
+
+def _write(folders: Sequence[pathlib.Path], out: pathlib.Path, live: bool) -> None:
+    """`report` of local folders."""
     try:
         runs_of_folder = [read_runs(folder) for folder in folders]
     except OSError as error:
@@ -55,7 +64,6 @@ def report(
         write_atomically(out, render(Page(f"DEFT: {title}", comparison, articles)))
     except OSError as error:
         raise ValueError(f"cannot write {out}: {error.strerror or error}") from None
-    return out
 
 
 def _article(anchor: str, run: Run, live: bool) -> Article:

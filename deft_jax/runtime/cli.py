@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
+from deft_jax.runtime import buckets
 from deft_jax.runtime.signals import TERMINATED, Interrupted
 from deft_jax.runtime.validation import ConfigErrors
 
@@ -88,7 +89,9 @@ def run_command(name: str, load: Callable[[], Callable[..., Any]], has_workdir: 
     """
     config = config_flags.DEFINE_config_file("config", None, "The experiment: a file in configs/.", lock_config=True)
     if has_workdir:
-        flags.DEFINE_string("workdir", None, "Where the run writes; the same command again resumes from there.")
+        flags.DEFINE_string(
+            "workdir", None, "Where the run writes, a folder, gs://... or s3://...; the same command resumes."
+        )
     file = flags.FLAGS["config"].parser = _ConfigFile()
 
     def main(argv: Sequence[str]) -> None:
@@ -239,7 +242,7 @@ def _read_value_from_file(argument: str) -> str:
         return argument
     flag, field, path = match.groups()
     try:
-        values = json.loads(pathlib.Path(path).read_text())
+        values = json.loads(buckets.read_text(path, flag[:-1]))
     except OSError as error:
         raise _InvalidFlag(f"cannot read {path or repr(path)} for {flag[:-1]}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:

@@ -1,8 +1,11 @@
-"""Paths that users give: the home folder is expanded, and what is not on a local file system is refused."""
+"""Paths that users give: of local files, of which the home folder is expanded, and of folders in a bucket."""
 
 import os
 import pathlib
 import re
+
+_ADDRESS = re.compile(r"(gs|s3):/+(.*)", re.DOTALL)  # one slash: pathlib has joined the two
+_COPIES: dict[str, str] = {}  # folder of a copy -> the address of what it is a copy of
 
 
 def local_path(path: str | os.PathLike[str], field: str) -> pathlib.Path:
@@ -26,3 +29,44 @@ def local_path(path: str | os.PathLike[str], field: str) -> pathlib.Path:
         return pathlib.Path(text).expanduser()
     except RuntimeError:
         raise ValueError(f"{field} names the home folder of an unknown user: {text!r}") from None
+
+
+def is_address(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is that of something in a bucket: gs://... or s3://..."""
+    return _ADDRESS.fullmatch(os.fspath(path)) is not None
+
+
+def split_address(address: str | os.PathLike[str], field: str) -> tuple[str, str]:
+    """The scheme of an address and what follows it, BUCKET/NAME, without empty parts.
+
+    Args:
+      address: gs://BUCKET/NAME or s3://BUCKET/NAME.
+      field: what it is, for the message.
+
+    Raises:
+      ValueError: it is no such address, or only that of a bucket.
+    """
+    text = os.fspath(address)
+    match = _ADDRESS.fullmatch(text)
+    parts = [part for part in match[2].split("/") if part] if match else []
+    if match is None or len(parts) < 2 or {".", ".."} & set(parts) or not text.isprintable():
+        raise ValueError(f"{field} must be gs://BUCKET/FOLDER or s3://BUCKET/FOLDER, got {text!r}")
+    return match[1], "/".join(parts)
+
+
+def register_copy(folder: pathlib.Path, address: str) -> None:
+    """Has `shown` replace a folder by the address of which it is a copy."""
+    _COPIES[str(folder)] = address
+
+
+def forget_copy(folder: pathlib.Path) -> None:
+    """Has `shown` name a folder as it is: what could not be uploaded is there."""
+    _COPIES.pop(str(folder), None)
+
+
+def shown(text: object) -> str:
+    """A path or a message as the user should read it: with the address of a bucket in place of the local copy."""
+    result = str(text)
+    for folder, address in _COPIES.items():
+        result = result.replace(folder, address)
+    return result

@@ -6,10 +6,12 @@ from typing import TextIO
 
 from tqdm import tqdm
 
+from deft_jax.runtime.paths import shown
+
 
 def warn(message: str) -> None:
     """Prints a warning in one line on stderr."""
-    print(f"warning: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    print(f"warning: {' '.join(shown(message).split())}", file=sys.stderr, flush=True)
 
 
 class Progress:

@@ -8,11 +8,11 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from deft_jax.runtime import parallel
+from deft_jax.runtime import buckets, parallel
 from deft_jax.runtime.config_file import save_or_check_config
 from deft_jax.runtime.files import read_object, write_atomically
 from deft_jax.runtime.locks import lock_workdir
-from deft_jax.runtime.paths import local_path
+from deft_jax.runtime.paths import is_address
 from deft_jax.runtime.progress import Progress
 from deft_jax.runtime.signals import Interrupted, Signals
 from deft_jax.runtime.validation import ConfigErrors, collect_faults
@@ -38,7 +38,8 @@ def run(
 
     Args:
       config: a ConfigDict, a mapping of the same fields, or a StudyConfig.
-      workdir: of the study; all workers must see it under the same path.
+      workdir: of the study, a folder that all workers see under the same path; without a scheduler also an address
+        gs://... or s3://...
       jobs: runs at a time on this machine, each with its share of the cores. Default: one per core, or one on an
         accelerator.
       scheduler: of a Dask cluster that does the runs, tcp://HOST:PORT or the path of its scheduler file. Default:
@@ -59,10 +60,23 @@ def run(
         raise ValueError("--jobs is for this machine; start as many workers for --scheduler as there are to be")
     if scheduler is None and resources:
         raise ValueError("--resources is for the workers of a --scheduler")
+    if scheduler is not None and is_address(workdir):
+        raise ValueError("--workdir must be a folder that all workers of --scheduler see, not an address in a bucket: "
+                         "its local copy is on this machine only")  # fmt: skip
     study = parse_study(config)
     _check_data(study)
-    study = study.with_absolute_paths()
-    workdir = local_path(workdir, "--workdir").absolute()
+    with buckets.working_copy(workdir, "--workdir") as folder:
+        return _run(study.with_absolute_paths(), folder.absolute(), jobs, scheduler, resources)
+
+
+def _run(
+    study: StudyConfig,
+    workdir: pathlib.Path,
+    jobs: int | None,
+    scheduler: str | None,
+    resources: Mapping[str, float] | None,
+) -> dict[str, Any]:
+    """`run` in a local folder."""
     with lock_workdir(workdir):
         earlier = read_object(workdir / "study.json") or {}
         _save_or_check_study(workdir, study)

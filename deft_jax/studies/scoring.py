@@ -1,5 +1,6 @@
 """Scores of the model in a workdir, or of an archive of codes."""
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -8,10 +9,10 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from deft_jax.runtime import plugins, validation
+from deft_jax.runtime import buckets, plugins, validation
 from deft_jax.runtime.files import read_object
 from deft_jax.runtime.jax_settings import pinned
-from deft_jax.runtime.paths import local_path
+from deft_jax.runtime.paths import local_path, shown
 from deft_jax.studies.run_folders import runs_of
 from deft_jax.studies.score_file import ScoreFile
 from deft_jax.studies.scoring_progress import ScoringProgress
@@ -47,7 +48,7 @@ def evaluate(
     """Scores the model of a workdir and adds the scores to its results.json, metric by metric.
 
     Args:
-      workdir: of one training.
+      workdir: of one training, a folder or an address gs://... or s3://...
       names: of metrics, or a mapping of each to its options, {'dci': {'model': 'linear'}}. Default: those of DEFAULT
         that the data set allows.
       step: of the checkpoint. Default: the newest.
@@ -64,6 +65,20 @@ def evaluate(
     Raises:
       ValueError: the workdir holds no model, a name is unknown, or none of the metrics could be computed; one line.
     """
+    check_request(DEFAULT if names is None else names, num_samples, variants, seed)
+    with buckets.working_copy(workdir, "workdir") as folder:
+        return _evaluate(folder, names, step, num_samples, seed, variants)
+
+
+def _evaluate(
+    workdir: pathlib.Path,
+    names: Names | None,
+    step: int | None,
+    num_samples: int,
+    seed: int,
+    variants: Sequence[str],
+) -> dict[str, Any]:
+    """`evaluate` in a local folder."""
     import numpy as np
 
     from deft_jax import metrics
@@ -71,8 +86,6 @@ def evaluate(
     from deft_jax.studies.model_sample import ModelSample
     from deft_jax.training import restore
 
-    check_request(DEFAULT if names is None else names, num_samples, variants, seed)
-    workdir = local_path(workdir, "workdir")
     runs = runs_of(workdir)
     if runs != [workdir]:
         raise ValueError(f"{workdir} holds {len(runs)} runs; give the workdir of one, such as {runs[0]}")
@@ -110,7 +123,8 @@ def evaluate(
             _score_variants(sample, name, variants, options.get(name, {}), score_file, progress)
         score_file.write()
         if score_file.moved:
-            progress.print_line(f"{score_file.path}: scores of another sample are kept under 'earlier_evaluations'")
+            path = shown(score_file.path)
+            progress.print_line(f"{path}: scores of another sample are kept under 'earlier_evaluations'")
     return score_file.result()
 
 
@@ -267,6 +281,13 @@ def compare(
     Raises:
       ValueError: there are fewer than two runs, or their data sets differ.
     """
+    with contextlib.ExitStack() as copies:
+        paths = [copies.enter_context(buckets.reading_copy(workdir, "workdir")) for workdir in workdirs]
+        return _compare(paths, num_samples, seed)
+
+
+def _compare(paths: Sequence[pathlib.Path], num_samples: int, seed: int) -> dict[str, dict[str, Any]]:
+    """`compare` of local folders."""
     import numpy as np
 
     from deft_jax.evaluation import encoder
@@ -274,7 +295,6 @@ def compare(
     from deft_jax.models.posterior import kl_per_latent
     from deft_jax.training import restore
 
-    paths = [local_path(workdir, "workdir") for workdir in workdirs]
     sections = [restore.read_config(path)["data"].items() for path in paths]
     sets = {json.dumps({field: value for field, value in data if value is not None}, sort_keys=True)
             for data in sections}  # fmt: skip

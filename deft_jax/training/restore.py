@@ -1,8 +1,10 @@
 """A trained model from its workdir: encode, decode, config and source."""
 
+import contextlib
 import dataclasses
 import functools
 import pathlib
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
 
@@ -17,9 +19,9 @@ from deft_jax.evaluation import encoder, scores
 from deft_jax.models import likelihoods
 from deft_jax.models.networks import Model
 from deft_jax.models.posterior import Posterior
+from deft_jax.runtime import buckets
 from deft_jax.runtime.files import read_object
 from deft_jax.runtime.jax_settings import pinned
-from deft_jax.runtime.paths import local_path
 from deft_jax.training import build
 from deft_jax.training.checkpoint import Checkpoints
 from deft_jax.training.config import TrainingConfig, parse_training
@@ -216,13 +218,21 @@ def load(workdir: str | pathlib.Path, step: int | None = None) -> TrainedModel:
     """The model in the workdir of a training, finished or not.
 
     Args:
-      workdir: of the training; nothing in it is changed.
+      workdir: of the training, a folder or an address gs://... or s3://...; nothing in it is changed.
       step: of the checkpoint. Default: None, the newest readable one.
 
     Raises:
       ValueError: there is no run or no such checkpoint, or it is damaged.
     """
-    workdir = local_path(workdir, "--workdir")
+    with contextlib.ExitStack() as copies:
+        model = _load(copies.enter_context(buckets.reading_copy(workdir, "--workdir")), step)
+        # The data set of the run is compared with what the workdir has of it when it is opened.
+        weakref.finalize(model, copies.pop_all().close)
+    return model
+
+
+def _load(workdir: pathlib.Path, step: int | None) -> TrainedModel:
+    """`load` from a local folder."""
     values = read_config(workdir)
     if not (workdir / "checkpoints").is_dir():
         raise ValueError(_no_checkpoint(workdir))

@@ -21,7 +21,7 @@ from deft_jax.training.loop import TrainingLoop
 from deft_jax.training.run_writer import RunWriter
 from deft_jax.training.runner import Runner, check_batch_size
 from deft_jax.training.summary import print_summary, write_seed_summary
-from deft_jax.training.workdirs import exclusive_workdirs
+from deft_jax.training.workdirs import exclusive_workdirs, working_copy
 
 
 @pinned()
@@ -34,9 +34,9 @@ def run(
 ) -> dict[str, Any]:
     """Trains to the end of a configuration, from the last checkpoint in the workdir.
 
-    The workdir receives config.json, metrics.jsonl, tensorboard/, checkpoints/, figures/ and results.json. The same
-    call resumes an interrupted run and reaches the same parameters. SIGTERM and SIGINT save the state at the end of
-    the current dispatch and raise Interrupted.
+    The workdir, a folder or an address gs://... or s3://..., receives config.json, metrics.jsonl, tensorboard/,
+    checkpoints/, figures/ and results.json. The same call resumes an interrupted run and reaches the same parameters.
+    SIGTERM and SIGINT save the state at the end of the current dispatch and raise Interrupted.
 
     With config.num_seeds = n, n runs with consecutive seeds from config.seed train in one program, distributed over
     the devices if their number divides n. Each has a workdir seed_S inside `workdir` as if it were the only one, and
@@ -60,7 +60,14 @@ def run(
       Interrupted: a signal was received, and the state saved.
     """
     config = _with_absolute_paths(parse_training(config))
-    workdir = local_path(workdir, "--workdir")
+    with working_copy(workdir) as folder:
+        return _run(config, folder, devices, remarks)
+
+
+def _run(
+    config: TrainingConfig, workdir: pathlib.Path, devices: Sequence[jax.Device] | None, remarks: bool
+) -> dict[str, Any]:
+    """`run` in a local folder."""
     experiment = _build(config, len(devices or jax.devices()) if config.num_seeds is None else 1)
     if config.num_seeds is None:
         runner, runs = Runner(experiment, devices), {workdir: config}
@@ -83,7 +90,7 @@ def run_together(
 
     Args:
       config: of any of them; its seed and num_seeds are ignored.
-      workdirs: seed -> workdir.
+      workdirs: seed -> workdir, a local folder.
       devices: Default: None, all.
 
     Returns:
@@ -110,7 +117,7 @@ def single_seed_configs(
     config: TrainingConfig, workdirs: Mapping[int, str | pathlib.Path]
 ) -> dict[pathlib.Path, TrainingConfig]:
     """workdir -> the configuration of a run of its seed only."""
-    return {pathlib.Path(workdir): config.with_seed(seed) for seed, workdir in workdirs.items()}
+    return {local_path(workdir, "workdirs"): config.with_seed(seed) for seed, workdir in workdirs.items()}
 
 
 def _with_absolute_paths(config: TrainingConfig) -> TrainingConfig:

@@ -7,6 +7,7 @@ from typing import Any
 
 from deft_jax.evaluation import ledger
 from deft_jax.runtime.files import read_object, write_json
+from deft_jax.runtime.paths import shown
 from deft_jax.training.run_writer import RunWriter
 
 
@@ -17,7 +18,7 @@ def print_summary(writer: RunWriter, results: dict[str, Any]) -> dict[str, Any]:
         print(writer.freezing_table(results["freezing_order"]))
     if results.get("ledger"):
         print(f"\n{ledger.summary_line(results['ledger'])}")
-    print(f"\n{writer.reached()} after {results['step']} steps; figures: {writer.workdir / 'figures'}")
+    print(f"\n{writer.reached()} after {results['step']} steps; figures: {shown(writer.workdir / 'figures')}")
     return results
 
 
@@ -42,5 +43,5 @@ def write_seed_summary(
         print(f"\nMIG {summary['mig']['mean']:.3f} ± {deviation:.3f} over {len(values)} seeds: {each}")
     summary["runs"] = [writer.workdir.name for writer in writers]
     write_json(workdir / "results.json", (read_object(workdir / "results.json") or {}) | summary)
-    print(f"workdirs: {workdir / writers[0].workdir.name} to {writers[-1].workdir.name}")
+    print(f"workdirs: {shown(workdir / writers[0].workdir.name)} to {writers[-1].workdir.name}")
     return summary

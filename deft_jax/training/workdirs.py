@@ -8,11 +8,36 @@ from typing import Any
 from deft_jax import data
 from deft_jax.data.description import check_unchanged, same_images
 from deft_jax.data.source import Source
+from deft_jax.runtime import buckets
 from deft_jax.runtime.config_file import check_config, save_or_check_config
 from deft_jax.runtime.files import read_object
 from deft_jax.runtime.locks import WorkdirLock, lock_workdir
+from deft_jax.runtime.paths import is_address
 from deft_jax.training import distributed
 from deft_jax.training.config import RESUMABLE_CHANGES, DataConfig, TrainingConfig
+
+
+@contextlib.contextmanager
+def working_copy(workdir: str | pathlib.Path) -> Iterator[pathlib.Path]:
+    """The folder in which a training works: the workdir, or the local copy of one in a bucket (runtime/buckets.py).
+
+    Only process 0 has that copy; the others neither read nor write, and receive a name.
+
+    Raises:
+      ValueError: the workdir cannot be opened. All processes raise it.
+      CannotWrite: at the end of the block, what is left could not be uploaded.
+    """
+    refused: Exception | None = None
+    with contextlib.ExitStack() as stack:
+        folder = pathlib.Path(workdir)
+        try:
+            if distributed.is_first_process() or not is_address(workdir):
+                folder = stack.enter_context(buckets.working_copy(workdir, "--workdir"))
+        except (ValueError, OSError) as error:
+            refused = error
+        if distributed.any_process(refused is not None):
+            raise refused or ValueError("process 0 cannot open the workdir")
+        yield folder
 
 
 @contextlib.contextmanager

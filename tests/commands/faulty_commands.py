@@ -136,7 +136,7 @@ EVALUATE = [
     (("--workdir", "done", "--jobs", "0"), "--jobs"),
     (("--workdir", "done", "--num_samples", "19"), "at least 20"),
     (("--workdir", "done", "--metrics", "udr"), "udr"),
-    (("--workdir", "gs://bucket/run"), "--workdir"),
+    (("--workdir", "gs://bucket"), "--workdir"),
     (("--workdir", "~nobody_of_this_name/run"), "--workdir"),
     (("--codes", ""), "--codes"),
     (("--codes", "nowhere.npz"), "nowhere.npz"),

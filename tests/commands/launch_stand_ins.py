@@ -51,14 +51,15 @@ def place(url):
 
 
 def train():
-    workdir = pathlib.Path(words[words.index("--workdir") + 1])
-    if workdir.is_relative_to(root):
-        steps = workdir / "checkpoints"
-        done = len(list(steps.glob("*00")))
-        (steps / str(100 * (done + 1))).mkdir(parents=True)
-        (steps / "half.orbax-checkpoint-tmp-1").mkdir()
+    workdir = words[words.index("--workdir") + 1]
+    folder = place(workdir) if workdir.startswith("gs://") else pathlib.Path(workdir)
+    writes = folder.is_relative_to(root) and os.environ.get("WORKER", "0") == "0"
+    if writes:
+        done = len(list((folder / "checkpoints").glob("*00")))
+        (folder / "checkpoints" / str(100 * (done + 1))).mkdir(parents=True)
+        (folder / ".lock").touch()
     if os.environ.get("WAITS"):
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit((workdir / "saved").touch() or 143))
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit((writes and (folder / "saved").touch()) or 143))
         (root / f"training_{os.environ['WORKER']}").touch()
         time.sleep(HANG)
 
@@ -85,12 +86,11 @@ def gcloud():
         ]
         statuses = [shell.wait() for shell in shells]
         sys.exit(next((status for status in statuses if status), 0))
-    if words[:2] == ["storage", "ls"] and not place(words[2]).exists():
-        answer(1, "ERROR: (gcloud.storage.ls) One or more URLs matched no objects.\n")
-    if words[:2] == ["storage", "cp"]:
-        source, target = (place(word) if word.startswith("gs://") else word for word in words[2:4])
-        shutil.copy(source, f"{target}.{os.getpid()}")
-        os.replace(f"{target}.{os.getpid()}", target)  # whole or not at all, as in a bucket
+    if words[:3] == ["storage", "rsync", "--recursive"]:
+        excluded = re.compile(words[3].removeprefix("--exclude="))
+        skip = lambda parent, names: [name for name in names if excluded.match(name)]
+        if place(words[4]).exists():
+            shutil.copytree(place(words[4]), words[5], dirs_exist_ok=True, ignore=skip)
 
 
 rules = json.loads((root / "rules.json").read_text())

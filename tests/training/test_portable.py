@@ -83,7 +83,7 @@ def test_home_folder_is_expanded_and_buckets_are_refused(tmp_path, monkeypatch):
     assert (tmp_path / "run" / "results.json").exists()
     assert deft_jax.load("~/run").step == 4
     monkeypatch.chdir(tmp_path)
-    for start in (lambda: session.run(runs.archive_config("~/set.npz"), "gs://bucket/run"), lambda: deft_jax.load("s3://b/run")):
+    for start in (lambda: session.run(runs.archive_config("~/set.npz"), "az://bucket/run"), lambda: deft_jax.load("hdfs://b/run")):
         with pytest.raises(ValueError, match="--workdir must be a path"):
             start()
     assert not list(tmp_path.glob("gs*")) + list(tmp_path.glob("~"))
