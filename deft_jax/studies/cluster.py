@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from typing import Any
 
+import dask
 from distributed import Client, Event, Future, KilledWorker, LocalCluster, wait
 
 from deft_jax.runtime import parallel
@@ -27,6 +28,7 @@ def local_client(jobs: int) -> Iterator[Client]:
     """A client of a cluster of `jobs` processes on this machine, which ends with the block."""
     with (
         _quiet(),
+        dask.config.set({"distributed.scheduler.worker-saturation": 1.0}),  # no run waits behind another
         LocalCluster(
             n_workers=jobs,
             threads_per_worker=1,
@@ -111,7 +113,7 @@ def run_packs(
     refused: task.WorkdirNotShared | None = None
 
     def submit(names: Sequence[str]) -> None:
-        key = f"{names[0]}-{uuid.uuid4().hex}"
+        key = f"train_pack-{uuid.uuid4().hex}"  # one prefix: Dask moves no task whose kind it does not know the time of
         arguments = (*order, names, shares, stop.name)
         options = {"key": key, "pure": False, "priority": next(priorities), "resources": resources}
         futures[client.submit(task.train_pack, *arguments, **options)] = names
