@@ -7,7 +7,8 @@ DEFT, whether or not a run has stages: diffusion is the share of what comes in a
 foreign information of latents taken before. The reconstruction loss is that of 2,000 images at one draw of the latents,
 in nats. ledger.json has home and foreign nats of each encoder group at every evaluation, by run and seed.
 
-Rows of runs that the workdir does not have stay as they are, so that a study may be trained in parts.
+A row that is there is not computed again, nor is it removed where the workdir does not have the run: a study may be
+trained in parts. Remove both files to begin anew.
 """
 
 import argparse
@@ -105,6 +106,8 @@ def main(workdir):
     folders = [folder for folder in folders if "scores" in read_object(folder / "run.json")]
     for folder in folders:
         name, seed = folder.parent.relative_to(workdir).as_posix(), folder.name.removeprefix("seed_")
+        if (name, seed) in rows and seed in ledgers.get(name, {}).get("home_and_foreign", {}):
+            continue
         row, nats, steps = read_run(folder)
         rows[name, seed] = {"run": name, "seed": seed} | {
             key: f"{value:.4g}" if isinstance(value, float) else value for key, value in row.items()
