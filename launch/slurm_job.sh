@@ -106,14 +106,11 @@ fi
 running=$!
 # SLURM signals the processes of the step itself; this is for those who signal the batch script alone. A srun that is sent
 # SIGTERM kills the step at once.
-pass_on() {
-  if [ -n "${SLURM_JOB_ID:-}" ]; then
-    scancel --quiet --signal=TERM "$SLURM_JOB_ID" || true
-  else
-    kill -TERM "$running"
-  fi
-}
-trap pass_on TERM
+if [ -n "${SLURM_JOB_ID:-}" ]; then
+  trap 'scancel --quiet --signal=TERM "$SLURM_JOB_ID" || true' TERM
+else
+  trap 'kill -TERM "$running"' TERM
+fi
 status=0
 wait "$running" || status=$?
 # A wait returns as soon as a signal comes; the next one returns when the step has ended.

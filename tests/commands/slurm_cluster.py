@@ -73,7 +73,7 @@ def _which(name):
 
 
 class Cluster:
-    """The daemons, and the commands of a user. It ends with the process that started it."""
+    """The daemons, which end with the process that starts them, and the commands of a user."""
 
     def __init__(self):
         """Starts the daemons; returns when the nodes take jobs."""
@@ -118,13 +118,10 @@ class Cluster:
         """Ends all jobs and daemons, and deletes the folder."""
         with contextlib.suppress(subprocess.SubprocessError):
             subprocess.run(["scancel", "--user=root"], env=self.environment, capture_output=True, timeout=30)
-            subprocess.run(["scancel", "--user=root", "--signal=KILL"], env=self.environment, capture_output=True,
-                           timeout=30)  # fmt: skip
-        for daemon in reversed(self._daemons):
+        for daemon in reversed(self._daemons):  # one after the other: slurmctld cannot end without munged
             daemon.terminate()
-        for daemon in self._daemons:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                daemon.wait(10)
+                daemon.wait(20)
         # What jobs have started, and those that watch over them, have the path of slurm.conf in their environment.
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):

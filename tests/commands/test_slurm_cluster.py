@@ -125,7 +125,7 @@ def test_tasks_of_an_array_go_back_into_the_queue_only_if_they_saved_and_nobody_
     cluster, whole, tmp_path
 ):
     training, faulty = Training(tmp_path), tmp_path / "faulty.py"
-    tiny.write_config(faulty, **CHANGES, batch=3)
+    faulty.write_text("raise ValueError")
     words = ["--gpus", 0, "--seeds", "0-1", "grid", f"{training.config},{faulty}", tmp_path]
     job = cluster.submit(*words, output="%A_%a")
     tasks, workdirs = [f"{job}_{task}" for task in range(4)], [tmp_path / f"slow/seed_{seed}" for seed in (0, 1)]
