@@ -104,8 +104,13 @@ fi
 
 "${step[@]}" &
 running=$!
-# SLURM signals the processes of the step itself; this is for those who signal the batch script alone.
-trap 'kill -TERM "$running"' TERM
+# SLURM signals the processes of the step itself; this is for those who signal the batch script alone. A srun that is sent
+# SIGTERM kills the step at once.
+if [ -n "${SLURM_JOB_ID:-}" ]; then
+  trap 'scancel --quiet --signal=TERM "$SLURM_JOB_ID" || true' TERM
+else
+  trap 'kill -TERM "$running"' TERM
+fi
 status=0
 wait "$running" || status=$?
 # A wait returns as soon as a signal comes; the next one returns when the step has ended.
