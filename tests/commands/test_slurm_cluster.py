@@ -25,11 +25,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(REASON is not None, reason=st
 
 CHANGES = {
     "data": {"name": "tiny:squares"},
-    "total_steps": 600,
-    "stages": {"rule": "steps", "betas": (8.0, 2.0), "steps": 300},
+    "total_steps": 200,
+    "stages": {"rule": "steps", "betas": (8.0, 2.0), "steps": 100},
     "log_every": 2,
-    "evaluation": {"every": 600},
-    "checkpoints": {"every": 100, "keep": 2},
+    "evaluation": {"every": 200},
+    "checkpoints": {"every": 50, "keep": 2},
 }
 # Trainings take minutes, long enough to be interrupted, until the file FLAG is there.
 SLOWLY = """
@@ -39,7 +39,7 @@ from deft_jax.training.loop import TrainingLoop
 def _log(self, *arguments, _log=TrainingLoop._log):
     _log(self, *arguments)
     if not pathlib.Path(FLAG).exists():
-        time.sleep(0.5)
+        time.sleep(1)
 
 TrainingLoop._log = _log
 """
