@@ -29,7 +29,6 @@ import jax
 import numpy as np
 
 ROOT = pathlib.Path(__file__).parents[1]
-PARTS = ("devices", "hosts", "seeds", "workers", "tpu")
 FIELDS = ("part", "case", "quantity", "value", "unit")
 STUDY = """
 from deft_jax.studies import presets, study_presets
@@ -180,6 +179,9 @@ def tpu(steps):
     return rows
 
 
+PARTS = {"devices": devices, "hosts": hosts, "seeds": seeds, "workers": workers, "tpu": tpu}
+
+
 def main():
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -191,7 +193,7 @@ def main():
     rows = []
     for part in options.parts:
         begin = time.perf_counter()
-        rows += [(*row[:3], f"{row[3]:.4g}", row[4]) for row in globals()[part](options.steps)]
+        rows += [(*row[:3], f"{row[3]:.4g}", row[4]) for row in PARTS[part](options.steps)]
         if not options.rows:
             print(f"{part}: {time.perf_counter() - begin:.0f} s", file=sys.stderr, flush=True)
     if options.rows:
@@ -206,7 +208,7 @@ def main():
         with options.out.open("w", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(FIELDS)
-            writer.writerows(sorted(kept + rows, key=lambda row: PARTS.index(row[0])))
+            writer.writerows(sorted(kept + rows, key=lambda row: list(PARTS).index(row[0])))
 
 
 if __name__ == "__main__":

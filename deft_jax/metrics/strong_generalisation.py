@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from deft_jax.metrics import boosted_trees, held_out, inputs
+from deft_jax.metrics.held_out import HeldOutSample
 from deft_jax.metrics.inputs import Continuous
 from deft_jax.metrics.progress import Progress, map_in_threads
 from deft_jax.runtime.validation import Count, NonNegativeInt
@@ -62,14 +63,8 @@ def strong_generalisation(
     count = len(sample.columns)
     if count < 2:
         raise ValueError("strong_generalisation needs two factors or more, one of which has values that are held out")
-    rows = np.concatenate([sample.train, sample.test])
-    in_train = np.arange(len(rows)) < len(sample.train)
-    pairs, parts = [(h, f) for h in range(count) for f in range(count) if h != f], []
-    for column in sample.columns:
-        values = np.unique(column)
-        first_held_out = values[max(1, min(len(values) - 1, round(len(values) * (1 - held_out_share))))]
-        is_new = column[rows] >= first_held_out
-        parts.append((rows[in_train & ~is_new], rows[~in_train & ~is_new], rows[is_new]))
+    pairs = [(h, f) for h in range(count) for f in range(count) if h != f]
+    parts = [_parts(sample, column, held_out_share) for column in sample.columns]
     for h, f in pairs:
         for part, name in zip(parts[h], ("training", "test", "held-out"), strict=True):
             if len(part) < 2 or inputs.is_constant(sample.columns[f][part]):
@@ -99,6 +94,14 @@ def strong_generalisation(
         "strong_per_pair": new_FxF,
         "seen_per_pair": seen_FxF,
     }
+
+
+def _parts(sample: HeldOutSample, column: np.ndarray, held_out_share: float) -> tuple[np.ndarray, ...]:
+    """Row numbers of the training part and of the test part with low values of a factor, and of all with high ones."""
+    values = np.unique(column)
+    first_held_out = values[max(1, min(len(values) - 1, round(len(values) * (1 - held_out_share))))]
+    train, test = (part[column[part] < first_held_out] for part in (sample.train, sample.test))
+    return train, test, np.flatnonzero(column >= first_held_out)
 
 
 def _score(predicted_M: np.ndarray, true_M: np.ndarray, is_continuous: bool) -> float:

@@ -113,7 +113,7 @@ def run_packs(
     refused: task.WorkdirNotShared | None = None
 
     def submit(names: Sequence[str]) -> None:
-        key = f"train_pack-{uuid.uuid4().hex}"  # one prefix: Dask moves no task whose kind it does not know the time of
+        key = f"train_pack-{uuid.uuid4().hex}"  # tasks of one prefix wait at the scheduler for the first free worker
         arguments = (*order, names, shares, stop.name)
         options = {"key": key, "pure": False, "priority": next(priorities), "resources": resources}
         futures[client.submit(task.train_pack, *arguments, **options)] = names

@@ -16,7 +16,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceShardin
 
 from deft_jax.training.chips import CHIPS, Chip, without_variable
 from deft_jax.training.experiment import Experiment
-from deft_jax.training.runner import check_batch_size, program
+from deft_jax.training.runner import check_shares, program
 from deft_jax.training.step import DEVICE_AXIS, run_steps, state_shapes
 
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "collective-permute", "all-to-all")
@@ -81,7 +81,7 @@ def compile_stage(experiment: Experiment, stage: int, devices: Sequence[jax.Devi
     Raises:
       ValueError: the batch is no multiple of the number of devices.
     """
-    check_batch_size(experiment.batch_size, len(devices), experiment.objective.pairs is not None)
+    check_shares(experiment, len(devices))
 
     def run(arrays: Any, state: Any, steps: jax.Array) -> Any:
         return run_steps(experiment, stage, arrays, state, steps, len(devices))

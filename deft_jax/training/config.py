@@ -194,7 +194,7 @@ class SupervisionConfig:
     weight: NonNegative
     """Weight of the cross-entropy between latents and factors, at least 0, in a loss in nats."""
     batch_size: Count = 64
-    """Labelled images per step, at least 1, the same on every device."""
+    """Labelled images per step over all devices, at least 1; a multiple of the number of devices."""
     factors: Annotated[tuple[Text, ...], Field(min_length=1)] | None = None
     """Factors that are labelled; the first belongs to latent 0, and so on. Default: None, all."""
     seed: NonNegativeInt = 0

@@ -59,7 +59,7 @@ def encode_images(model: TrainedModel, path: str | os.PathLike[str], crop: int |
             raise ValueError(f"pictures of a folder become squares, and the model takes images of {height} x {width}: "
                              "give them as an .npz file")
         options = model.config.data.options if model.config.data.name == "folder" else {}
-        source = folder.folder(path, size=height, channels=channels, crop=crop or options.get("crop"))
+        source = folder.folder(path, size=height, channels=channels, crop=options.get("crop") if crop is None else crop)
         files = folder.names(path)
     index_Nx1 = np.arange(source.num_images)[:, None]
     posterior = Encoder(source, model.experiment.encode)(model.params, index_Nx1, model.stage)

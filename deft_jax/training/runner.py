@@ -26,20 +26,28 @@ def _finite_by_replica(tree: Any, axes: int) -> jax.Array:
     return jnp.all(jnp.stack(parts), axis=0)
 
 
-def check_batch_size(batch_size: int, num_devices: int, in_pairs: bool = False) -> None:
+def check_batch_size(batch_size: int, num_devices: int, field: str = "batch_size", in_pairs: bool = False) -> None:
     """Raises ValueError unless so many devices can share a batch equally, without a pair on two of them.
 
     Args:
       batch_size: images per step.
       num_devices: that share a batch.
+      field: of the configuration, for the message.
       in_pairs: whether examples 2 i and 2 i + 1 belong together.
     """
     multiple = num_devices * (2 if in_pairs else 1)
     if batch_size % multiple:
         raise ValueError(
-            f"batch_size = {batch_size} does not divide over {num_devices} device{'s' * (num_devices > 1)}"
+            f"{field} = {batch_size} does not divide over {num_devices} device{'s' * (num_devices > 1)}"
             f"{' in pairs' * in_pairs}; use a multiple of {multiple}"
         )
+
+
+def check_shares(experiment: Experiment, num_devices: int) -> None:
+    """Raises ValueError unless so many devices can share the batches of an experiment equally."""
+    check_batch_size(experiment.batch_size, num_devices, in_pairs=experiment.objective.pairs is not None)
+    if experiment.labelled is not None:
+        check_batch_size(experiment.labelled.batch_size, num_devices, "supervision.batch_size")
 
 
 def program(
@@ -95,7 +103,7 @@ class Runner:
             self.devices = self.devices[: max(k for k in range(1, len(self.devices) + 1) if replicas % k == 0)]
         self._pmapped = len(self.devices) > 1
         self._shards = len(self.devices) if replicas is None else 1
-        check_batch_size(experiment.batch_size, self._shards, experiment.objective.pairs is not None)
+        check_shares(experiment, self._shards)
         self._arrays = self._replicate(experiment.source.arrays, may_alias=True)
         self._programs: dict[int, Callable[..., Any]] = {}
         self._rotations: dict[int, Callable[..., Any]] = {}

@@ -19,7 +19,7 @@ from deft_jax.training.config import TrainingConfig, parse_training
 from deft_jax.training.experiment import Experiment
 from deft_jax.training.loop import TrainingLoop
 from deft_jax.training.run_writer import RunWriter
-from deft_jax.training.runner import Runner, check_batch_size
+from deft_jax.training.runner import Runner, check_batch_size, check_shares
 from deft_jax.training.summary import print_summary, write_seed_summary
 from deft_jax.training.workdirs import exclusive_workdirs, working_copy
 
@@ -137,8 +137,10 @@ def _build(config: TrainingConfig, num_devices: int) -> Experiment:
     with collect_faults(lines):
         experiment = build.build(config, source)
     with collect_faults(lines):
-        in_pairs = experiment is not None and experiment.objective.pairs is not None
-        check_batch_size(config.batch_size, num_devices, in_pairs)
+        if experiment is None:
+            check_batch_size(config.batch_size, num_devices)
+        else:
+            check_shares(experiment, num_devices)
     with collect_faults(lines):
         build.check_metrics(config, source)
     if lines or experiment is None:

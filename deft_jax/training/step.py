@@ -97,11 +97,11 @@ def train_step(
       of the objective, and 'supervised' in nats per labelled image, if there are any.
     """
     source, model, objective = experiment.source, experiment.model, experiment.objective
+    device = jax.lax.axis_index(DEVICE_AXIS) if shards > 1 else 0
     share = experiment.batch_size // shards
-    first = jax.lax.axis_index(DEVICE_AXIS) * share if shards > 1 else 0
     key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
     objective_key = jax.random.fold_in(key, experiment.batch_size)
-    examples = first + jnp.arange(share)
+    examples = device * share + jnp.arange(share)
     draws = draw_batch(key, examples, source.factor_sizes, model.num_latents)
     if objective.pairs is not None:
         pairs_key = jax.random.fold_in(key, experiment.batch_size + 2)
@@ -111,7 +111,11 @@ def train_step(
     labelled = experiment.labelled
     if labelled is not None:
         labelled_key = jax.random.fold_in(key, experiment.batch_size + 3)
-        labelled_factors, targets_BxK, image_keys = supervision.labelled_batch(labelled_key, labelled)
+        labelled_share = labelled.batch_size // shards
+        labelled_examples = device * labelled_share + jnp.arange(labelled_share)
+        labelled_factors, targets_BxK, image_keys = supervision.labelled_batch(
+            labelled_key, labelled, labelled_examples
+        )
         labelled_images = _render(source, arrays, labelled_factors, image_keys)
 
     def gather(*arrays_BxD: jax.Array) -> list[jax.Array]:

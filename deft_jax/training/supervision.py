@@ -67,14 +67,17 @@ def draw_labelled(source: Source, config: SupervisionConfig, num_latents: int) -
     return Labelled(factors.astype(np.int32), targets.astype(np.float32), float(config.weight), config.batch_size)
 
 
-def labelled_batch(key: jax.Array, labelled: Labelled) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Factors [B, F], targets [B, K] and image keys [B] of the labelled images of a step.
+def labelled_batch(
+    key: jax.Array, labelled: Labelled, examples_B: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Factors [B, F], targets [B, K] and image keys [B] of some labelled images of a step.
 
     Args:
       key: of the step, for this purpose only.
       labelled: all of them.
+      examples_B: indices in the whole labelled batch, integers [B].
     """
-    words_Bx3 = random_words(key, jnp.arange(labelled.batch_size), 3)
+    words_Bx3 = random_words(key, examples_B, 3)
     index_B = words_Bx3[:, 2] % np.uint32(len(labelled.factors))
     image_keys = jax.random.wrap_key_data(words_Bx3[:, :2])
     return jnp.asarray(labelled.factors)[index_B], jnp.asarray(labelled.targets)[index_B], image_keys

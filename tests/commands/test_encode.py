@@ -53,6 +53,7 @@ def test_rows_of_a_file_have_the_codes_of_their_images(trained_once, images, tmp
     ("wide.npz", (), "16 x 16 x 1"),
     ("wide.npz", ("--crop=8",), "--crop"),
     ("wide.npz", ("--out=codes.txt",), "--out"),
+    (".", ("--crop=0",), "crop"),
     ("wide.npz", ("--step=7777",), "7777"),
 ])
 def test_a_fault_is_one_line_and_nothing_is_written(trained_once, tmp_path, capsys, path, arguments, fault):

@@ -250,7 +250,8 @@ from deft_jax.training.step import init_state
 
 assert len(jax.devices()) == 2, jax.devices()
 for name in sys.argv[1:]:
-    experiment = tiny.experiment(objective=objective_options(name))
+    labels = {"labels": 6, "weight": 2.0, "batch_size": 4} if name == "ada_gvae" else None
+    experiment = tiny.experiment(objective=objective_options(name), supervision=labels)
     state = jax.tree.map(np.array, init_state(experiment))
     ends = []
     for devices in (jax.devices()[:1], jax.devices()):
@@ -265,6 +266,6 @@ for name in sys.argv[1:]:
 
 @pytest.mark.slow
 def test_one_device_and_two_agree_where_a_term_depends_on_the_whole_batch():
-    """Batch-wide terms, permutations, pairs and controllers see the whole batch however many devices share it."""
+    """Batch-wide terms, permutations, pairs, labels and controllers see the whole batch however many devices share it."""
     names = ["ada_gvae", "beta_tcvae", "control_vae", "factor_vae"]
     assert tiny.run_python(DEVICES, *names, environment=tiny.devices(2)).split() == names

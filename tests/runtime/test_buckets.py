@@ -150,10 +150,10 @@ def test_any_moment_leaves_whole_checkpoints_and_records_up_to_them(bucket, monk
                 shutil.rmtree(folder / "checkpoints/4")
             is_whole = True
         except CannotWrite as error:
-            told = str(error)
+            message = str(error)
             assert (folder / f"checkpoints/8/{MARKER}").exists(), "what could not be uploaded is lost"
             shutil.rmtree(folder.parent)
-        assert is_whole or str(folder) in told
+        assert is_whole or str(folder) in message
         bucket.left = None
         found = read()
         steps = {int(name.split("/")[1]) for name in found if name.startswith("checkpoints/")}

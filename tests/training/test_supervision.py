@@ -7,7 +7,7 @@ import pytest
 import tiny
 
 from deft_jax.runtime.validation import ConfigErrors
-from deft_jax.training.runner import Runner
+from deft_jax.training.runner import Runner, check_shares
 from deft_jax.training.step import init_state, train_step
 from deft_jax.training.supervision import cross_entropy, labelled_batch
 
@@ -34,9 +34,21 @@ def test_chosen_labels_of_a_list_belong_to_the_first_latents():
 
 def test_only_labelled_images_are_drawn_and_all_of_them():
     labelled = tiny.experiment(supervision=FEW).labelled
-    drawn = {tuple(row) for step in range(40)
-             for row in np.asarray(labelled_batch(jax.random.key(step), labelled)[0]).tolist()}  # fmt: skip
+    batches = [labelled_batch(jax.random.key(step), labelled, jnp.arange(4))[0] for step in range(40)]
+    drawn = {tuple(row) for batch in batches for row in batch.tolist()}
     assert drawn == {tuple(row) for row in labelled.factors.tolist()}
+
+
+def test_a_labelled_example_depends_on_its_index_only():
+    labelled = tiny.experiment(supervision=FEW).labelled
+    whole, part = (labelled_batch(jax.random.key(0), labelled, jnp.array(of)) for of in (range(4), (3, 1)))
+    for all_leaf, leaf in zip(whole[:2], part[:2], strict=True):
+        np.testing.assert_array_equal(all_leaf[jnp.array([3, 1])], leaf)
+
+
+def test_labelled_images_must_divide_over_the_devices():
+    with pytest.raises(ValueError, match=r"supervision\.batch_size = 5"):
+        check_shares(tiny.experiment(supervision=FEW | {"batch_size": 5}), 2)
 
 
 def test_the_cross_entropy_is_least_where_latents_have_the_value_of_their_factor():
