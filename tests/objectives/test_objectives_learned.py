@@ -266,6 +266,6 @@ for name in sys.argv[1:]:
 
 @pytest.mark.slow
 def test_one_device_and_two_agree_where_a_term_depends_on_the_whole_batch():
-    """Batch-wide terms, permutations, pairs, labels and controllers see the whole batch however many devices share it."""
+    """Batch-wide terms, permutations, pairs, labels and controllers see the whole batch on however many devices."""
     names = ["ada_gvae", "beta_tcvae", "control_vae", "factor_vae"]
     assert tiny.run_python(DEVICES, *names, environment=tiny.devices(2)).split() == names
