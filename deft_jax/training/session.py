@@ -70,6 +70,7 @@ def _run(
     """`run` in a local folder."""
     experiment = _build(config, len(devices or jax.devices()) if config.num_seeds is None else 1)
     if config.num_seeds is None:
+        distributed.connect()
         runner, runs = Runner(experiment, devices), {workdir: config}
         with exclusive_workdirs(runs, experiment.source):
             writers, results = _train(experiment, runner, config, runs, remarks=remarks)

@@ -155,3 +155,17 @@ def test_single_process_is_the_first_and_does_not_communicate():
     assert distributed.any_process(True)
     assert not distributed.any_process(False)
     assert distributed.broadcast_from_first({"a": 1}) == {"a": 1}
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="descriptors are listed on Linux only")
+def test_narrow_send_buffers_are_widened_and_wide_ones_left():
+    with socket.socket() as listening, socket.socket() as narrow:
+        listening.bind(("localhost", 0))
+        listening.listen()
+        narrow.connect(listening.getsockname())
+        narrow.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 336)
+        before = narrow.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+        assert distributed.widen_send_buffers() >= 1
+        assert narrow.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) > 10 * before
+        narrow.send(b"still open")
+        assert distributed.widen_send_buffers() == 0
