@@ -219,7 +219,7 @@ def objective_options(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["control_vae", "devae", "dynamic_vae", "factor_vae", "qlae"])
+@pytest.mark.parametrize("name", ["control_vae", "devae", "dynamic_vae", "factor_vae", "qlae", "tripod"])
 def test_a_run_through_a_checkpoint_equals_one_without_bit_for_bit(name, tmp_path):
     """Objectives with parameters or state: six steps, and three, a checkpoint, its restoration, and three more."""
     experiment = tiny.experiment(objective=objective_options(name))
@@ -267,5 +267,5 @@ for name in sys.argv[1:]:
 @pytest.mark.slow
 def test_one_device_and_two_agree_where_a_term_depends_on_the_whole_batch():
     """Batch-wide terms, permutations, pairs, labels and controllers see the whole batch on however many devices."""
-    names = ["ada_gvae", "beta_tcvae", "control_vae", "factor_vae"]
+    names = ["ada_gvae", "beta_tcvae", "control_vae", "factor_vae", "tripod"]
     assert tiny.run_python(DEVICES, *names, environment=tiny.devices(2)).split() == names
