@@ -28,6 +28,8 @@ Schedule: TypeAlias = Callable[[jax.Array | int], jax.Array]
 """step -> value, as optax.Schedule."""
 Decode: TypeAlias = Callable[[jax.Array], Sequence[jax.Array]]
 """Codes [N, D] -> the hidden layers of the decoder, each [N, ...], in float32."""
+BatchMean: TypeAlias = Callable[[jax.Array], jax.Array]
+"""[b, ...] of the examples of this device -> [...], the mean over the whole batch."""
 
 
 class InitFn(Protocol):
@@ -106,6 +108,7 @@ class DecoderTermsFn(Protocol):
         z_BxD: jax.Array,
         keys_B: jax.Array,
         decode: Decode,
+        batch_mean: BatchMean,
         /,
     ) -> Terms:
         """Returns the terms.
@@ -117,10 +120,10 @@ class DecoderTermsFn(Protocol):
           z_BxD: the codes that this device decodes, in the first latent space.
           keys_B: a random key for each of these examples.
           decode: the decoder at any codes.
+          batch_mean: over all devices.
 
         Returns:
-          A number for each of these examples, [B], by name. 'regulariser' is added to the loss, the others are logged,
-          both as means over the whole batch.
+          Terms [] of the whole batch by name: 'regulariser' is added to the loss, the others are logged.
         """
 
 

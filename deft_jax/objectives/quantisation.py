@@ -30,8 +30,8 @@ def entropy_of_values(index_BxD: jax.Array, num_values: int) -> jax.Array:
       num_values: of each latent.
 
     Example:
-      >>> print(entropy_of_values(jnp.array([[0, 1], [2, 1]]), 3))
-      [0.6931472 0.       ]
+      >>> print(entropy_of_values(jnp.array([[0, 1], [2, 2]]), 3))
+      [0.6931472 0.6931472]
     """
     used_DxV = jnp.mean(jax.nn.one_hot(index_BxD, num_values), axis=0)
     return -jnp.sum(jax.scipy.special.xlogy(used_DxV, used_DxV), axis=1)
@@ -44,7 +44,7 @@ def logvar_of_steps(spacing: float) -> float:
       spacing: of neighbouring values.
 
     Example:
-      >>> logvar_of_steps(12**0.5)
-      0.0
+      >>> round(math.exp(logvar_of_steps(2.0)), 4)
+      0.3333
     """
     return math.log(spacing**2 / 12)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from pydantic import Field
 
 from deft_jax.models.posterior import Posterior
-from deft_jax.objectives.base import Decode, Objective, PyTree, Schedule, Terms, no_params
+from deft_jax.objectives.base import BatchMean, Decode, Objective, PyTree, Schedule, Terms, no_params
 from deft_jax.objectives.quantisation import entropy_of_values, logvar_of_steps, straight_through
 from deft_jax.runtime.validation import Count, NonNegative, Positive
 
@@ -46,7 +46,8 @@ def tripod(
     What differs: the decoder is that of this package, with ReLU and without the adaptive normalisation by which theirs
     takes the latents in, and all five of its hidden layers are penalised, of theirs the four outputs of blocks. The
     deviation is sqrt(variance + 1e-12), not deviation + 1e-6, which has no gradient where a latent is constant. The
-    penalty has another floor. They clip each entry of the gradient to [-1, 1]; here nothing is clipped.
+    penalty is a ratio of means over the batch, with another floor, not a mean of ratios. They clip each entry of the
+    gradient to [-1, 1]; here nothing is clipped.
 
     The quantised codes are scored, by InfoMEC with estimator 'discrete' in the paper. 'kl_per_latent' is the entropy of
     the values in use, and the variance of a code that of a uniform distribution between two values, as for QLAE.
@@ -70,8 +71,8 @@ def tripod(
       [[ 0.  1.]
        [ 0. -1.]]
       >>> terms, _ = objective.apply((), (), 0, posterior, posterior.mean, jax.random.key(0))
-      >>> print(terms["kl_per_latent"])  # one value, two values
-      [0.        0.6931472]
+      >>> print(round(float(terms["kl"]), 4))  # latent 1 has two values
+      0.6931
     """
     logvar = logvar_of_steps(2 / (num_values - 1))
 
@@ -102,12 +103,19 @@ def tripod(
         return terms, objective_state
 
     def decoder_terms(
-        params: PyTree, step: jax.Array, posterior: Posterior, z_BxD: jax.Array, keys_B: jax.Array, decode: Decode
+        params: PyTree,
+        step: jax.Array,
+        posterior: Posterior,
+        z_BxD: jax.Array,
+        keys_B: jax.Array,
+        decode: Decode,
+        batch_mean: BatchMean,
     ) -> Terms:
         del params, step
-        deviation_D = _deviation(posterior)
-        penalty_B = normalised_hessian_penalty(decode, z_BxD, deviation_D, keys_B, num_directions, epsilon)
-        return {"regulariser": hessian_weight * penalty_B, "hessian_penalty": penalty_B}
+        penalty = normalised_hessian_penalty(
+            decode, z_BxD, _deviation(posterior), keys_B, batch_mean, num_directions, epsilon
+        )
+        return {"regulariser": hessian_weight * penalty, "hessian_penalty": penalty}
 
     return Objective(
         no_params,
@@ -172,8 +180,9 @@ def kernel_multiinformation(
 
     Example:
       >>> z = jnp.array([[-1.0, -1.0], [1.0, 1.0]])
-      >>> print(kernel_multiinformation(z, jnp.array([1.0, 1.0]), "joint"))  # nearly log 2
-      [0.6122942 0.6122942]
+      >>> information = kernel_multiinformation(z, jnp.array([0.1, 0.1]), "joint")  # narrow kernels, of which two meet
+      >>> print(information, jnp.log(2.0))
+      [0.6931472 0.6931472] 0.6931472
     """
     batch, latents = z_BxD.shape
     width = (4 / (batch * (latents + 2))) ** (1 / (latents + 4))
@@ -191,42 +200,49 @@ def normalised_hessian_penalty(
     z_BxD: jax.Array,
     scale_D: jax.Array,
     keys_B: jax.Array,
+    batch_mean: BatchMean,
     num_directions: int = 2,
     epsilon: float = 0.1,
 ) -> jax.Array:
-    """How much of the decoder's second derivative is off the diagonal, from 0 for an additive decoder to about 1.
+    """How much of the decoder's second derivative is off the diagonal, from 0 for an additive decoder to 1 per layer.
 
     With H the Hessian of one output and S = diag(scale), v^T S H S v has variance 2 sum over i != j of (S H S)_ij^2 for
-    v of random signs, and 2 sum over all i, j of (S H S)_ij^2 for v of standard normal numbers (Peebles et al. 2020,
-    arXiv 2008.10599, has the first). The penalty of a layer is the ratio of both variances, each the mean over the
-    layer's outputs. Therefore it does not change with the scale of the outputs, nor with that of a latent, of which
-    scale_D is a multiple. Curvature that is no more than rounding counts as none: the second variance has a floor, the
-    square of 32 units in the last place of the outputs over epsilon^2. (The authors add 1e-10 instead, which leaves a
-    decoder that is linear up to rounding a ratio of about 1.)
+    v of random signs (Peebles et al. 2020, arXiv 2008.10599), and 2 sum over all i, j of (S H S)_ij^2 for v of standard
+    normal numbers. The penalty of a layer is the ratio of both variances, each the mean over the outputs of the layer
+    and over the batch. Therefore it does not change with the scale of the outputs, nor with that of a latent, of which
+    scale_D is a multiple.
 
     The quadratic form is the second central difference
     (f(z + epsilon S v) - 2 f(z) + f(z - epsilon S v)) / epsilon^2, and the variances are those over num_directions
     draws of v. The decoder is called at 1 + 4 num_directions codes for each example.
+
+    The authors average a ratio for each example. With two draws of v its second variance may be nearly 0, in a decoder
+    with ReLU exactly so, and the average has no bound: it is 10^6 in the first steps of small models. They also add
+    1e-10 to the second variance, so that a decoder that is linear up to rounding has a ratio of about 1. Here it has a
+    floor instead, below which curvature counts as rounding: the square of 32 units in the last place of the outputs
+    over epsilon^2.
 
     Args:
       decode: see base.Decode.
       z_BxD: codes.
       scale_D: length of a unit step in each latent.
       keys_B: a random key for each example.
+      batch_mean: see base.BatchMean.
       num_directions: draws of each of both kinds of v, at least 2.
       epsilon: of the central difference.
 
     Returns:
-      [B], the sum over the layers; without a unit.
+      [], the sum over the layers; without a unit.
 
     Example:
-      >>> z, keys = jnp.array([[1.0, 2.0]]), jax.random.split(jax.random.key(0), 1)
+      >>> z, keys = jax.random.normal(jax.random.key(0), (1_000, 2)), jax.random.split(jax.random.key(1), 1_000)
+      >>> mean = lambda values: jnp.mean(values, axis=0)
       >>> additive = lambda z: [z[:, :1] ** 2 + z[:, 1:] ** 2]
-      >>> print(jnp.round(normalised_hessian_penalty(additive, z, jnp.ones(2), keys), 3))
-      [0.]
+      >>> print(round(float(normalised_hessian_penalty(additive, z, jnp.ones(2), keys, mean)), 3))
+      0.0
       >>> product = lambda z: [z[:, :1] * z[:, 1:]]
-      >>> print(jnp.round(normalised_hessian_penalty(product, z, jnp.ones(2), keys, num_directions=10_000), 1))
-      [1.]
+      >>> print(round(float(normalised_hessian_penalty(product, z, jnp.ones(2), keys, mean)), 1))
+      1.0
     """
     batch, latents = z_BxD.shape
     shape = (num_directions, latents)
@@ -238,14 +254,13 @@ def normalised_hessian_penalty(
 
     steps_KxBxD = epsilon * scale_D * jax.vmap(directions, out_axes=1)(keys_B)
     points_PxBxD = jnp.concatenate([z_BxD[None], z_BxD + steps_KxBxD, z_BxD - steps_KxBxD])
-    rounding = 32 * jnp.finfo(z_BxD.dtype).eps / epsilon**2
-    penalty_B = jnp.zeros(batch, z_BxD.dtype)
+    squares = []
     for layer in decode(points_PxBxD.reshape(-1, latents)):
         outputs_PxBxO = layer.reshape(len(points_PxBxD), batch, -1)
         ahead, behind = jnp.split(outputs_PxBxO[1:], 2)
         curvature_KxBxO = (ahead - 2 * outputs_PxBxO[0] + behind) / epsilon**2
-        signs, normal = jnp.split(curvature_KxBxO, 2)
-        off_diagonal_B, all_B = (jnp.mean(jnp.var(draws, axis=0), axis=1) for draws in (signs, normal))
-        rounding_B = rounding**2 * jnp.mean(jax.lax.stop_gradient(jnp.square(outputs_PxBxO[0])), axis=1)
-        penalty_B += off_diagonal_B / (all_B + rounding_B + 1e-30)  # 1e-30: a layer may be dead
-    return penalty_B
+        off_diagonal_BxO, all_BxO = (jnp.var(draws, axis=0) for draws in jnp.split(curvature_KxBxO, 2))
+        rounding_BxO = jnp.square(32 * jnp.finfo(z_BxD.dtype).eps / epsilon**2 * outputs_PxBxO[0])
+        squares += [jnp.mean(values, axis=1) for values in (off_diagonal_BxO, all_BxO, rounding_BxO)]
+    off_diagonal_L, all_L, rounding_L = batch_mean(jnp.stack(squares, axis=1)).reshape(-1, 3).T
+    return jnp.sum(off_diagonal_L / (all_L + jax.lax.stop_gradient(rounding_L) + 1e-30))  # 1e-30: of a dead layer

@@ -179,13 +179,17 @@ def _decoder_terms(
     key: jax.Array,
     examples_B: jax.Array,
 ) -> Metrics:
-    """The terms of the objective that see the decoder, as means over the examples of this device."""
+    """The terms of the objective that see the decoder, from the codes of these examples of the batch."""
     assert experiment.objective.decoder_terms is not None
     key = jax.random.fold_in(key, experiment.batch_size + 4)
     keys_B = jax.vmap(jax.random.fold_in, (None, 0))(key, examples_B)
     decode = functools.partial(experiment.model.decode_hidden, params)
-    terms = experiment.objective.decoder_terms(params["objective"], step, posterior, z_BxD, keys_B, decode)
-    return {name: jnp.mean(term_B) for name, term_B in terms.items()}
+
+    def batch_mean(values_B: jax.Array) -> jax.Array:
+        mean = jnp.mean(values_B, axis=0)
+        return mean if len(examples_B) == experiment.batch_size else jax.lax.pmean(mean, DEVICE_AXIS)
+
+    return experiment.objective.decoder_terms(params["objective"], step, posterior, z_BxD, keys_B, decode, batch_mean)
 
 
 def _render(source: Source, arrays: Any, factors_BxF: jax.Array, keys_B: jax.Array) -> jax.Array:

@@ -21,6 +21,7 @@ QUICK = {
     "control_vae": {"period": 2, "ki": 0.05},
     "dynamic_vae": {"period": 2, "ramp_steps": 2, "window": 3},
     "factor_vae": SMALL,
+    "tripod": {"num_values": 1000},  # so many that the codes of a batch differ
 }
 
 
