@@ -8,7 +8,8 @@ On dSprites, or on a set named after a colon:
 Weights and rate are those of the authors' code for Shapes3D, in sums over the pixels of one channel, or of three for
 Shapes3D. Scored by InfoMEC in its paper, where the latents are classes:
 
-    python -m deft_jax.evaluate --workdir runs/tripod --metrics infomec(estimator=discrete)
+    from deft_jax.studies import scoring
+    scoring.evaluate("runs/tripod", {"infomec": {"estimator": "discrete"}}, variants=("mean",))
 
 The penalty decodes nine times as many codes as the reconstruction. A job for an accelerator; not run to the end with
 this package.

@@ -220,7 +220,7 @@ def objective_options(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["control_vae", "devae", "dynamic_vae", "factor_vae", "qlae", "tripod"])
+@pytest.mark.parametrize("name", ["control_vae", "devae", "dynamic_vae", "factor_vae", "qlae"])
 def test_a_run_through_a_checkpoint_equals_one_without_bit_for_bit(name, tmp_path):
     """Objectives with parameters or state: six steps, and three, a checkpoint, its restoration, and three more."""
     experiment = tiny.experiment(objective=objective_options(name))
@@ -261,6 +261,10 @@ for name in sys.argv[1:]:
         end = runner.unreplicate(end)
         ends.append(jax.tree.map(np.asarray, (end.params, end.objective_state, metrics)))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-4, err_msg=name), *ends)
+    if name == "tripod":  # beta of the tiny run and the default of hessian_weight
+        parts = metrics["reconstruction"] + 8.0 * metrics["multiinformation"] + 41.0 * metrics["hessian_penalty"]
+        np.testing.assert_allclose(metrics["loss"], parts, rtol=1e-5)
+        assert metrics["hessian_penalty"] > 0.1
     print(name)
 """
 
