@@ -14,7 +14,7 @@ from pydantic import Field
 from deft_jax.models.posterior import Posterior
 from deft_jax.objectives.base import BatchMean, Decode, Objective, PyTree, Schedule, Terms, no_params
 from deft_jax.objectives.quantisation import entropy_of_values, logvar_of_steps, straight_through
-from deft_jax.runtime.validation import Count, NonNegative, Positive
+from deft_jax.runtime.validation import Count, NonNegative, Number
 
 MarginalBandwidth = Literal["deviation", "joint"]
 
@@ -26,7 +26,7 @@ def tripod(
     hessian_weight: NonNegative = 41.0,
     marginal_bandwidth: MarginalBandwidth = "deviation",
     num_directions: Annotated[Count, Field(ge=2)] = 2,
-    epsilon: Positive = 0.1,
+    epsilon: Annotated[Number, Field(ge=1e-3, le=10)] = 0.1,
 ) -> Objective:
     """Tripod: quantised latents, their multiinformation and the decoder's Hessian. Hsu et al. 2024, arXiv 2404.10282.
 

@@ -90,7 +90,7 @@ INVALID = [
     ("tripod", {"hessian_weight": -1.0}),
     ("tripod", {"marginal_bandwidth": "silverman"}),
     ("tripod", {"num_directions": 1}),
-    ("tripod", {"epsilon": 0.0}),
+    ("tripod", {"epsilon": 1e-9}),
 ]
 
 
