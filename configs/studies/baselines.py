@@ -2,7 +2,7 @@
 
     python -m deft_jax.sweep --config configs/studies/baselines.py --workdir runs/baselines
 
-84 runs of 2,100 steps on narrow models, one seed. This is not a comparison of methods: schedules made for 70,000 steps
+91 runs of 2,100 steps on narrow models, one seed. This is not a comparison of methods: schedules made for 70,000 steps
 are squeezed into 2,100, models have a quarter of the width, and a single seed is not enough. For that:
 --config.scale=full, ten seeds and all scores, a job for accelerators.
 """

@@ -60,7 +60,9 @@ def infomec(
 
     A row or column of M whose sum is 0 counts as evenly spread, 0. With one factor, or one active latent, 0 / 0 is
     read as 1 if the sum is not 0. Without an active latent InfoM and InfoC are 0. The authors' code, whose defaults
-    these are, leaves these cases undefined; disentanglement_lib does not have this metric.
+    these are, leaves these cases undefined; disentanglement_lib does not have this metric. The code of Tripod (Hsu et
+    al. 2024, arXiv 2404.10282) selects active latents by their interquartile range, above 0.1 for quantised ones in
+    [-1, 1] and above a tenth of the widest for others; a latent that rarely leaves one value counts there as inactive.
 
     Args:
       codes: [N, D] finite real numbers, the posterior means by convention.

@@ -169,16 +169,20 @@ class Decoder(nn.Module):
     dtype: str = "float32"
     method: str | None = None
 
-    @nn.compact
     def __call__(self, z: jax.Array) -> jax.Array:
+        return self.layers(z)[-1].transpose(3, 1, 2, 0).astype(jnp.float32)
+
+    @nn.compact
+    def layers(self, z: jax.Array) -> tuple[jax.Array, ...]:
+        """The outputs of all layers, batch-minor: those of the hidden ones, then (C, H, W, B)."""
         height, width, channels = self.image_shape
         rows, columns = height // _DOWNSAMPLING, width // _DOWNSAMPLING
-        x = Dense(self.hidden)(z.T.astype(self.dtype))
-        x = Dense(2 * self.width * rows * columns)(x)
-        x = x.reshape(2 * self.width, rows, columns, x.shape[-1])
+        first = Dense(self.hidden)(z.T.astype(self.dtype))
+        second = Dense(2 * self.width * rows * columns)(first)
+        outputs = [first, second.reshape(2 * self.width, rows, columns, second.shape[-1])]
         for features in (2 * self.width, self.width, self.width):
-            x = ConvUp(features, method=self.method)(x)
-        return ConvUp(channels, relu=False, method=self.method)(x).transpose(3, 1, 2, 0).astype(jnp.float32)
+            outputs.append(ConvUp(features, method=self.method)(outputs[-1]))
+        return (*outputs, ConvUp(channels, relu=False, method=self.method)(outputs[-1]))
 
 
 class Discriminator(nn.Module):
@@ -253,6 +257,16 @@ class Model:
         outputs = self.decoder.apply({"params": params["decoder"]}, z)
         assert isinstance(outputs, jax.Array)
         return outputs
+
+    def decode_hidden(self, params: Params, z: jax.Array) -> tuple[jax.Array, ...]:
+        """The hidden layers of the decoder at codes z [B, D], each [B, units] or [B, channels, rows, columns].
+
+        They compute in float32, whatever `decoder.dtype`: finite differences of them would otherwise be differences of
+        rounding errors.
+        """
+        outputs = self.decoder.clone(dtype="float32").apply({"params": params["decoder"]}, z, method="layers")
+        assert isinstance(outputs, tuple)
+        return tuple(jnp.moveaxis(x, -1, 0) for x in outputs[:-1])
 
     def rotate_latents(self, tree: Params, group: int, rotation: jax.Array) -> Params:
         """Rotates the latents of a group: z becomes rotation @ z.

@@ -5,12 +5,13 @@ a configuration as 'module:function' (docs/extending.md); those of the package a
 (CONTRIBUTING.md has what else one needs). Options are annotated with the types of runtime/validation.py.
 
 Examples, from the simplest: beta_vae.py (no state), controllers.py (a state that every step updates), devae.py (trained
-parameters and further latent spaces), total_correlation.py (a second network with a separate loss and optimiser).
+parameters and further latent spaces), total_correlation.py (a second network with a separate loss and optimiser),
+tripod.py (a term of the decoder).
 
 Units: all terms are in nats, against a reconstruction loss summed over pixels.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import jax
@@ -25,6 +26,10 @@ Terms: TypeAlias = dict[str, jax.Array]
 """Terms of the loss and numbers to log, by name; see ApplyFn."""
 Schedule: TypeAlias = Callable[[jax.Array | int], jax.Array]
 """step -> value, as optax.Schedule."""
+Decode: TypeAlias = Callable[[jax.Array], Sequence[jax.Array]]
+"""Codes [N, D] -> the hidden layers of the decoder, each [N, ...], in float32."""
+BatchMean: TypeAlias = Callable[[jax.Array], jax.Array]
+"""[b, ...] of the examples of this device -> [...], the mean over the whole batch."""
 
 
 class InitFn(Protocol):
@@ -92,6 +97,36 @@ class RepresentFn(Protocol):
         """Returns the posterior [B, D] that is scored, traversed and drawn."""
 
 
+class DecoderTermsFn(Protocol):
+    """Computes terms of the loss that depend on the decoder beyond its outputs."""
+
+    def __call__(
+        self,
+        params: PyTree,
+        step: jax.Array,
+        posterior: Posterior,
+        z_BxD: jax.Array,
+        keys_B: jax.Array,
+        decode: Decode,
+        batch_mean: BatchMean,
+        /,
+    ) -> Terms:
+        """Returns the terms.
+
+        Args:
+          params: from `init`, as trained so far.
+          step: int32 [], steps before this one.
+          posterior: mean and logvar of the whole batch, however many devices share it.
+          z_BxD: the codes that this device decodes, in the first latent space.
+          keys_B: a random key for each of these examples.
+          decode: the decoder at any codes.
+          batch_mean: over all devices.
+
+        Returns:
+          Terms [] of the whole batch by name: 'regulariser' is added to the loss, the others are logged.
+        """
+
+
 def single_space(params: PyTree, posterior: Posterior, noise_BxD: jax.Array) -> jax.Array:
     """One latent space, a sample of the posterior: [1, B, D]."""
     del params
@@ -127,6 +162,8 @@ class Objective(NamedTuple):
       traversal_range: traversals set a latent to values from -traversal_range to traversal_range.
       rotation_safe: whether all latents are treated alike, so that they may be rotated (training/latent_rotation.py).
       pairs: how the images of a batch are paired (training/pairs.py). Default: None, they are independent.
+      decoder_terms: further terms of the loss, which see the hidden layers of the decoder; see DecoderTermsFn. Default:
+        None, there are none.
 
     Example:
       A KL weight that grows by 1 in each step is a state:
@@ -154,6 +191,7 @@ class Objective(NamedTuple):
     traversal_range: float = 2.0
     rotation_safe: bool = False
     pairs: Pairs | None = None
+    decoder_terms: DecoderTermsFn | None = None
 
 
 def no_params(key: jax.Array) -> tuple[PyTree, PyTree]:

@@ -1,6 +1,5 @@
 """QLAE: a quantised-latent autoencoder, whose representation is not the encoder's posterior."""
 
-import math
 from typing import Annotated
 
 import jax
@@ -9,6 +8,7 @@ from pydantic import Field
 
 from deft_jax.models.posterior import Posterior
 from deft_jax.objectives.base import Objective, PyTree, Schedule, Terms
+from deft_jax.objectives.quantisation import entropy_of_values, logvar_of_steps, straight_through
 from deft_jax.runtime.validation import Count
 
 
@@ -44,7 +44,7 @@ def qlae(beta: Schedule, latents: Count, *, num_values: Annotated[Count, Field(g
       >>> terms["regulariser"].tolist()  # 2 * 0.125^2 and 2 * 2^2
       [0.03125, 8.0]
     """
-    logvar = math.log(1 / (num_values - 1) ** 2 / 12)
+    logvar = logvar_of_steps(1 / (num_values - 1))
 
     def init(key: jax.Array) -> tuple[PyTree, PyTree]:
         del key
@@ -58,7 +58,7 @@ def qlae(beta: Schedule, latents: Count, *, num_values: Annotated[Count, Field(g
     def spaces(params: PyTree, posterior: Posterior, noise_BxD: jax.Array) -> jax.Array:
         del noise_BxD
         quantised, _ = quantise(params, posterior.mean)
-        return (posterior.mean + jax.lax.stop_gradient(quantised - posterior.mean))[None]
+        return straight_through(quantised, posterior.mean)[None]
 
     def represent(params: PyTree, posterior: Posterior) -> Posterior:
         quantised, _ = quantise(params, posterior.mean)
@@ -72,8 +72,7 @@ def qlae(beta: Schedule, latents: Count, *, num_values: Annotated[Count, Field(g
         quantised, index_BxD = quantise(params, posterior.mean)
         quantisation = jnp.square(jax.lax.stop_gradient(posterior.mean) - quantised)
         commitment = jnp.square(posterior.mean - jax.lax.stop_gradient(quantised))
-        used_DxV = jnp.mean(jax.nn.one_hot(index_BxD, num_values), axis=0)
-        entropy_D = -jnp.sum(jax.scipy.special.xlogy(used_DxV, used_DxV), axis=1)
+        entropy_D = entropy_of_values(index_BxD, num_values)
         terms = {
             "regulariser": weight * jnp.sum(quantisation + commitment, axis=1),
             "beta": weight,

@@ -11,6 +11,7 @@ from deft_jax.objectives.devae import devae
 from deft_jax.objectives.dip_vae import dip_vae_i, dip_vae_ii
 from deft_jax.objectives.qlae import qlae
 from deft_jax.objectives.total_correlation import beta_tcvae, factor_vae
+from deft_jax.objectives.tripod import tripod
 from deft_jax.objectives.weak_supervision import ada_gvae, ada_ml_vae
 from deft_jax.runtime import plugins, validation
 
@@ -29,6 +30,7 @@ OBJECTIVES: dict[str, Callable[..., Objective]] = {
     "dynamic_vae": dynamic_vae,
     "factor_vae": factor_vae,
     "qlae": qlae,
+    "tripod": tripod,
 }
 
 

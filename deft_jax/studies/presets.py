@@ -151,4 +151,5 @@ BASELINES: Mapping[str, Mapping[str, Any]] = {
     "dynamic_vae": {"beta": 0.1, "kl_target": 20.0, "period": 500, "ramp_steps": 100},
     "devae": {"beta": 1.0, "betas": (10.0, 40.0)},
     "qlae": {"beta": 0.41, "num_values": 10, "learning_rate": 1e-3, "weight_decay": 0.1},
+    "tripod": {"beta": 0.41, "hessian_weight": 41.0, "num_values": 12, "learning_rate": 2e-4},
 }

@@ -18,7 +18,7 @@ from deft_jax.data.source import Source
 from deft_jax.models.likelihoods import reconstruction_loss
 from deft_jax.models.posterior import Posterior, kl_per_latent
 from deft_jax.training import latent_rotation, optimizer, supervision
-from deft_jax.training.draws import draw_batch
+from deft_jax.training.draws import Draws, draw_batch
 from deft_jax.training.experiment import Experiment
 from deft_jax.training.pairs import pair_factors
 from deft_jax.training.state import TrainState
@@ -102,19 +102,14 @@ def train_step(
     key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
     objective_key = jax.random.fold_in(key, experiment.batch_size)
     examples = device * share + jnp.arange(share)
-    draws = draw_batch(key, examples, source.factor_sizes, model.num_latents)
-    if objective.pairs is not None:
-        pairs_key = jax.random.fold_in(key, experiment.batch_size + 2)
-        factors = pair_factors(pairs_key, draws.factors, examples, source.factor_sizes, *objective.pairs)
-        draws = draws._replace(factors=factors)
+    draws = _draw(experiment, key, examples)
     images = _render(source, arrays, draws.factors, draws.image_keys)
     labelled = experiment.labelled
     if labelled is not None:
         labelled_key = jax.random.fold_in(key, experiment.batch_size + 3)
         labelled_share = labelled.batch_size // shards
-        labelled_examples = device * labelled_share + jnp.arange(labelled_share)
         labelled_factors, targets_BxK, image_keys = supervision.labelled_batch(
-            labelled_key, labelled, labelled_examples
+            labelled_key, labelled, device * labelled_share + jnp.arange(labelled_share)
         )
         labelled_images = _render(source, arrays, labelled_factors, image_keys)
 
@@ -136,10 +131,13 @@ def train_step(
         terms, objective_state = objective.apply(
             params["objective"], state.objective_state, state.step, posterior, z_BxD, objective_key
         )
+        loss = reconstruction + jnp.mean(terms.pop("regulariser"))
+        if objective.decoder_terms is not None:
+            terms |= _decoder_terms(experiment, params, state.step, posterior, z_SxBxD[0], key, examples)
+            loss += terms.pop("regulariser")
         if reserved := _RESERVED & set(terms):
             raise ValueError(f"an objective must not name a term {', '.join(sorted(reserved))}")
         kl_D = jnp.mean(kl_per_latent(posterior), axis=0)
-        loss = reconstruction + jnp.mean(terms.pop("regulariser"))
         metrics = {"reconstruction": reconstruction, "kl": jnp.sum(kl_D), "kl_per_latent": kl_D} | terms
         if labelled is not None:
             metrics["supervised"] = supervision.cross_entropy(
@@ -149,7 +147,9 @@ def train_step(
         metrics = {"loss": loss} | metrics
         return loss + terms.get("objective_loss", 0.0), (metrics, objective_state)
 
-    grads, (metrics, objective_state) = jax.grad(loss_fn, has_aux=True)(state.params)
+    # Finite differences of the decoder would drown in the rounding of a GPU's or TPU's default.
+    with jax.default_matmul_precision(None if objective.decoder_terms is None else "highest"):
+        grads, (metrics, objective_state) = jax.grad(loss_fn, has_aux=True)(state.params)
     if shards > 1:
         flat, unravel = flatten_util.ravel_pytree((grads, metrics))
         grads, metrics = unravel(jax.lax.pmean(flat, DEVICE_AXIS))  # one message instead of one for each array
@@ -158,6 +158,38 @@ def train_step(
     return state.replace(
         step=state.step + 1, params=params, opt_state=opt_state, objective_state=objective_state
     ), metrics
+
+
+def _draw(experiment: Experiment, key: jax.Array, examples_B: jax.Array) -> Draws:
+    """What a step draws for these examples of its batch, with factors in pairs where the objective takes pairs."""
+    sizes, pairs = experiment.source.factor_sizes, experiment.objective.pairs
+    draws = draw_batch(key, examples_B, sizes, experiment.model.num_latents)
+    if pairs is None:
+        return draws
+    pairs_key = jax.random.fold_in(key, experiment.batch_size + 2)
+    return draws._replace(factors=pair_factors(pairs_key, draws.factors, examples_B, sizes, *pairs))
+
+
+def _decoder_terms(
+    experiment: Experiment,
+    params: Any,
+    step: jax.Array,
+    posterior: Posterior,
+    z_BxD: jax.Array,
+    key: jax.Array,
+    examples_B: jax.Array,
+) -> Metrics:
+    """The terms of the objective that see the decoder, from the codes of these examples of the batch."""
+    assert experiment.objective.decoder_terms is not None
+    key = jax.random.fold_in(key, experiment.batch_size + 4)
+    keys_B = jax.vmap(jax.random.fold_in, (None, 0))(key, examples_B)
+    decode = functools.partial(experiment.model.decode_hidden, params)
+
+    def batch_mean(values_B: jax.Array) -> jax.Array:
+        mean = jnp.mean(values_B, axis=0)
+        return mean if len(examples_B) == experiment.batch_size else jax.lax.pmean(mean, DEVICE_AXIS)
+
+    return experiment.objective.decoder_terms(params["objective"], step, posterior, z_BxD, keys_B, decode, batch_mean)
 
 
 def _render(source: Source, arrays: Any, factors_BxF: jax.Array, keys_B: jax.Array) -> jax.Array:

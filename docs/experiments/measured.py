@@ -40,6 +40,7 @@ LABELS = {
     "dip_vae_i": "DIP-VAE-I",
     "dip_vae_ii": "DIP-VAE-II",
     "qlae": "QLAE",
+    "tripod": "Tripod",
 }
 
 NO_BREAK = "\N{NO-BREAK SPACE}"  # within 'mean ± deviation' in a table

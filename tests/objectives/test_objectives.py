@@ -86,6 +86,11 @@ INVALID = [
     ("factor_vae", {"depth": 0}),
     ("devae", {"betas": (1.0, -2.0)}),
     ("qlae", {"num_values": 1}),
+    ("tripod", {"num_values": 1}),
+    ("tripod", {"hessian_weight": -1.0}),
+    ("tripod", {"marginal_bandwidth": "silverman"}),
+    ("tripod", {"num_directions": 1}),
+    ("tripod", {"epsilon": 1e-9}),
 ]
 
 

@@ -13,7 +13,7 @@ from deft_jax.training import schedules
 
 CONTEXT = {"latents": 3, "num_images": 1000}
 # Objectives without trained parameters; test_objectives_learned.py has the others.
-OTHERS = {"ada_gvae", "ada_ml_vae", "beta_vae", "deft", "devae", "factor_vae", "qlae"}
+OTHERS = {"ada_gvae", "ada_ml_vae", "beta_vae", "deft", "devae", "factor_vae", "qlae", "tripod"}
 BASELINES = sorted(set(registry.OBJECTIVES) - OTHERS)
 CONTROLLERS = ["control_vae", "dynamic_vae"]
 
