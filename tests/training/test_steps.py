@@ -185,7 +185,7 @@ def test_batch_in_parts_has_the_gradient_of_the_whole_batch(experiment, lively):
     whole, in_parts = (step(dataclasses.replace(experiment, part_size=size), 0, arrays, state) for size in (None, 2))
     assert_close(in_parts, whole)
     moved = jax.tree.map(lambda new, old: bool((new != old).any()), whole[0].params, lively.params)
-    assert moved["decoder"] and any(jax.tree.leaves(moved["decoder"]))
+    assert any(jax.tree.leaves(moved["decoder"]))
 
 
 def test_group_of_a_later_stage_does_not_change(runner, initial):
