@@ -34,7 +34,7 @@ def beta_vae(beta: Schedule) -> Objective:
         kl_weight = beta(step)
         return {"regulariser": kl_weight * kl(posterior), "beta": kl_weight}, objective_state
 
-    return Objective(no_params, apply, rotation_safe=True)
+    return Objective(no_params, apply, rotation_safe=True, per_example=True)
 
 
 def annealed_vae(beta: Schedule, capacity: NonNegative = 25.0, ramp_steps: Count = 100_000) -> Objective:
@@ -114,4 +114,4 @@ def cascade_vae_c(beta: Schedule, beta_high: NonNegative = 10.0, period: Count =
         terms = {"regulariser": jnp.sum(weights_D * kl_BxD, axis=1), "beta": weight}
         return terms | {"open_latents": num_open.astype(jnp.float32)}, objective_state
 
-    return Objective(no_params, apply)
+    return Objective(no_params, apply, per_example=True)

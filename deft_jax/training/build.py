@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any, cast
 
+import jax
 import optax
 
 from deft_jax import data, metrics
@@ -13,6 +14,7 @@ from deft_jax.evaluation import scores
 from deft_jax.evaluation.sample import LabelledSample
 from deft_jax.models import networks
 from deft_jax.objectives import registry
+from deft_jax.objectives.base import Objective
 from deft_jax.runtime.jax_settings import pinned
 from deft_jax.runtime.messages import short_repr
 from deft_jax.runtime.validation import ConfigErrors
@@ -21,7 +23,9 @@ from deft_jax.training.config import OptimizerConfig, TrainingConfig, parse_trai
 from deft_jax.training.experiment import Experiment
 from deft_jax.training.learning_rates import DECAYS
 from deft_jax.training.pairs import check_pairs
-from deft_jax.training.supervision import draw_labelled
+from deft_jax.training.supervision import Labelled, draw_labelled
+
+_CPU_PART = 32  # images; docs/experiments/speed.md
 
 
 @pinned()
@@ -96,8 +100,14 @@ def build(
         optimizer=optimizer,
         batch_size=config.batch_size,
         seed=config.seed,
+        part_size=_part_size(objective, labelled, platform or jax.default_backend()),
         labelled=labelled,
     )
+
+
+def _part_size(objective: Objective, labelled: Labelled | None, platform: str) -> int | None:
+    """On a CPU, parts whose activations fit its caches, where the gradient of a batch is the mean of its parts'."""
+    return _CPU_PART if platform == "cpu" and objective.per_example and labelled is None else None
 
 
 def for_platform(config: TrainingConfig, platform: str) -> TrainingConfig:

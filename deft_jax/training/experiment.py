@@ -27,6 +27,7 @@ class Experiment:
       optimizer: stage -> optax transformation; the state has the same structure for every stage.
       batch_size: images per step, shared by all devices.
       seed: of all random numbers of the run.
+      part_size: images that a device takes at a time within a step, at most; None: its whole share of the batch.
       labelled: images whose labels are trained on as well; None if there are none.
     """
 
@@ -37,6 +38,7 @@ class Experiment:
     optimizer: Callable[[int], optax.GradientTransformation]
     batch_size: int
     seed: int
+    part_size: int | None = None
     labelled: Labelled | None = None
 
     def encode(self, params: Any, images: jax.Array, stage: int) -> Posterior:

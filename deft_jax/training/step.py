@@ -7,6 +7,7 @@ the numbers do not depend on how many devices share the batch.
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -88,8 +89,8 @@ def train_step(
       arrays: of the source.
       state: before the update.
       shards: devices that share the batch; above 1 the function runs inside a pmap over the axis 'device'. Each device
-        encodes and decodes its images; posteriors and codes are gathered, so the objective sees the whole batch on
-        every device and its estimates are those of one device.
+        encodes and decodes its images; posteriors and codes are gathered, unless the objective treats each example
+        alone, so it sees the whole batch on every device and its estimates are those of one device.
 
     Returns:
       The state after the update, and metrics, means over the whole batch: 'loss', 'reconstruction' and 'kl' in nats per
@@ -102,8 +103,6 @@ def train_step(
     key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
     objective_key = jax.random.fold_in(key, experiment.batch_size)
     examples = device * share + jnp.arange(share)
-    draws = _draw(experiment, key, examples)
-    images = _render(source, arrays, draws.factors, draws.image_keys)
     labelled = experiment.labelled
     if labelled is not None:
         labelled_key = jax.random.fold_in(key, experiment.batch_size + 3)
@@ -114,12 +113,14 @@ def train_step(
         labelled_images = _render(source, arrays, labelled_factors, image_keys)
 
     def gather(*arrays_BxD: jax.Array) -> list[jax.Array]:
-        if shards == 1:
+        if shards == 1 or objective.per_example:
             return list(arrays_BxD)
         gathered = jax.lax.all_gather(jnp.concatenate(arrays_BxD, axis=1), DEVICE_AXIS, tiled=True)
         return jnp.split(gathered, len(arrays_BxD), axis=1)
 
-    def loss_fn(params: Any) -> tuple[jax.Array, tuple[Metrics, Any]]:
+    def loss_fn(params: Any, examples: jax.Array) -> tuple[jax.Array, tuple[Metrics, Any]]:
+        draws = _draw(experiment, key, examples)
+        images = _render(source, arrays, draws.factors, draws.image_keys)
         local_posterior = model.encode(params, images, stage)
         z_SxBxD = objective.spaces(params["objective"], local_posterior, draws.noise)
         outputs = model.decode(params, z_SxBxD.reshape(-1, model.num_latents))
@@ -149,7 +150,9 @@ def train_step(
 
     # Finite differences of the decoder would drown in the rounding of a GPU's or TPU's default.
     with jax.default_matmul_precision(None if objective.decoder_terms is None else "highest"):
-        grads, (metrics, objective_state) = jax.grad(loss_fn, has_aux=True)(state.params)
+        grads, (metrics, objective_state) = _mean_over_parts(
+            lambda part: jax.grad(loss_fn, has_aux=True)(state.params, part), examples, experiment.part_size
+        )
     if shards > 1:
         flat, unravel = flatten_util.ravel_pytree((grads, metrics))
         grads, metrics = unravel(jax.lax.pmean(flat, DEVICE_AXIS))  # one message instead of one for each array
@@ -158,6 +161,34 @@ def train_step(
     return state.replace(
         step=state.step + 1, params=params, opt_state=opt_state, objective_state=objective_state
     ), metrics
+
+
+def _mean_over_parts(function: Callable[[jax.Array], Any], examples_B: jax.Array, part_size: int | None) -> Any:
+    """The mean of what `function` returns for parts of the examples, one after another; of all at once by default."""
+    size = len(examples_B) if part_size is None else part_length(len(examples_B), part_size)
+    if size == len(examples_B):
+        return function(examples_B)
+    parts_PxB = examples_B.reshape(-1, size)
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(function, parts_PxB[0]))
+
+    def add(total: Any, part_B: jax.Array) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, total, function(part_B)), None
+
+    total, _ = jax.lax.scan(add, zeros, parts_PxB)
+    return jax.tree.map(lambda leaf: leaf / len(parts_PxB), total)
+
+
+def part_length(num_examples: int, part_size: int) -> int:
+    """The size of equal parts of a batch, at most part_size; the whole batch where parts were below half of that.
+
+    Example:
+      >>> [part_length(num_examples, 32) for num_examples in (16, 64, 100, 62)]
+      [16, 32, 25, 31]
+      >>> part_length(37, 32)
+      37
+    """
+    size = max(size for size in range(1, part_size + 1) if num_examples % size == 0)
+    return size if 2 * size > part_size else num_examples
 
 
 def _draw(experiment: Experiment, key: jax.Array, examples_B: jax.Array) -> Draws:
