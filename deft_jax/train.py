@@ -8,13 +8,15 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from deft_jax.runtime import cli
+from deft_jax.runtime import cli, parallel
 
 
 def _load() -> Callable[[ConfigDict, str], dict[str, Any]]:
     from deft_jax.training import distributed, session
 
     def train(config: ConfigDict, workdir: str) -> dict[str, Any]:
+        if config.get("num_seeds"):
+            parallel.make_cores_devices()
         distributed.initialize()
         return session.run(config, workdir)
 

@@ -161,9 +161,9 @@ class Objective(NamedTuple):
       optimizer: of `params`. Default: None, Adam at the learning rate of the decoder.
       traversal_range: traversals set a latent to values from -traversal_range to traversal_range.
       rotation_safe: whether all latents are treated alike, so that they may be rotated (training/latent_rotation.py).
-      per_example: whether `apply` treats each example alone: there is no state, an example's regulariser depends on that
-        example only, and every other term is a mean over examples or the same for all. The step may then take a batch
-        in parts, and the devices that share it need not gather posteriors.
+      per_example: whether `apply` treats each example alone: there is no state, the regulariser of an example follows
+        from that example, and every other term is a mean over examples or the same for all. The step may then take a
+        batch in parts, and the devices that share it need not gather posteriors.
       pairs: how the images of a batch are paired (training/pairs.py). Default: None, they are independent.
       decoder_terms: further terms of the loss, which see the hidden layers of the decoder; see DecoderTermsFn. Default:
         None, there are none.

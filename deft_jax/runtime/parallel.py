@@ -1,6 +1,7 @@
 """Cores of this process, and functions that run in separate processes."""
 
 import concurrent.futures
+import contextlib
 import functools
 import multiprocessing
 import os
@@ -39,6 +40,19 @@ def use_cores(share: Sequence[int]) -> None:
     """Restricts this process to some cores. Libraries that are loaded later start as many threads."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, share)
+
+
+def make_cores_devices() -> None:
+    """Has JAX take each core for a CPU device, unless XLA_FLAGS says how many or a device has been used already.
+
+    Replicas that share nothing then run on all cores; a step of a small model leaves most of a second core idle.
+    """
+    import jax
+
+    if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
+        return
+    with contextlib.suppress(RuntimeError):  # the devices are made at their first use
+        jax.config.update("jax_num_cpu_devices", len(cores()))
 
 
 def map_in_processes(

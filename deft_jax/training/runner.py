@@ -51,7 +51,7 @@ def check_shares(experiment: Experiment, num_devices: int) -> None:
 
 
 def program(
-    function: Callable[..., Any], devices: Sequence[jax.Device], *, shared: int, is_vmapped: bool = False
+    function: Callable[..., Any], devices: Sequence[jax.Device], *, shared: int, has_replicas: bool = False
 ) -> Any:
     """A function of (arrays, state, `shared` further arguments) for devices: jitted for one, pmapped for several.
 
@@ -59,9 +59,12 @@ def program(
       function: returns the new state first; the buffers of the old one are donated.
       devices: with several, arrays and state have a leading device axis, further arguments have not.
       shared: number of further arguments.
-      is_vmapped: whether the state has a leading axis of replicas on each device.
+      has_replicas: whether the state has a leading axis of replicas on each device. A CPU, whose caches hold the
+        activations of one replica, takes them one after another; other devices all at once, by vmap.
     """
-    if is_vmapped:
+    if has_replicas and devices[0].platform == "cpu":
+        function = _one_after_another(function)
+    elif has_replicas:
         function = jax.vmap(function, in_axes=(None, 0, *[None] * shared))
     if len(devices) == 1:
         return jax.jit(function, donate_argnums=1)
@@ -69,8 +72,17 @@ def program(
     return jax.pmap(function, axis_name=DEVICE_AXIS, in_axes=in_axes, donate_argnums=1, devices=devices)
 
 
+def _one_after_another(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of (arrays, states [replicas, ...], further arguments) from one of a single state."""
+
+    def of_replicas(arrays: Any, states: Any, *rest: Any) -> Any:
+        return jax.lax.map(lambda state: function(arrays, state, *rest), states)
+
+    return of_replicas
+
+
 class Runner:
-    """Runs an experiment's steps: jit on one device, pmap over several; one state, or several replicas by vmap.
+    """Runs an experiment's steps: jit on one device, pmap over several; one state, or several replicas.
 
     One state: the devices share each batch, and each has a copy of the state under a leading device axis.
     Replicas: states of different seeds, [replicas, ...] on one device and [devices, replicas / devices, ...] on
@@ -186,7 +198,7 @@ class Runner:
         self._programs[stage] = self._program(run, 1).lower(self._arrays, state, np.int32(1)).compile()
 
     def _program(self, function: Callable[..., Any], shared: int = 0) -> Any:
-        return program(function, self.devices, shared=shared, is_vmapped=self.replicas is not None)
+        return program(function, self.devices, shared=shared, has_replicas=self.replicas is not None)
 
     def run(self, stage: int, state: TrainState, steps: int) -> tuple[TrainState, Metrics]:
         """Performs `steps` updates in `stage`.
