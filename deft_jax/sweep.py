@@ -12,6 +12,7 @@ elsewhere from its newest checkpoint. One command at a time runs the study of a 
 The fields of a study are those of StudyConfig in deft_jax/studies/config.py.
 """
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -45,10 +46,13 @@ def main() -> None:
 
 def _amounts(entries: list[str]) -> dict[str, float]:
     """['GPU=1'] -> {'GPU': 1.0}."""
-    try:
-        return {name.strip(): float(amount) for name, amount in (entry.split("=") for entry in entries)}
-    except ValueError:
-        raise ValueError(f"--resources must be NAME=NUMBER, as in GPU=1, got {','.join(entries)!r}") from None
+    amounts = {}
+    for entry in entries:
+        match = re.fullmatch(r"\s*([^=\s]+)\s*=\s*(\d*\.?\d+)\s*", entry)
+        if match is None or float(match[2]) == 0:
+            raise ValueError(f"--resources must be NAME=NUMBER, as in GPU=1, got {','.join(entries)!r}")
+        amounts[match[1]] = float(match[2])
+    return amounts
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Command lines: --config and --workdir, values read from files, errors and exit statuses.
 
 Invalid input ends a command in one line per fault and status 2, a failure while it runs in one line and status 1, a
-signal in a saved state and status 143.
+signal in a saved state and status 143, Ctrl-C where there is nothing to save, and a second one, in one line and 130.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from deft_jax.runtime import buckets
 from deft_jax.runtime.signals import TERMINATED, Interrupted
 from deft_jax.runtime.validation import ConfigErrors
 
-BAD_INPUT, FAILED = 2, 1
+BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 
 
 def keep_programs() -> None:
@@ -62,6 +62,8 @@ def cli_errors(name: str) -> Iterator[None]:
         exit_with_error(name, error, FAILED)
     except Interrupted as interruption:
         exit_with_error(name, interruption, TERMINATED)
+    except KeyboardInterrupt:
+        exit_with_error(name, "interrupted", INTERRUPTED)
 
 
 class Parser(argparse.ArgumentParser):

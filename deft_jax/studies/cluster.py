@@ -3,16 +3,18 @@
 import contextlib
 import importlib.util
 import itertools
+import json
 import logging
 import pathlib
 import re
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from typing import Any
 
 import dask
-from distributed import Client, Event, Future, KilledWorker, LocalCluster, wait
+from distributed import Client, Event, Future, KilledWorker, LocalCluster, Security, wait
 
 from deft_jax.runtime import parallel
 from deft_jax.runtime.progress import warn
@@ -21,6 +23,10 @@ from deft_jax.studies import task
 
 ATTEMPTS = 3
 """Failures after which a run is given up."""
+
+_ADDRESS = re.compile(r"(?:tcp|tls|wss?)://[^/]+:\d+|inproc://.+")
+_POLL = 0.2  # seconds between two looks at a scheduler file
+_WRITTEN = 10.0  # seconds that the writing of a scheduler file may take
 
 
 @contextlib.contextmanager
@@ -46,36 +52,72 @@ def local_client(jobs: int) -> Iterator[Client]:
         yield client
 
 
+def check_scheduler(scheduler: str) -> None:
+    """Raises ValueError if this is neither the address of a scheduler nor the path that a scheduler file can have."""
+    fits = _ADDRESS.fullmatch(scheduler) if "://" in scheduler else scheduler and not pathlib.Path(scheduler).is_dir()
+    if not fits:
+        raise ValueError(f"--scheduler must be tcp://HOST:PORT or the path of a scheduler file, got {scheduler!r}")
+
+
 @contextlib.contextmanager
-def joined_client(scheduler: str, workdir: str) -> Iterator[Client]:
+def joined_client(scheduler: str, workdir: str, resources: Mapping[str, float] | None = None) -> Iterator[Client]:
     """A client of a cluster that is already there.
 
     Args:
       scheduler: its address, tcp://HOST:PORT, or the path of the scheduler file, which may be yet to come.
       workdir: of the study, which all workers must see.
+      resources: that the tasks will need of their workers. Default: None.
 
     Raises:
       WorkdirNotShared: one of its workers does not see the workdir.
-      ValueError: one of its workers lacks this package.
+      ValueError: it is no such address or file, or one of the workers lacks this package.
       OSError: there is no scheduler at the address.
     """
+    check_scheduler(scheduler)
     is_address = "://" in scheduler or re.fullmatch(r"[^/]+:\d+", scheduler)
-    if not is_address and not pathlib.Path(scheduler).exists():
-        print(f"waiting for the scheduler file {scheduler}", flush=True)
-    place = {"address" if is_address else "scheduler_file": scheduler}
-    with _quiet(), Client(**place, set_as_default=False) as client, client.as_current():
+    address = scheduler if is_address else _address_in(pathlib.Path(scheduler))
+    security = Security()
+    if address.startswith(("tls:", "wss:")) and not security.get_connection_args("client").get("ssl_context"):
+        raise ValueError(f"--scheduler {scheduler} needs certificates: distributed.comm.tls in Dask's configuration")
+    with _quiet(), Client(address, security=security, set_as_default=False) as client, client.as_current():
         try:
             client.run(task.check_workdir, workdir)
         except ImportError as error:
             raise ValueError(f"a worker of {scheduler} cannot load deft_jax: {error}") from None
-        threads = client.nthreads()  # of each worker
-        print(f"{len(threads)} workers at {scheduler}" + ("" if threads else ": waiting for the first"), flush=True)
-        if "dashboard" in client.scheduler_info()["services"]:
-            print(f"dashboard: {client.dashboard_link}", flush=True)
-        for address, number in threads.items():
-            if number > 1:
-                warn(f"the worker {address} does {number} runs at a time on the same cores; start it with --nthreads 1")
+        _describe(client, scheduler, resources or {})
         yield client
+
+
+def _address_in(file: pathlib.Path) -> str:
+    """The address in a scheduler file; waits until it is there. Raises ValueError if it is no such file."""
+    if not file.exists():
+        print(f"waiting for the scheduler file {file}; an address would be tcp://HOST:PORT", flush=True)
+    while not file.exists():
+        time.sleep(_POLL)
+    deadline = time.monotonic() + _WRITTEN
+    while True:
+        try:
+            return str(json.loads(file.read_text())["address"])
+        except (OSError, ValueError, KeyError, TypeError):
+            if time.monotonic() > deadline:
+                raise ValueError(f"--scheduler {file} is no scheduler file: it holds no address") from None
+        time.sleep(_POLL)
+
+
+def _describe(client: Client, scheduler: str, resources: Mapping[str, float]) -> None:
+    """Prints what there is, and warns of what is missing."""
+    threads = client.nthreads()  # of each worker
+    print(f"{len(threads)} workers at {scheduler}" + ("" if threads else ": waiting for the first"), flush=True)
+    info = client.scheduler_info()
+    if "dashboard" in info["services"]:
+        print(f"dashboard: {client.dashboard_link}", flush=True)
+    for address, number in threads.items():
+        if number > 1:
+            warn(f"the worker {address} does {number} runs at a time on the same cores; start it with --nthreads 1")
+    offers = [worker["resources"] for worker in info["workers"].values()]
+    if offers and not any(all(offer.get(name, 0) >= resources[name] for name in resources) for offer in offers):
+        needed = ",".join(f"{name}={amount:g}" for name, amount in resources.items())
+        warn(f"no worker offers {needed} yet; the runs wait for one that is started with --resources {needed}")
 
 
 def run_packs(
@@ -134,7 +176,9 @@ def run_packs(
             stop.set()
         try:
             ended = _ended(futures)
-        except CancelledError:
+            if is_stopping:
+                _drop_waiting(client, futures)
+        except (CancelledError, OSError):
             if signals.received is not None:  # the scheduler has received it too
                 return
             raise ConnectionError("the connection to the scheduler is lost; the same command goes on") from None
@@ -161,6 +205,16 @@ def _ended(futures: Mapping[Future, object]) -> list[Future]:
     with contextlib.suppress(TimeoutError):
         return list(wait(list(futures), timeout=1.0, return_when="FIRST_COMPLETED").done)
     return []
+
+
+def _drop_waiting(client: Client, futures: dict[Future, Sequence[str]]) -> None:
+    """Cancels the futures that no worker has begun: without a worker that fits, they would never end."""
+    keys = {key for keys in client.processing().values() for key in keys}
+    waiting = [future for future in futures if future.status == "pending" and future.key not in keys]
+    if waiting:
+        client.cancel(waiting)
+    for future in waiting:
+        del futures[future]
 
 
 @contextlib.contextmanager

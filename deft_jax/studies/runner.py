@@ -63,6 +63,10 @@ def run(
     if scheduler is not None and is_address(workdir):
         raise ValueError("--workdir must be a folder that all workers of --scheduler see, not an address in a bucket: "
                          "its local copy is on this machine only")  # fmt: skip
+    if scheduler is not None:
+        from deft_jax.studies import cluster  # Dask takes time to load
+
+        cluster.check_scheduler(scheduler)
     study = parse_study(config)
     _check_data(study)
     with buckets.working_copy(workdir, "--workdir") as folder:
@@ -165,7 +169,7 @@ def _run_all(
         jobs = min(jobs or parallel.default_jobs(), len(groups))
         connection, shares = cluster.local_client(jobs), cluster.share_cores(jobs)
     else:
-        connection, shares = cluster.joined_client(scheduler, str(workdir)), None
+        connection, shares = cluster.joined_client(scheduler, str(workdir), resources), None
     with connection as client, Signals() as signals, contextlib.closing(progress):
         cluster.run_packs(client, order, groups, signals, report, shares=shares, resources=resources)
         if signals.received is not None:

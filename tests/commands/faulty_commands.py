@@ -195,6 +195,10 @@ def cases():
         yield "sweep", (f"--config=study.py:{number}", run), parts
     yield "sweep", ("--config=study.py:0", run, "--jobs=0"), ("--jobs",)
     yield "sweep", ("--config=study.py:0", run, "--resources=GPU"), ("NAME=NUMBER",)
+    for resources in ("GPU=-1", "GPU=nan", "=1", "GPU=0"):
+        yield "sweep", ("--config=study.py:0", run, f"--resources={resources}"), ("NAME=NUMBER",)
+    for scheduler in ("", "tcp://localhost", "http://localhost:8786"):
+        yield "sweep", ("--config=study.py:0", run, f"--scheduler={scheduler}"), ("tcp://HOST:PORT",)
     yield "sweep", ("--config=study.py:0", run, "--jobs=1", "--scheduler=tcp://localhost:1"), ("--jobs is",)
     yield "sweep", ("--config=missing.py", run), ("missing.py",)
     for number, (_, *parts) in enumerate(faulty_configs.TESTS):

@@ -53,6 +53,20 @@ def test_a_run_that_fails_is_tried_by_itself_and_given_up_at_the_third_time(addr
     assert sorted(reported) == [("a", "a is not well"), ("b", None), ("c", None)]
 
 
+def test_a_signal_ends_a_study_that_no_worker_can_begin(address, workdir, capsys):
+    with Signals() as signals, cluster.joined_client(address, workdir, {"GPU": 1}) as client:
+        assert "no worker offers GPU=1" in capsys.readouterr().err
+        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        cluster.run_packs(client, ({}, workdir), [["a"], ["b"]], signals, lambda *ended: None, resources={"GPU": 1})
+    assert signals.received == signal.SIGTERM
+
+
+def test_a_file_that_names_no_scheduler_is_refused(monkeypatch, workdir):
+    monkeypatch.setattr(cluster, "_WRITTEN", 0.0)
+    with pytest.raises(ValueError, match="no scheduler file"), cluster.joined_client(f"{workdir}/config.json", workdir):
+        pass
+
+
 def test_runs_begin_in_the_order_of_the_study(address, workdir, monkeypatch):
     def train_pack(study, workdir, names, shares, stop):
         with pathlib.Path(workdir, "begun").open("a") as file:
