@@ -163,12 +163,12 @@ def _precision(
 
     anywhere = np.random.default_rng(0).uniform(-limit, limit, (_PROBES, codes.shape[1]))
     probes = np.concatenate([codes, anywhere]).astype(np.float32)
-    wanted, likelihood = model.decode(probes), model.description.likelihood
+    wanted, likelihood, shape = model.decode(probes), model.description.likelihood, model.description.image_shape
     decode = jax.jit(
         lambda kernels, biases, z: likelihoods.to_images(
             likelihood,
             apply_layers([layer._replace(kernel=kernel, bias=bias)
-                          for layer, kernel, bias in zip(layers, kernels, biases, strict=True)], z),
+                          for layer, kernel, bias in zip(layers, kernels, biases, strict=True)], z, shape),
         )
     )  # fmt: skip
 
