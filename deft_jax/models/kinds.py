@@ -1,7 +1,7 @@
 """The kinds of encoders and decoders: convolutions over images, dense layers, convolutions along time.
 
-Outside, an example is [H, W, C]: an image, or a vector of F features as [1, F, 1], or a series of T steps with C channels as
-[1, T, C]. Layers are those of Wu et al. 2022 (arXiv 2102.03986) for 'conv': stride-2 convolutions and a dense layer
+Outside, an example is [H, W, C]: an image, a vector of F features as [1, F, 1], or a series of T steps with C channels
+as [1, T, C]. Layers are those of Wu et al. 2022 (arXiv 2102.03986) for 'conv': stride-2 convolutions and a dense layer
 down, the mirror image up. The other kinds have as many of what suits their data.
 
 Stride-2 layers halve an axis, so images and series are padded with zeros, half on either side, to a multiple of
@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from deft_jax.models.layers import HE, ConvDown, ConvDown1d, ConvUp, ConvUp1d, Dense
+from deft_jax.models.layers import ConvDown, ConvDown1d, ConvUp, ConvUp1d, Dense
 from deft_jax.models.posterior import Posterior
 
 LAYERS = 4
@@ -229,8 +229,8 @@ def choose(kind: str | None, layout: str) -> str:
         raise ValueError(f"unknown kind {kind!r}; known: {', '.join(KINDS)}")
     if layout not in TAKES[kind]:
         fitting = ", ".join(name for name, layouts in TAKES.items() if layout in layouts)
-        raise ValueError(f"model.kind {kind!r} takes {' or '.join(_plural(name) for name in TAKES[kind])}, and the data "
-                         f"are {_plural(layout)}; choose from {fitting}")
+        taken = " or ".join(map(_plural, TAKES[kind]))
+        raise ValueError(f"model.kind {kind!r} takes {taken}, and the data are {_plural(layout)}; choose from {fitting}")
     return kind
 
 

@@ -215,8 +215,16 @@ def _per_group(value: int | Sequence[int], groups: int, name: str) -> tuple[int,
     return values
 
 
-def _checked_layers(layers: int | None, kind: str) -> int:
-    """The number of stride-2 layers; raises ValueError."""
+def checked_layers(layers: int | None, kind: str) -> int:
+    """The number of stride-2 layers.
+
+    Args:
+      layers: as for `build`.
+      kind: a key of kinds.KINDS.
+
+    Raises:
+      ValueError: it is out of bounds, or the kind has no such layers.
+    """
     if layers is None:
         return LAYERS
     if not KINDS[kind].axes:
@@ -308,7 +316,7 @@ def build(
     if len(image_shape) != 3 or min(image_shape) < 1:
         raise ValueError(f"image shape must be (H, W, C), each positive, got {tuple(image_shape)}")
     kind = choose(kind, layout)
-    layers = _checked_layers(layers, kind)
+    layers = checked_layers(layers, kind)
     if calibrate and not freeze:
         raise ValueError("a learned scale and shift belong to frozen groups; set gamma = 0 or calibrate = False")
     if not (math.isfinite(head_init_scale) and head_init_scale > 0):

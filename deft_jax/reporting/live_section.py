@@ -108,6 +108,9 @@ def live_decoder(model: TrainedModel, sample: Sample, kl_D: np.ndarray, nmi_DxF:
       best factor and NMI of each latent; 'snapshots' with step, stage, codes of the images and layers. The last of
       them is the model itself.
     """
+    if model.description.features is not None:
+        return LiveDecoder(f"The live decoder draws images, and the examples of this set are "
+                           f"{model.description.features.plural}: it does not apply.")
     try:
         layers = decoder_layers(model.model, model.params)
     except ValueError as fault:

@@ -11,7 +11,7 @@ from deft_jax.data.description import SourceDescription
 from deft_jax.data.source import Source
 from deft_jax.evaluation import scores
 from deft_jax.evaluation.sample import LabelledSample
-from deft_jax.models import networks
+from deft_jax.models import kinds, networks
 from deft_jax.objectives import registry
 from deft_jax.runtime.jax_settings import pinned
 from deft_jax.runtime.messages import short_repr
@@ -45,8 +45,13 @@ def build(
     if source is None:
         source = load_source(config)
     stages = config.stages.stages(config.total_steps)
+    if faults := _kind_faults(config, source.layout):
+        raise ConfigErrors(faults)
     model = networks.build(
         source.image_shape,
+        kind=config.model.kind,
+        layers=config.model.layers,
+        layout=source.layout,
         latents=config.model.latents,
         groups=config.model.groups,
         width=config.model.width,
@@ -98,6 +103,16 @@ def build(
         seed=config.seed,
         labelled=labelled,
     )
+
+
+def _kind_faults(config: TrainingConfig, layout: str) -> list[str]:
+    """What does not fit between model.kind, model.layers and the examples of the data."""
+    try:
+        kind = kinds.choose(config.model.kind, layout)
+        networks.checked_layers(config.model.layers, kind)
+    except ValueError as error:
+        return [str(error)]
+    return []
 
 
 def for_platform(config: TrainingConfig, platform: str) -> TrainingConfig:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from deft_jax.data import archive, folder
+from deft_jax.data import archive, folder, vectors
 from deft_jax.evaluation.encoder import Encoder
 from deft_jax.models.posterior import Posterior
 from deft_jax.runtime.files import write_atomically
@@ -33,11 +33,12 @@ class Codes(NamedTuple):
 
 
 def encode_images(model: TrainedModel, path: str | os.PathLike[str], crop: int | None = None) -> Codes:
-    """Encodes pictures in a folder, or images in an archive.
+    """Encodes pictures in a folder, or images, vectors or series in a file.
 
     Args:
       model: a trained model.
-      path: a folder, which is read as deft_jax.data.folder reads it, or a file as for deft_jax.data.archive.
+      path: a folder, which is read as deft_jax.data.folder reads it, or a file as for deft_jax.data.archive; of vectors
+        and series, a file as for deft_jax.data.vectors, in the units of the data.
       crop: of pictures; see deft_jax.data.folder. Default: None, what the model was trained with, if it was trained on
         a folder.
 
@@ -49,6 +50,9 @@ def encode_images(model: TrainedModel, path: str | os.PathLike[str], crop: int |
     if is_archive and crop is not None:
         raise ValueError("--crop is for pictures in a folder; images in a file are taken as they are")
     files: tuple[str, ...] = ()
+    if model.description.features is not None:
+        values = vectors.read_values(path, model.description.image_shape, model.description.features)
+        return Codes(model.encode(values), files, model.stage, tuple(model.model.sizes))
     if is_archive:
         source = archive.archive(path, factors=archive.NO_FACTORS)
         if source.image_shape != (height, width, channels):

@@ -35,7 +35,8 @@ def test_codes_and_outputs_have_their_shapes_and_closed_groups_are_the_prior(bui
     posterior = jax.jit(model.encode, static_argnums=2)(params, x, 0)
     assert posterior.mean.shape == posterior.logvar.shape == (4, 3)
     assert np.all(np.ptp(posterior.mean[:, :2], axis=0) > 1e-3)
-    assert not np.any(posterior.mean[:, 2]) and not np.any(posterior.logvar[:, 2])
+    assert not np.any(posterior.mean[:, 2])
+    assert not np.any(posterior.logvar[:, 2])
     assert jax.jit(model.decode)(params, posterior.mean).shape == x.shape
 
 
@@ -72,7 +73,8 @@ def test_convolutions_along_time_are_those_of_lax_and_adjoint_to_each_other():
 def test_padding_fills_up_to_a_multiple_and_no_further(size):
     before, after = kinds.padding(size, 4)
     assert (size + before + after) % 16 == 0
-    assert before + after < 16 and after - before in (0, 1)
+    assert before + after < 16
+    assert after - before in (0, 1)
 
 
 @pytest.mark.parametrize(("options", "fault"), [
