@@ -7,6 +7,7 @@ of the model.
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -94,11 +95,14 @@ class Features:
         return check_finite(array, self.names, name)
 
 
-def from_json(values: dict | None) -> Features | None:
-    """Features from a JSON object with the fields of the class."""
-    return None if values is None else Features(
-        **{name: tuple(entry) if isinstance(entry, list) else entry for name, entry in values.items()}
-    )  # fmt: skip
+def from_json(values: dict[str, Any] | None) -> Features | None:
+    """Features from a JSON object with the fields of the class; None of None."""
+    if values is None:
+        return None
+    fields: dict[str, Any] = {
+        name: tuple(entry) if isinstance(entry, list) else entry for name, entry in values.items()
+    }
+    return Features(**fields)
 
 
 def check_finite(values: np.ndarray, names: Sequence[str], name: str) -> np.ndarray:

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from deft_jax.models.layers import ConvDown, ConvDown1d, ConvUp, ConvUp1d, Dense
+from deft_jax.models.layers import SMALL, ConvDown, ConvDown1d, ConvUp, ConvUp1d, Dense
 from deft_jax.models.posterior import Posterior
 
 LAYERS = 4
@@ -90,14 +90,20 @@ class Encoder(nn.Module):
 
 
 class MlpEncoder(Encoder):
-    """Encoder of two dense layers, of `width` and of `hidden` units, on all numbers of an example."""
+    """Encoder of two dense layers, of `width` and of `hidden` units, and a linear path, on all numbers of an example.
+
+    Without the linear path a model that has collapsed at a high beta stays collapsed when beta falls: its hidden units
+    have no gradient to return by.
+    """
 
     @nn.compact
     def __call__(self, images: jax.Array) -> Posterior:
-        x = images.transpose(3, 1, 2, 0).reshape(-1, images.shape[0]).astype(self.dtype)
+        inputs = images.transpose(3, 1, 2, 0).reshape(-1, images.shape[0]).astype(self.dtype)
+        x = inputs
         for units in (self.width, self.hidden):
             x = Dense(units)(x)
-        return _posterior(x, self.latents, self.head_init_scale)
+        parts = (_posterior(part, self.latents, self.head_init_scale) for part in (x, inputs))
+        return jax.tree.map(jnp.add, *parts)
 
 
 class Conv1dEncoder(Encoder):
@@ -153,15 +159,17 @@ class Decoder(nn.Module):
 
 
 class MlpDecoder(Decoder):
-    """Decoder of two dense layers, of `hidden` and of `width` units, and a linear one to all numbers of an example."""
+    """Decoder of two dense layers, of `hidden` and of `width` units, and a linear path, to all numbers of an example."""
 
     @nn.compact
     def __call__(self, z: jax.Array) -> jax.Array:
         height, width, channels = self.image_shape
-        x = z.T.astype(self.dtype)
+        inputs = z.T.astype(self.dtype)
+        x = inputs
         for units in (self.hidden, self.width):
             x = Dense(units)(x)
-        x = Dense(math.prod(self.image_shape), relu=False)(x)
+        outputs = math.prod(self.image_shape)
+        x = Dense(outputs, relu=False)(x) + Dense(outputs, relu=False, kernel_init=SMALL)(inputs)
         return x.reshape(channels, height, width, -1).transpose(3, 1, 2, 0).astype(jnp.float32)
 
 
@@ -188,20 +196,22 @@ class Kind:
 
     Attributes:
       encoder, decoder: modules with the attributes of `Encoder` and `Decoder`.
-      head: name of the encoder's last layer, whose outputs are means and logvars.
+      heads: names of the encoder's layers whose outputs add up to means and logvars.
+      stems: names of the decoder's layers that take the code.
       axes: places in (H, W, C) of the axes that stride-2 layers halve.
     """
 
     encoder: type[Encoder]
     decoder: type[Decoder]
-    head: str
+    heads: tuple[str, ...]
+    stems: tuple[str, ...]
     axes: tuple[int, ...]
 
 
 KINDS = {
-    "conv": Kind(Encoder, Decoder, "Dense_1", (0, 1)),
-    "mlp": Kind(MlpEncoder, MlpDecoder, "Dense_2", ()),
-    "conv1d": Kind(Conv1dEncoder, Conv1dDecoder, "Dense_1", (1,)),
+    "conv": Kind(Encoder, Decoder, ("Dense_1",), ("Dense_0",), (0, 1)),
+    "mlp": Kind(MlpEncoder, MlpDecoder, ("Dense_2", "Dense_3"), ("Dense_0", "Dense_3"), ()),
+    "conv1d": Kind(Conv1dEncoder, Conv1dDecoder, ("Dense_1",), ("Dense_0",), (1,)),
 }
 SUITS = {"image": "conv", "vector": "mlp", "series": "conv1d"}
 """What an example is (data.Source.layout) -> the kind that is taken where the configuration does not choose."""
@@ -230,7 +240,7 @@ def choose(kind: str | None, layout: str) -> str:
     if layout not in TAKES[kind]:
         fitting = ", ".join(name for name, layouts in TAKES.items() if layout in layouts)
         taken = " or ".join(map(_plural, TAKES[kind]))
-        raise ValueError(f"model.kind {kind!r} takes {taken}, and the data are {_plural(layout)}; choose from {fitting}")
+        raise ValueError(f"model.kind {kind!r} takes {taken}, and the data are {_plural(layout)}; choose {fitting}")
     return kind
 
 

@@ -17,6 +17,7 @@ HE_UP = nn.initializers.variance_scaling(8.0, "fan_in", "truncated_normal", in_a
 LECUN = nn.initializers.lecun_normal()
 # Each output of a stride-2 transposed convolution along one axis takes half of the taps. Kernels are (4, out, in).
 _HE_UP_1D = nn.initializers.variance_scaling(4.0, "fan_in", "truncated_normal", in_axis=-1, out_axis=-2)
+SMALL = nn.initializers.normal(0.01)
 ZEROS = nn.initializers.zeros_init()
 
 

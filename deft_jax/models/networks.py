@@ -5,7 +5,7 @@ Their layers are in kinds.py. Examples are [B, H, W, C] and codes [B, D]; vector
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -192,11 +192,13 @@ class Model:
         # In the head of an encoder the means come first, then the logvars.
         head = jax.scipy.linalg.block_diag(rotation, rotation**2)
         all_latents = jnp.eye(self.num_latents).at[latents, latents].set(rotation)
-        rotate = {
-            ("encoder", f"group_{group}", KINDS[self.kind].head, "kernel"): lambda kernel: kernel @ head.T,
-            ("encoder", f"group_{group}", KINDS[self.kind].head, "bias"): lambda bias: head @ bias,
-            ("decoder", "Dense_0", "kernel"): lambda kernel: all_latents @ kernel,
-        }
+        kind, encoder = KINDS[self.kind], f"group_{group}"
+        rotate: dict[tuple[str, ...], Callable[[jax.Array], jax.Array]] = {}
+        for name in kind.heads:
+            rotate["encoder", encoder, name, "kernel"] = lambda kernel: kernel @ head.T
+            rotate["encoder", encoder, name, "bias"] = lambda bias: head @ bias
+        for name in kind.stems:
+            rotate["decoder", name, "kernel"] = lambda kernel: all_latents @ kernel
 
         def rotate_leaf(path: tuple[Any, ...], leaf: Any) -> Any:
             rotate_this = rotate.get(tuple(str(getattr(entry, "key", "")) for entry in path))

@@ -52,8 +52,8 @@ def draw_sample(model: TrainedModel) -> Sample:
         return Sample(kept.images[:RECONSTRUCTED], kept.ground_truth, model.encode(kept.images), str(error))
     factors = encoder.draw_factors(source, SAMPLE, model.config.evaluation.seed)
     images = source.render(source.arrays, jax.numpy.asarray(factors[:RECONSTRUCTED]), jax.random.key(0))
-    images = figures.in_units(source.features, images)
-    return Sample(images, source.ground_truth(factors), model.encode_factors(factors))
+    shown = figures.in_units(source.features, images)
+    return Sample(shown, source.ground_truth(factors), model.encode_factors(factors))
 
 
 def image_names(model: TrainedModel, sample: Sample, count: int) -> list[str]:

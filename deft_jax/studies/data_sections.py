@@ -19,6 +19,8 @@ DATA: Mapping[str, Mapping[str, Any]] = {
     "smallnorb": {"name": "smallnorb"},
     "shapes3d": {"name": "shapes3d"},
     "cars3d": {"name": "cars3d"},
+    "digits": {"name": "digits", "layout": "vector"},
+    "breast_cancer": {"name": "breast_cancer"},
     "archive": {"name": "archive", "path": "data/archive.npz"},
     "folder": {"name": "folder", "path": "data/pictures", "size": 64, "channels": 3},
     "chairs": {"name": "folder", "path": "data/chairs", "size": 64, "channels": 1},

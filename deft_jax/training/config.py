@@ -73,7 +73,7 @@ class ModelConfig:
     kind: Kind | None = None
     """'conv', 'mlp' or 'conv1d' (along time). Default: None, conv for images, mlp for vectors, conv1d for series."""
     layers: Annotated[Count, Field(le=kinds.MOST_LAYERS)] | None = None
-    """Stride-2 layers of 'conv' and 'conv1d', 1 to 8; sizes are zero-padded to multiples of 2^layers. Default: None, 4."""
+    """Stride-2 layers of 'conv' and 'conv1d', 1 to 8; sizes are padded to multiples of 2^layers. Default: None, 4."""
     latents: Annotated[Count, Field(le=10_000)]
     """Number of latents D of all groups together, 1 to 10,000."""
     groups: Counts
