@@ -296,6 +296,7 @@ def archive(
     names: Sequence[str] | None = None,
     storage: str = "auto",
     likelihood: str = "auto",
+    background: str | None = None,
 ) -> Source:
     """A set from an .npz, .h5 or .hdf5 file with images and optionally factors.
 
@@ -312,6 +313,8 @@ def archive(
       storage: as for deft_jax.data.pixels.gather. With 'host', or above the size up to which a set goes to the device,
         a member that is not compressed is memory-mapped, and the file must not change afterwards.
       likelihood: 'bernoulli', 'gaussian', or 'auto', which is 'bernoulli'.
+      background: colour that images of 4 channels are put on, the fourth being their opacity; they become colour of 3
+        channels, in memory. A name such as 'white', or '#rrggbb'. None keeps all channels as they are.
 
     Returns:
       Source as from deft_jax.data.stored.from_labels: a grid where every combination of two factors or more has equally
@@ -334,6 +337,9 @@ def archive(
     """
     stored.check_choices(storage, likelihood)
     pixel_values, label_names, labels_NxL, remarks = _read(path, images, factors, names, storage)
+    if background is not None:
+        pixel_values = pixels.composited(pixel_values, background)
+        remarks = [*remarks, f"images of 4 channels are put on the background {background}"]
     try:
         return stored.from_labels(
             pixel_values, label_names, labels_NxL, likelihood=likelihood, storage=storage, remarks=remarks

@@ -5,12 +5,13 @@ import pathlib
 import tarfile
 import zipfile
 from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
 
-from deft_jax.data import picture_cache, picture_files, stored
+from deft_jax.data import picture_cache, picture_files, pixels, stored
 from deft_jax.data.archive_members import PACKED, UNPACK
-from deft_jax.data.picture_files import LISTED, Decoded, DecodeOptions, FoundFiles, NewArray
+from deft_jax.data.picture_files import LISTED, Decoded, DecodeOptions, NewArray
 from deft_jax.data.source import Source
 from deft_jax.runtime.paths import local_path
 
@@ -26,6 +27,9 @@ def folder(
     cache: str | os.PathLike | None = None,
     faulty: str = "refuse",
     likelihood: str = "auto",
+    width: int | None = None,
+    fit: Literal["stretch", "pad"] = "stretch",
+    background: str = "black",
 ) -> Source:
     """A set of the pictures in a folder and its sub-folders, sorted by name.
 
@@ -37,7 +41,7 @@ def folder(
 
     Args:
       path: of the folder. Files and folders whose names start with a dot are left out.
-      size: side of the images in pixels; a picture that is not square is stretched.
+      size: height of the images in pixels, and their width where `width` does not set it.
       channels: 3 for colour, 1 for grey.
       crop: side in pixels of the square that is cut from the middle of each picture first; None cuts nothing.
       storage: as for deft_jax.data.pixels.gather.
@@ -48,10 +52,15 @@ def folder(
         than the crop, and about folders that cannot be listed: 'refuse' lists them in an error, 'skip' leaves them out
         and lists them in Source.remarks. The digest is that of the remaining pictures.
       likelihood: 'bernoulli', 'gaussian', or 'auto', which is 'bernoulli'.
+      width: of the images in pixels; None: as `size`.
+      fit: 'stretch' resizes every picture to height and width, whatever its aspect; 'pad' keeps the aspect and fills
+        the sides with the background.
+      background: colour behind transparent parts and at padded sides: a name such as 'white', or '#rrggbb'.
 
     Returns:
-      Source without labels, its one factor the image's number; images float32 [N, size, size, channels] in [0, 1].
-      Pictures are rotated upright by their EXIF, put on black where they are transparent, and resized by Lanczos.
+      Source without labels, its one factor the image's number; images float32 [N, size, width, channels] in [0, 1].
+      Pictures are rotated upright by their EXIF, put on the background where they are transparent, and resized by
+      Lanczos. Source.remarks say so where an option differs from its default.
 
     Raises:
       ValueError: an option is out of range or unknown, the folder is missing, is a packed file or holds fewer than two
@@ -70,7 +79,8 @@ def folder(
       >>> source.remarks
       ('1 file left out: 1 with other endings (.txt 1)',)
     """
-    _check_options(size, channels, crop, faulty)
+    options = DecodeOptions(size, channels, crop, None, width, fit, background)
+    _check_options(options, faulty)
     stored.check_choices(storage, likelihood)
     folder_path = local_path(path, "data.path")
     cache_path = None if cache is None else local_path(cache, "data.cache")
@@ -82,9 +92,9 @@ def folder(
     _check_count(folder_path, len(found.files), [
         *found.remarks(), "files count whose ending is that of a format that Pillow decodes, such as .png, .jpg, .tif, "
         ".gif, .bmp, .webp, .pgm"])  # fmt: skip
-    decoded = _decode(folder_path, found, DecodeOptions(size, channels, crop, formats), cache_path, faulty)
+    decoded = _decode(folder_path, found.files, options._replace(formats=formats), cache_path, faulty)
     faults = found.unreadable | decoded.faults
-    remarks = found.remarks()
+    remarks = found.remarks() + _fitting(options)
     if faults:
         remarks.append(f"{len(faults)} faulty left out: {_listed(faults)}")
     if decoded.several_frames:
@@ -108,23 +118,56 @@ def names(path: str | os.PathLike[str]) -> tuple[str, ...]:
     return tuple(picture_files.search(folder_path, picture_files.formats()[0]).files)
 
 
+def decode_files(
+    path: pathlib.Path, files: Sequence[str], *, size: int, channels: int, cache: str | os.PathLike | None
+) -> np.ndarray:
+    """The images of files in a folder; none of them may be faulty.
+
+    Args:
+      path: of the folder.
+      files: names, in the order of the images.
+      size, channels, cache: as for `folder`.
+
+    Returns:
+      uint8 [N, size, size, channels], memory-mapped where there is a cache.
+
+    Raises:
+      ValueError: an option is out of range, pictures are faulty, or the cache cannot be written.
+    """
+    options = DecodeOptions(size, channels, None, picture_files.formats()[1])
+    _check_options(options, "refuse")
+    cache_path = None if cache is None else local_path(cache, "data.cache")
+    return _decode(path, files, options, cache_path, "refuse").images
+
+
+def _fitting(options: DecodeOptions) -> list[str]:
+    """How pictures become images, where that is not the default."""
+    if (options.width or options.size, options.fit, options.background) == (options.size, "stretch", "black"):
+        return []
+    height, width, _ = options.shape
+    how = "keep their aspect, with padded sides" if options.fit == "pad" else "are stretched"
+    return [f"pictures become {height} x {width} (height x width) and {how}; the background is {options.background}"]
+
+
 def _decode(
-    path: pathlib.Path, found: FoundFiles, options: DecodeOptions, cache: pathlib.Path | None, faulty: str
+    path: pathlib.Path, files: Sequence[str], options: DecodeOptions, cache: pathlib.Path | None, faulty: str
 ) -> Decoded:
     """The images of the files in a folder, from the cache where there is one."""
-    size, channels, crop, _ = options
-    shape = (size, size, channels)
+    shape = options.shape
 
     def decode(new_array: NewArray) -> Decoded:
-        decoded = picture_files.decode_all(path, found.files, new_array, options)
+        decoded = picture_files.decode_all(path, files, new_array, options)
         if faulty == "refuse":
-            _refuse(decoded.faults, len(found.files), path)
+            _refuse(decoded.faults, len(files), path)
         return decoded
 
     if cache is None:
         return decode(lambda count: np.empty((count, *shape), np.uint8))
     try:
-        record = picture_cache.record_of(path, found.files, size=size, channels=channels, crop=crop, faulty=faulty)
+        described: dict[str, Any] = {"size": options.size, "channels": options.channels, "crop": options.crop}
+        if _fitting(options):
+            described |= {"width": options.width, "fit": options.fit, "background": options.background}
+        record = picture_cache.record_of(path, files, **described, faulty=faulty)
         return picture_cache.load_or_decode(cache, record, shape, decode)
     except OSError as error:
         raise ValueError(f"cannot keep decoded images in {str(cache)!r}: {error}") from error
@@ -144,14 +187,18 @@ def _check_folder(path: pathlib.Path) -> None:
     raise ValueError(f"{name} is a file, not a folder of pictures; give the folder by data.path")
 
 
-def _check_options(size: int, channels: int, crop: int | None, faulty: str) -> None:
+def _check_options(options: DecodeOptions, faulty: str) -> None:
     """Raises ValueError where an option is out of range or unknown."""
+    size, channels, crop = options.size, options.channels, options.crop
     if faulty not in FAULTY:
         raise ValueError(f"data.faulty must be one of {', '.join(FAULTY)}, got {faulty!r}")
     if channels not in picture_files.MODES:
         raise ValueError(f"channels must be 1 or 3, got {channels}")
     if size < 1 or (crop is not None and crop < 1):
         raise ValueError(f"size and crop must be at least 1, got {size} and {crop}")
+    if options.width is not None and options.width < 1:
+        raise ValueError(f"data.width must be at least 1, got {options.width}")
+    pixels.colour(options.background)
 
 
 def _check_count(path: pathlib.Path, count: int, remarks: Sequence[str]) -> None:

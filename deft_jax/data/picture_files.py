@@ -25,23 +25,34 @@ class DecodeOptions(NamedTuple):
     """How pictures become images.
 
     Attributes:
-      size: side of the images in pixels.
+      size: height of the images in pixels.
       channels: 1 or 3.
       crop: side in pixels of the square that is cut from the middle first; None cuts nothing.
       formats: names of the formats that Pillow may take a file for; None: all.
+      width: of the images in pixels; None: as the height.
+      fit: 'stretch' resizes to height and width, 'pad' keeps the aspect and fills the sides with the background.
+      background: colour behind transparent parts and at padded sides, as Pillow names it.
     """
 
     size: int
     channels: int
     crop: int | None = None
     formats: tuple[str, ...] | None = None
+    width: int | None = None
+    fit: str = "stretch"
+    background: str = "black"
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(height, width, channels) of the images."""
+        return self.size, self.width or self.size, self.channels
 
 
 class Decoded(NamedTuple):
     """The images of a folder.
 
     Attributes:
-      images: uint8 [N, size, size, channels] of the files that can be decoded, in order.
+      images: uint8 [N, height, width, channels] of the files that can be decoded, in order.
       faults: name of a file that cannot be decoded -> the reason.
       several_frames: number of files with several frames, of which the first is taken.
     """
@@ -51,7 +62,7 @@ class Decoded(NamedTuple):
     several_frames: int
 
 
-# number of images -> uint8 array [N, size, size, channels] to write them to
+# number of images -> uint8 array [N, height, width, channels] to write them to
 NewArray = Callable[[int], npt.NDArray[np.uint8]]
 
 
@@ -140,10 +151,11 @@ def search(path: pathlib.Path, endings: frozenset[str]) -> FoundFiles:
 
 
 def decode(path: str, options: DecodeOptions) -> tuple[npt.NDArray[np.uint8], bool]:
-    """Decodes one file: (uint8 [size, size, channels] of its first frame, whether it has more frames)."""
+    """Decodes one file: (uint8 [height, width, channels] of its first frame, whether it has more frames)."""
     from PIL import Image, ImageOps
 
-    size, channels, crop, formats = options
+    crop, formats = options.crop, options.formats
+    height, width, channels = options.shape
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise ValueError("is not a regular file")
@@ -154,20 +166,26 @@ def decode(path: str, options: DecodeOptions) -> tuple[npt.NDArray[np.uint8], bo
             picture: Image.Image = ImageOps.exif_transpose(file)
             if picture.has_transparency_data:
                 picture = picture.convert("RGBA")
-                picture = Image.alpha_composite(Image.new("RGBA", picture.size, "black"), picture)
+                picture = Image.alpha_composite(Image.new("RGBA", picture.size, options.background), picture)
             picture = picture.convert(MODES[channels])
         if crop is not None:
             left, top = (picture.width - crop) // 2, (picture.height - crop) // 2
             if min(left, top) < 0:
                 raise ValueError(f"is {picture.width}x{picture.height}, smaller than the crop of {crop}x{crop}")
             picture = picture.crop((left, top, left + crop, top + crop))
-        picture = picture.resize((size, size), Image.Resampling.LANCZOS)
+        if options.fit == "pad":
+            behind = Image.new("RGB", (width, height), options.background).convert(MODES[channels])
+            inner = ImageOps.contain(picture, (width, height), Image.Resampling.LANCZOS)
+            behind.paste(inner, ((width - inner.width) // 2, (height - inner.height) // 2))
+            picture = behind
+        else:
+            picture = picture.resize((width, height), Image.Resampling.LANCZOS)
     except MemoryError:
         raise
     except Exception as error:  # each format reports damage in its own way
         reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
         raise ValueError(reason.removesuffix(f" {str(path)!r}")) from error
-    return np.asarray(picture).reshape(size, size, channels), several
+    return np.asarray(picture).reshape(options.shape), several
 
 
 def decode_all(root: pathlib.Path, files: Sequence[str], new_array: NewArray, options: DecodeOptions) -> Decoded:

@@ -55,6 +55,56 @@ def pack(images: np.ndarray, white: float = 1.0) -> Packed:
     return Packed(np.packbits(flat, axis=1, bitorder="little"), images.shape[1:], white)
 
 
+def colour(name: str) -> tuple[int, int, int]:
+    """Red, green and blue, 0 to 255, of a colour by its name or as '#rrggbb'.
+
+    Raises:
+      ValueError: the colour is unknown, or has an opacity.
+
+    Example:
+      >>> colour("white"), colour("#102030")
+      ((255, 255, 255), (16, 32, 48))
+    """
+    from PIL import ImageColor
+
+    try:
+        red, green, blue, *opacity = ImageColor.getrgb(name)
+    except ValueError:
+        opacity = [0]
+    if opacity:
+        raise ValueError(f"data.background must be the name of a colour or '#rrggbb', got {name!r}")
+    return red, green, blue
+
+
+def composited(images: Images, background: str) -> Images:
+    """Images of 4 channels, of which the fourth is the opacity, on a background.
+
+    Args:
+      images: uint8 [N, H, W, 4], 255 opaque.
+      background: as for `colour`.
+
+    Returns:
+      uint8 [N, H, W, 3].
+
+    Raises:
+      ValueError: the colour is unknown, or the images have other channels.
+
+    Example:
+      >>> half = np.array([200, 100, 0, 51], np.uint8).reshape(1, 1, 1, 4)
+      >>> composited(half, "white").ravel().tolist()
+      [244, 224, 204]
+    """
+    behind = np.array(colour(background), np.float32)
+    if isinstance(images, Packed) or images.shape[-1] != 4 or images.dtype != np.uint8:
+        raise ValueError(f"data.background is for images of 4 channels of 0 to 255, got {list(images.shape)}")
+    result = np.empty((*images.shape[:3], 3), np.uint8)
+    for part in chunks(len(images), 4 * math.prod(images.shape[1:])):
+        rows = np.asarray(images[part], np.float32)
+        opacity = rows[..., 3:] / np.float32(255)
+        result[part] = np.rint(rows[..., :3] * opacity + behind * (1 - opacity))
+    return result
+
+
 def chunks(length: int, row_bytes: int) -> list[slice]:
     """Slices that cover 0 .. length in order, each of some 16 MB of rows with `row_bytes` bytes."""
     step = max(1, _CHUNK_BYTES // max(1, row_bytes))

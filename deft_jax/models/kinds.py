@@ -159,7 +159,7 @@ class Decoder(nn.Module):
 
 
 class MlpDecoder(Decoder):
-    """Decoder of two dense layers, of `hidden` and of `width` units, and a linear path, to all numbers of an example."""
+    """Decoder of two dense layers, of `hidden` and `width` units, and a linear path, to all numbers of an example."""
 
     @nn.compact
     def __call__(self, z: jax.Array) -> jax.Array:

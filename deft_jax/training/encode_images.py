@@ -59,11 +59,11 @@ def encode_images(model: TrainedModel, path: str | os.PathLike[str], crop: int |
             raise ValueError(f"the model takes images of {height} x {width} x {channels}, and those in {str(path)!r} "
                              f"are {' x '.join(map(str, source.image_shape))}")
     else:
-        if height != width:
-            raise ValueError(f"pictures of a folder become squares, and the model takes images of {height} x {width}: "
-                             "give them as an .npz file")
-        options = model.config.data.options if model.config.data.name == "folder" else {}
-        source = folder.folder(path, size=height, channels=channels, crop=options.get("crop") if crop is None else crop)
+        trained = model.config.data.options if model.config.data.name == "folder" else {}
+        options = {name: trained[name] for name in ("crop", "fit", "background") if trained.get(name) is not None}
+        if crop is not None:
+            options["crop"] = crop
+        source = folder.folder(path, size=height, width=width, channels=channels, **options)
         files = folder.names(path)
     index_Nx1 = np.arange(source.num_images)[:, None]
     posterior = Encoder(source, model.experiment.encode)(model.params, index_Nx1, model.stage)
