@@ -21,7 +21,7 @@ Constant = Literal["refuse", "keep"]
 
 def vectors(
     path: str | os.PathLike,
-    values: str | None = None,
+    member: str | None = None,
     factors: str | None = None,
     names: Sequence[str] | None = None,
     normalise: Rule = "standard",
@@ -32,8 +32,8 @@ def vectors(
 
     Args:
       path: of the file. Nothing in it is unpickled.
-      values: member with the numbers: [N, F], one row per vector, or [N, T, C], T steps of C channels; [N, T, 1] of a
-        series of one channel. Integers or finite floats. None takes the first member named as in VALUES. Names of
+      member: of the file, with the numbers: [N, F], one row per vector, or [N, T, C], T steps of C channels; [N, T, 1]
+        of a series of one channel. Integers or finite floats. None takes the first member named as in VALUES. Names of
         features or channels are read from a member of strings `feature_names` or `channel_names`, if there is one.
       factors: member with the factors, as for deft_jax.data.archive; they are used for scores only. 'none' leaves them
         out.
@@ -62,10 +62,10 @@ def vectors(
     """
     stored.check_choices(storage)
     with archive.reading(path, "give your .npz, .h5 or .hdf5 file of vectors by data.path") as (members, member_of):
-        member = archive.chosen_member("values", values, VALUES, members, member_of)
-        numbers = _numbers(member)
+        chosen = archive.chosen_member("member", member, VALUES, members, member_of)
+        numbers = _numbers(chosen)
         feature_names = _feature_names(members, member_of, numbers.shape[-1])
-        label_names, labels_NxL, remarks = archive.read_factors(members, member_of, factors, names, member, ())
+        label_names, labels_NxL, remarks = archive.read_factors(members, member_of, factors, names, chosen, ())
     return from_values(
         numbers, label_names, labels_NxL, feature_names=feature_names, normalise=normalise, constant=constant,
         storage=storage, remarks=remarks,
@@ -84,8 +84,8 @@ def read_values(path: str | os.PathLike, shape: Sequence[int], like: features.Fe
       ValueError: the file cannot be read, or what it has does not fit.
     """
     with archive.reading(path, "give an .npz, .h5 or .hdf5 file") as (members, member_of):
-        member = archive.chosen_member("values", None, VALUES, members, member_of)
-        return like.check(member.all(), shape, repr(member.name))
+        chosen = archive.chosen_member("member", None, VALUES, members, member_of)
+        return like.check(chosen.all(), shape, repr(chosen.name))
 
 
 def from_values(
