@@ -2,8 +2,8 @@
 
     python -m deft_jax.train --config configs/breast_cancer.py --workdir runs/breast_cancer
 
-The set comes with scikit-learn: 569 tumours, ten measurements each as mean, standard error and worst, normalised to mean
-0 and standard deviation 1. Any vectors train so: --config.data.name=vectors --config.data.path=FILE.npz
+The set comes with scikit-learn: 569 tumours, ten measurements each as mean, standard error and worst, normalised to
+mean 0 and standard deviation 1. Any vectors train so: --config.data.name=vectors --config.data.path=FILE.npz
 (docs/howto/vectors.md).
 """
 

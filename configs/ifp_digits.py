@@ -2,9 +2,9 @@
 
     python -m deft_jax.annealing --config configs/ifp_digits.py --workdir runs/ifp_digits
 
-The factors of the set are not known, so the instruments are those that need none: the spectrum, and one VAE on the whole
-set while beta falls. betas.json has the betas of the stages. A word after a colon chooses another set:
---config configs/ifp_digits.py:breast_cancer. For vectors of yours: --config.data.name=vectors --config.data.path=FILE.npz.
+The factors of the set are not known, so the instruments are those that need none: the spectrum, and one VAE on the
+whole set while beta falls. betas.json has the betas of the stages. A word after a colon chooses another set:
+--config configs/ifp_digits.py:breast_cancer. Vectors of yours: --config.data.name=vectors --config.data.path=FILE.npz.
 """
 
 from ml_collections import ConfigDict, config_dict

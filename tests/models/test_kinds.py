@@ -10,8 +10,7 @@ from deft_jax.models import kinds, layers, networks
 
 SIZES = {"latents": 3, "groups": (2, 1), "width": 3, "hidden": 5, "decoder_width": 3, "decoder_hidden": 5}
 CASES = {
-    "conv": ((21, 18, 2), {}),
-    "conv, 2 layers": ((6, 7, 1), {"layers": 2}),
+    "conv": ((13, 10, 2), {"layers": 3}),
     "mlp": ((1, 7, 1), {"layout": "vector"}),
     "mlp of images": ((3, 4, 2), {"kind": "mlp"}),
     "conv1d": ((1, 11, 2), {"layout": "series"}),
