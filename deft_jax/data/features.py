@@ -55,6 +55,29 @@ class Features:
         """'vectors' or 'series'."""
         return "vectors" if self.layout == "vector" else "series"
 
+    @property
+    def drawn_unit(self) -> str:
+        """How lines of these examples are drawn: vectors of many units in standard deviations, others as they are."""
+        if self.layout == "vector" and self.rule == "standard":
+            return "in standard deviations from the mean"
+        return "in the units of the data"
+
+    def for_lines(self, values: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Examples as the lines of a figure, in `drawn_unit`.
+
+        Args:
+          values: [..., F] or [..., T, C] in the units of the data.
+
+        Returns:
+          [..., S, C]: S steps, or features of vectors with C = 1.
+        """
+        lines = np.asarray(values, np.float64)
+        if self.layout == "series":
+            return lines
+        if self.rule == "standard":
+            lines = (lines - np.array(self.offset)) / np.array(self.scale)
+        return lines[..., None]
+
     def normalise(self, values: npt.ArrayLike) -> npt.NDArray[np.float32]:
         """Examples as the model takes them.
 

@@ -117,7 +117,8 @@ def traversals(
 
     if features is None:
         return plots.traversals(decoded, labels, values_T, note)
-    return line_grids.traversal_lines(_with_channels(features, decoded), labels, values_T, features.names, note)
+    note = ". ".join(filter(None, [f"{features.plural} {features.drawn_unit}", note]))
+    return line_grids.traversal_lines(features.for_lines(decoded), labels, values_T, features.names, note)
 
 
 def reconstructions(features: Features | None, originals: np.ndarray, decoded: np.ndarray) -> "Figure":
@@ -132,13 +133,8 @@ def reconstructions(features: Features | None, originals: np.ndarray, decoded: n
 
     if features is None:
         return plots.reconstructions(originals, decoded)
-    first, second = (_with_channels(features, part[:LINES]) for part in (originals, decoded))
+    first, second = (features.for_lines(part[:LINES]) for part in (originals, decoded))
     return line_grids.reconstruction_lines(first, second, features.names)
-
-
-def _with_channels(features: Features, values: np.ndarray) -> np.ndarray:
-    """Values [..., F] as [..., F, 1]; series [..., T, C] as they are."""
-    return values[..., None] if features.layout == "vector" else values
 
 
 def history_figures(

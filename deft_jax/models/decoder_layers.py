@@ -49,7 +49,7 @@ def decoder_layers(model: Model, params: Params) -> list[Layer]:
       One entry per layer.
 
     Raises:
-      ValueError: the decoder has a layer of another kind.
+      ValueError: the decoder has a layer of another kind, or is no sequence of layers.
 
     Example:
       >>> from deft_jax.models import build
@@ -64,6 +64,8 @@ def decoder_layers(model: Model, params: Params) -> list[Layer]:
       conv_up (3, 4, 8) (4, 4, 3, 3) True
       conv_up (3, 8, 16) (4, 4, 1, 3) False
     """
+    if model.kind == "mlp":
+        raise ValueError("its dense layers have a linear path beside them")
     layers: list[Layer] = []
 
     def record(call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], context: Any) -> Any:

@@ -81,13 +81,13 @@ class TraversalLines(Section):
     Attributes:
       image: the lines.
       plural: 'vectors' or 'series'.
-      rule: of their normalisation, for features that are drawn in the units of the data.
+      unit: in which they are drawn.
       selection, fallback_reason, num_kept: as of Traversals.
     """
 
     image: Image
     plural: str
-    rule: str
+    unit: str
     selection: str = ""
     fallback_reason: str = ""
     num_kept: int = 0
@@ -212,8 +212,9 @@ def traversal_lines(
     drawn = figures.traversals(features, decoded.reshape(*z_LxTxD.shape[:2], *decoded.shape[1:]), labels, values_T)
     note = selection_note(len(latents), len(opened))
     return TraversalLines(
-        image_of(drawn, "png"), features.plural, features.rule, note, sample.fallback_reason, len(sample.ground_truth)
-    )
+        image_of(drawn, "png"), features.plural, features.drawn_unit, note, sample.fallback_reason,
+        len(sample.ground_truth),
+    )  # fmt: skip
 
 
 def _latent_labels(
