@@ -19,7 +19,7 @@ DATA: Mapping[str, Mapping[str, Any]] = {
     "smallnorb": {"name": "smallnorb"},
     "shapes3d": {"name": "shapes3d"},
     "cars3d": {"name": "cars3d"},
-    "digits": {"name": "digits", "layout": "vector"},
+    "digits": {"name": "digits"},
     "breast_cancer": {"name": "breast_cancer"},
     "archive": {"name": "archive", "path": "data/archive.npz"},
     "folder": {"name": "folder", "path": "data/pictures", "size": 64, "channels": 3},
