@@ -3,8 +3,8 @@
     python -m deft_jax.train --config configs/digits.py --workdir runs/digits
 
 The set comes with scikit-learn. Its label is the digit; what else varies is unknown, so compare seeds by UDR:
-docs/howto/vectors.md has the commands, with the annealing test. --config.data.layout=series trains on the eight rows as
-a series by convolutions along time, --config.data.layout=image on 8 x 8 images; the betas are those of vectors.
+docs/howto/vectors.md has the commands, with the annealing test, and those for the same digits as series of eight rows
+and as images.
 """
 
 from deft_jax.studies import presets

@@ -66,10 +66,13 @@ def vectors(
         numbers = _numbers(chosen)
         feature_names = _feature_names(members, member_of, numbers.shape[-1])
         label_names, labels_NxL, remarks = archive.read_factors(members, member_of, factors, names, chosen, ())
-    return from_values(
-        numbers, label_names, labels_NxL, feature_names=feature_names, normalise=normalise, constant=constant,
-        storage=storage, remarks=remarks,
-    )  # fmt: skip
+    try:
+        return from_values(
+            numbers, label_names, labels_NxL, feature_names=feature_names, normalise=normalise, constant=constant,
+            storage=storage, remarks=remarks,
+        )  # fmt: skip
+    except ValueError as error:
+        raise ValueError(f"cannot use the vectors in {str(path)!r}: {error}") from error
 
 
 def read_values(path: str | os.PathLike, shape: Sequence[int], like: features.Features) -> np.ndarray:

@@ -53,6 +53,19 @@ def test_crop_takes_the_middle_and_lanczos_resizes(tmp_path):
         np.testing.assert_allclose(found[number], expected / 255, rtol=1e-6)
 
 
+def test_padding_keeps_the_aspect_on_the_background_and_width_is_another(tmp_path):
+    clear = np.concatenate([picture(0, 20, 10), np.zeros((10, 20, 1), np.uint8)], -1)
+    for number in range(2):
+        Image.fromarray(clear if number else picture(0, 20, 10)).save(tmp_path / f"{number}.png")
+    source = folder(tmp_path, size=20, width=20, fit="pad", background="#0000ff")
+    found = np.rint(255 * drawn(source)).astype(int)
+    np.testing.assert_array_equal(found[0, 5:15], picture(0, 20, 10))
+    assert np.all(found[0, [*range(5), *range(15, 20)]] == (0, 0, 255))
+    assert np.all(found[1] == (0, 0, 255))
+    assert "20 x 20" in source.remarks[0]
+    assert folder(tmp_path, size=10, width=20).image_shape == (10, 20, 3)
+
+
 def test_grey_transparent_and_turned(tmp_path):
     clear = np.concatenate([picture(0), np.zeros((20, 20, 1), np.uint8)], -1)
     clear[:10, :, 3] = 255
