@@ -5,7 +5,7 @@ import pathlib
 import tarfile
 import zipfile
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from deft_jax.data.source import Source
 from deft_jax.runtime.paths import local_path
 
 FAULTY = ("refuse", "skip")
+MOST_PIXELS = 1_024  # on a side
+
+Fit = Literal["stretch", "pad", "crop"]
 
 
 def folder(
@@ -28,7 +31,7 @@ def folder(
     faulty: str = "refuse",
     likelihood: str = "auto",
     width: int | None = None,
-    fit: Literal["stretch", "pad"] = "stretch",
+    fit: Fit = "stretch",
     background: str = "black",
 ) -> Source:
     """A set of the pictures in a folder and its sub-folders, sorted by name.
@@ -37,12 +40,13 @@ def folder(
     .gif, .bmp, .webp, .pgm and some forty more. Of a file with several frames (GIF, TIFF) the first is taken. Colours
     of more than 8 bits per channel become 8 bits where Pillow reads them so; grey of 16 bits is refused, since how to
     scale it depends on the camera. Links to files and to folders are followed, and each folder is read once.
-    Source.remarks count the files that were left out.
+    Source.remarks count the files that were left out, and the pictures that were resized, stretched, padded or put on a
+    background.
 
     Args:
       path: of the folder. Files and folders whose names start with a dot are left out.
-      size: height of the images in pixels, and their width where `width` does not set it.
-      channels: 3 for colour, 1 for grey.
+      size: height of the images in pixels, and their width unless `width` is given; 1 to 1,024.
+      channels: 3 for colour, 1 for grey, 4 for colour with opacity, which is then learned as a fourth channel.
       crop: side in pixels of the square that is cut from the middle of each picture first; None cuts nothing.
       storage: as for deft_jax.data.pixels.gather.
       cache: .npy file for the decoded images, written where it is missing or where the names, sizes or times of the
@@ -52,15 +56,16 @@ def folder(
         than the crop, and about folders that cannot be listed: 'refuse' lists them in an error, 'skip' leaves them out
         and lists them in Source.remarks. The digest is that of the remaining pictures.
       likelihood: 'bernoulli', 'gaussian', or 'auto', which is 'bernoulli'.
-      width: of the images in pixels; None: as `size`.
-      fit: 'stretch' resizes every picture to height and width, whatever its aspect; 'pad' keeps the aspect and fills
-        the sides with the background.
-      background: colour behind transparent parts and at padded sides: a name such as 'white', or '#rrggbb'.
+      width: of the images in pixels, 1 to 1,024. None: `size`.
+      fit: what is done about a picture of another aspect ratio than the images: 'stretch' changes it, 'pad' adds
+        background on two sides, 'crop' cuts off two sides.
+      background: colour below transparent parts and in padding, a name or '#rrggbb'. Images of 4 channels keep their
+        opacity, and their padding is transparent.
 
     Returns:
       Source without labels, its one factor the image's number; images float32 [N, size, width, channels] in [0, 1].
       Pictures are rotated upright by their EXIF, put on the background where they are transparent, and resized by
-      Lanczos. Source.remarks say so where an option differs from its default.
+      Lanczos.
 
     Raises:
       ValueError: an option is out of range or unknown, the folder is missing, is a packed file or holds fewer than two
@@ -76,8 +81,10 @@ def folder(
       ...     source = folder(path, size=16)
       >>> source.num_images, source.image_shape, source.is_grid, source.ground_truth_names
       (2, (16, 16, 3), False, ())
-      >>> source.remarks
-      ('1 file left out: 1 with other endings (.txt 1)',)
+      >>> for remark in source.remarks:
+      ...     print(remark)
+      1 file left out: 1 with other endings (.txt 1)
+      2 of 2 pictures resized to 16 x 16, 2 of another aspect ratio stretched
     """
     options = DecodeOptions(size, channels, crop, None, width, fit, background)
     _check_options(options, faulty)
@@ -94,14 +101,29 @@ def folder(
         ".gif, .bmp, .webp, .pgm"])  # fmt: skip
     decoded = _decode(folder_path, found.files, options._replace(formats=formats), cache_path, faulty)
     faults = found.unreadable | decoded.faults
-    remarks = found.remarks() + _fitting(options)
+    remarks = found.remarks()
     if faults:
         remarks.append(f"{len(faults)} faulty left out: {_listed(faults)}")
-    if decoded.several_frames:
-        files = picture_files.counted(decoded.several_frames, "file")
-        remarks.append(f"of {files} with several frames the first is taken")
+    remarks += _changes(decoded, options)
     _check_count(folder_path, len(decoded.images), remarks)
     return stored.listed_source(decoded.images, likelihood=likelihood, storage=storage, remarks=remarks)
+
+
+def _changes(decoded: Decoded, options: DecodeOptions) -> list[str]:
+    """Sentences about what pictures went through on their way to images."""
+    counts, total, remarks = decoded.counts, len(decoded.images), []
+    if counts.several_frames:
+        files = picture_files.counted(counts.several_frames, "file")
+        remarks.append(f"of {files} with several frames the first is taken")
+    if counts.transparent:
+        remarks.append(f"{counts.transparent} of {total} pictures have transparent parts, put on {options.background}")
+    if counts.resized:
+        height, width, channels = options.shape
+        padding = "transparent pixels" if channels == 4 else options.background
+        done = {"stretch": "stretched", "pad": f"padded with {padding}", "crop": "cut to the middle"}[options.fit]
+        fitted = f", {counts.fitted} of another aspect ratio {done}" if counts.fitted else ""
+        remarks.append(f"{counts.resized} of {total} pictures resized to {height} x {width}{fitted}")
+    return remarks
 
 
 def names(path: str | os.PathLike[str]) -> tuple[str, ...]:
@@ -134,19 +156,10 @@ def decode_files(
     Raises:
       ValueError: an option is out of range, pictures are faulty, or the cache cannot be written.
     """
-    options = DecodeOptions(size, channels, None, picture_files.formats()[1])
+    options = DecodeOptions(size, channels, formats=picture_files.formats()[1])
     _check_options(options, "refuse")
     cache_path = None if cache is None else local_path(cache, "data.cache")
     return _decode(path, files, options, cache_path, "refuse").images
-
-
-def _fitting(options: DecodeOptions) -> list[str]:
-    """How pictures become images, where that is not the default."""
-    if (options.width or options.size, options.fit, options.background) == (options.size, "stretch", "black"):
-        return []
-    height, width, _ = options.shape
-    how = "keep their aspect, with padded sides" if options.fit == "pad" else "are stretched"
-    return [f"pictures become {height} x {width} (height x width) and {how}; the background is {options.background}"]
 
 
 def _decode(
@@ -164,9 +177,7 @@ def _decode(
     if cache is None:
         return decode(lambda count: np.empty((count, *shape), np.uint8))
     try:
-        described: dict[str, Any] = {"size": options.size, "channels": options.channels, "crop": options.crop}
-        if _fitting(options):
-            described |= {"width": options.width, "fit": options.fit, "background": options.background}
+        described = {name: value for name, value in options._asdict().items() if name != "formats"}
         record = picture_cache.record_of(path, files, **described, faulty=faulty)
         return picture_cache.load_or_decode(cache, record, shape, decode)
     except OSError as error:
@@ -189,15 +200,18 @@ def _check_folder(path: pathlib.Path) -> None:
 
 def _check_options(options: DecodeOptions, faulty: str) -> None:
     """Raises ValueError where an option is out of range or unknown."""
-    size, channels, crop = options.size, options.channels, options.crop
     if faulty not in FAULTY:
         raise ValueError(f"data.faulty must be one of {', '.join(FAULTY)}, got {faulty!r}")
-    if channels not in picture_files.MODES:
-        raise ValueError(f"channels must be 1 or 3, got {channels}")
-    if size < 1 or (crop is not None and crop < 1):
-        raise ValueError(f"size and crop must be at least 1, got {size} and {crop}")
-    if options.width is not None and options.width < 1:
-        raise ValueError(f"data.width must be at least 1, got {options.width}")
+    if options.fit not in picture_files.FITS:
+        raise ValueError(f"data.fit must be one of {', '.join(picture_files.FITS)}, got {options.fit!r}")
+    if options.channels not in picture_files.MODES:
+        known = ", ".join(map(str, picture_files.MODES))
+        raise ValueError(f"data.channels must be one of {known}, got {options.channels}")
+    for name, side in (("size", options.size), ("width", options.width)):
+        if side is not None and not 1 <= side <= MOST_PIXELS:
+            raise ValueError(f"data.{name} must be from 1 to {MOST_PIXELS:,} pixels, got {side}")
+    if options.crop is not None and options.crop < 1:
+        raise ValueError(f"data.crop must be at least 1 pixel, got {options.crop}")
     pixels.colour(options.background)
 
 
