@@ -54,7 +54,9 @@ def test_pictures_are_taken_by_their_numbers(small, tmp_path, name, in_images, d
     images = numbered_images(math.prod(grid.sizes), side=16)
     folder = tmp_path / "images" if in_images else tmp_path
     folder.mkdir(exist_ok=True)
-    (tmp_path / "labels.npy").write_bytes(b"not read")
+    labels = np.stack(np.unravel_index(np.arange(len(images)), grid.sizes), -1) / 7
+    with open(tmp_path / "train-rec.labels", "wb") as file:
+        np.save(file, labels)
     for number, image in enumerate(images):
         Image.fromarray(image).save(folder / f"{number:0{digits}}.png")
     source = data.get(name, path=tmp_path, size=16)
@@ -66,6 +68,26 @@ def test_pictures_are_taken_by_their_numbers(small, tmp_path, name, in_images, d
     Image.fromarray(images[0]).save(folder / "cover.png")
     with refused("'cover.png'"):
         data.get(name, path=tmp_path, size=16)
+
+
+@pytest.mark.parametrize(("labels", "message"), [
+    (np.stack(np.unravel_index(np.arange(8), (2, 1, 1, 1, 2, 1, 1, 1, 2)), -1)[::-1], "other values of object_shape"),
+    (np.zeros((8, 7)), r"it holds \[8, 7\] numbers, not \[8, 9\]"),
+    (np.array([None] * 8), "cannot read .*labels.npy"),
+])  # fmt: skip
+def test_labels_of_another_order_are_refused(small, tmp_path, labels, message):
+    np.save(tmp_path / "labels.npy", labels)
+    with refused(f"{message}.*github.com/NVlabs"):
+        data.get("isaac3d", path=tmp_path)
+
+
+def test_mpi3d_is_found_in_its_folder_and_the_name_of_another_variant_is_refused(small, tmp_path):
+    with refused("holds no mpi3d_toy.npz; get mpi3d_toy.npz from .*github.com/rr-learning"):
+        data.get("mpi3d", path=tmp_path)
+    np.savez(tmp_path / "mpi3d_toy.npz", images=numbered_images(24))
+    assert data.get("mpi3d", path=tmp_path).num_images == 24
+    with refused("mpi3d_toy.npz is the file of data.variant=toy, not of real; get mpi3d_real.npz"):
+        data.get("mpi3d", path=tmp_path / "mpi3d_toy.npz", variant="real")
 
 
 def test_sizes_and_multipliers_are_those_that_the_authors_publish():
