@@ -141,6 +141,7 @@ def training_summary(run: Run, model: TrainedModel) -> RunSummary:
         "Workdir": str(run.workdir),
         "Objective": options_text(config["objective"]),
         "Data": f"{options_text(config['data'])}, {model.description.num_images:,} {_noun(model.description)}",
+        **({"Read as": "; ".join(model.description.remarks)} if model.description.remarks else {}),
         "Model": model.model.summary,
         "Latents": ", ".join(f"{groups.count(group)} in group {group}" for group in dict.fromkeys(groups)),
         "Stages": f"{len(stages)}, starting at beta {betas}",
