@@ -57,7 +57,17 @@ def get_config(choice=""):
             "smooth": 3,
             "batch_size": 16,
             "total_steps": 60_000,
-            "model": ConfigDict({"latents": 6, "width": 8, "hidden": 64, "decoder_width": 8, "decoder_hidden": 128}),
+            "model": ConfigDict(
+                {
+                    "kind": config_dict.placeholder(str),  # by the data: conv, mlp, conv1d
+                    "layers": config_dict.placeholder(int),
+                    "latents": 6,
+                    "width": 8,
+                    "hidden": 64,
+                    "decoder_width": 8,
+                    "decoder_hidden": 128,
+                }
+            ),
             "optimizer": ConfigDict({"learning_rate": 2e-3, "decoder_learning_rate": 2e-3, "decay": "constant"}),
             "log_every": 1_000,
             "evaluation": ConfigDict({"every": 1_000, "num_samples": 4_000, "seed": 0, "ledger": True}),

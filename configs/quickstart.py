@@ -28,6 +28,8 @@ def get_config():
     config.data = data_sections.data_section("dsprites")
     config.model = ConfigDict(
         {
+            "kind": config_dict.placeholder(str),  # by the data: conv, mlp, conv1d
+            "layers": config_dict.placeholder(int),
             "latents": 3,
             "groups": (2, 1),
             "width": 8,

@@ -7,10 +7,18 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from deft_jax import data
+from deft_jax.models import kinds
 from deft_jax.runtime import validation
 from deft_jax.runtime.files import to_jsonable
 from deft_jax.runtime.validation import ConfigErrors, Count, NonNegative, NonNegativeInt, Positive, Share, Text, section
-from deft_jax.training.config import CheckpointsConfig, DataConfig, EvaluationConfig, named_options, option_faults
+from deft_jax.training.config import (
+    CheckpointsConfig,
+    DataConfig,
+    EvaluationConfig,
+    Kind,
+    named_options,
+    option_faults,
+)
 
 Instrument = Literal["spectrum", "trials", "whole"]
 INSTRUMENTS: tuple[Instrument, ...] = ("spectrum", "trials", "whole")
@@ -89,6 +97,10 @@ class WholeModelConfig:
     """Channels of the decoder's last hidden layers."""
     decoder_hidden: Count
     """Units of the decoder's dense layer."""
+    kind: Kind | None = None
+    """Layers: 'conv', 'mlp' or 'conv1d'. Default: None, conv for images, mlp for vectors, conv1d for series."""
+    layers: Annotated[Count, Field(le=kinds.MOST_LAYERS)] | None = None
+    """Stride-2 layers of 'conv' and 'conv1d', 1 to 8. Default: None, 4."""
     head_init_scale: Positive = 0.01
     """Variance of the posteriors' means and logvars at the start, relative to that of the layer below."""
     dtype: Literal["float32", "bfloat16"] = "float32"

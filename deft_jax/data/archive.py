@@ -4,13 +4,14 @@ Nothing is ever unpickled: a member that holds pickled objects is refused. Image
 levels are packed to bits at once, so a 3 GB member of black and white images takes 0.4 GB.
 """
 
+import contextlib
 import math
 import os
 import struct
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +29,7 @@ NO_FACTORS = "none"  # in place of a member: the factors are left out
 FACTOR_NAMES = ("factor_names", "latents_names", "label_names", "names")
 
 # Published sets name their factors on a web page, or in a pickled object.
-_KNOWN_NAMES = {
+_KNOWN_NAMES: dict[tuple[str, int, tuple[int, ...]], tuple[str, ...]] = {
     ("imgs", 6, (64, 64, 1)): ("color", "shape", "scale", "orientation", "posX", "posY"),  # dSprites
     ("images", 6, (64, 64, 3)): ("floor_hue", "wall_hue", "object_hue", "scale", "shape", "orientation"),  # 3D Shapes
 }
@@ -45,6 +46,54 @@ def _choose(what: str, given: str | None, usual: Iterable[str], names: Sequence[
         raise ValueError(f"has no {what} under a usual name ({', '.join(usual)}); "
                          f"name one of {', '.join(sorted(names))} by data.{what}")
     return chosen
+
+
+def chosen_member(
+    what: str, given: str | None, usual: Iterable[str], names: Sequence[str], member_of: Callable[[str], Member]
+) -> Member:
+    """The member that holds the examples.
+
+    Args:
+      what: the option that names it.
+      given: its name; None takes the first of the usual ones.
+      usual: names to look for.
+      names: of the file's members.
+      member_of: name -> Member.
+
+    Raises:
+      ValueError: there is none, or it holds pickled objects.
+    """
+    chosen = _choose(what, given, usual, names, required=True)
+    assert chosen is not None
+    return member_of(chosen)
+
+
+@contextlib.contextmanager
+def reading(path: str | os.PathLike, advice: str) -> Iterator[tuple[list[str], Callable[[str], Member]]]:
+    """Opens an archive; whatever goes wrong with it becomes a ValueError of one line that names the file.
+
+    Args:
+      path: of the file.
+      advice: what to do where there is none.
+
+    Yields:
+      As `archive_members.opened`.
+
+    Raises:
+      ValueError: the file is missing, damaged, or what is done with it fails.
+    """
+    file = os.fspath(local_path(path, "data.path"))
+    # The header of a member is read by Python's tokenizer and parser, which raise further exceptions.
+    damage = (OSError, EOFError, zipfile.BadZipFile, zlib.error, ValueError, RuntimeError, KeyError, struct.error,
+              TypeError, OverflowError, MemoryError, SyntaxError, tokenize.TokenError)  # fmt: skip
+    try:
+        with opened(file) as found:
+            yield found
+    except FileNotFoundError as error:
+        missing = error.strerror or "No such file"
+        raise ValueError(f"cannot read the archive {file!r}: {missing}; {advice}") from error
+    except damage as error:
+        raise ValueError(f"cannot read the archive {file!r}: {' '.join(str(error).split())[:600]}") from error
 
 
 def _image_shape(member: Member) -> tuple[int, int, int]:
@@ -94,8 +143,17 @@ def _read_images(member: Member, shape: tuple[int, int, int], parts: Sequence[sl
     return pixels.Packed(bits, shape, pixels.brightness(white)) if images is None else images
 
 
-def _images(path: str, member: Member, storage: str) -> pixels.Images:
-    """The images of a member; memory-mapped where that is possible and the set goes to the host."""
+def read_images(path: str, member: Member, storage: str) -> pixels.Images:
+    """The images of a member; memory-mapped where that is possible and the set goes to the host.
+
+    Args:
+      path: of the file.
+      member: of it, with images as for `archive`.
+      storage: as for deft_jax.data.pixels.gather.
+
+    Raises:
+      ValueError: the member does not hold images, or ends in the middle.
+    """
     shape = _image_shape(member)
     row_bytes = math.prod(shape) * member.dtype.itemsize
     many = storage == "host" or member.shape[0] * row_bytes > pixels.DEVICE_BYTES
@@ -158,7 +216,7 @@ def _label_names(
     member_of: Callable[[str], Member],
     images: str,
     num_labels: int,
-    image_shape: tuple[int, int, int],
+    image_shape: tuple[int, ...],
 ) -> tuple[str, ...]:
     """Names of the factors: those given, those in the archive, those known of a published set, or numbers."""
     if given is not None:
@@ -175,14 +233,30 @@ def _label_names(
     return known or tuple(f"factor_{number}" for number in range(num_labels))
 
 
-def _factors(
+def read_factors(
     members: Sequence[str],
     member_of: Callable[[str], Member],
     factors: str | None,
     names: Sequence[str] | None,
     images: Member,
+    image_shape: tuple[int, ...],
 ) -> tuple[tuple[str, ...], np.ndarray, list[str]]:
-    """(label names, labels [N, L], remarks) of the images in a member."""
+    """The labels of the examples in a member.
+
+    Args:
+      members: names of the file's members.
+      member_of: name -> Member.
+      factors: as for `archive`.
+      names: as for `archive`.
+      images: the member with the examples.
+      image_shape: of an example, by which published sets are recognised.
+
+    Returns:
+      (label names, labels [N, L], remarks).
+
+    Raises:
+      ValueError: factors do not fit the examples.
+    """
     no_factors: tuple[tuple[str, ...], np.ndarray, list[str]] = (), np.zeros((images.shape[0], 0), np.int32), []
     if factors == NO_FACTORS:
         if names is not None:
@@ -192,8 +266,8 @@ def _factors(
     if chosen is None:
         return no_factors
     try:
-        labels_NxL, shape = _read_labels(member_of(chosen), images.shape[0]), _image_shape(images)
-        label_names = _label_names(names, members, member_of, images.name, labels_NxL.shape[1], shape)
+        labels_NxL = _read_labels(member_of(chosen), images.shape[0])
+        label_names = _label_names(names, members, member_of, images.name, labels_NxL.shape[1], image_shape)
         remarks: list[str] = []
         if labels_NxL.dtype.kind == "U":
             label_names, labels_NxL, remarks = _text_classes(labels_NxL, label_names, chosen)
@@ -204,16 +278,15 @@ def _factors(
 
 
 def _read(
-    path: str, images: str | None, factors: str | None, names: Sequence[str] | None, storage: str
+    path: str | os.PathLike, images: str | None, factors: str | None, names: Sequence[str] | None, storage: str
 ) -> tuple[pixels.Images, tuple[str, ...], np.ndarray, list[str]]:
     """(images, label names, labels, remarks) of an archive."""
-    with opened(path) as (members, member_of):
-        chosen = _choose("images", images, IMAGES, members, required=True)
-        assert chosen is not None
-        member = member_of(chosen)
-        _image_shape(member)
-        label_names, labels_NxL, remarks = _factors(members, member_of, factors, names, member)
-        return _images(path, member, storage), label_names, labels_NxL, remarks  # the images last: they take longest
+    with reading(path, "give your .npz, .h5 or .hdf5 file by data.path") as (members, member_of):
+        member = chosen_member("images", images, IMAGES, members, member_of)
+        shape = _image_shape(member)
+        label_names, labels_NxL, remarks = read_factors(members, member_of, factors, names, member, shape)
+        file = os.fspath(local_path(path, "data.path"))
+        return read_images(file, member, storage), label_names, labels_NxL, remarks  # images last: they take longest
 
 
 def archive(
@@ -223,6 +296,7 @@ def archive(
     names: Sequence[str] | None = None,
     storage: str = "auto",
     likelihood: str = "auto",
+    background: str | None = None,
 ) -> Source:
     """A set from an .npz, .h5 or .hdf5 file with images and optionally factors.
 
@@ -239,6 +313,8 @@ def archive(
       storage: as for deft_jax.data.pixels.gather. With 'host', or above the size up to which a set goes to the device,
         a member that is not compressed is memory-mapped, and the file must not change afterwards.
       likelihood: 'bernoulli', 'gaussian', or 'auto', which is 'bernoulli'.
+      background: colour that images of 4 channels are put on, the fourth being their opacity; they become colour of 3
+        channels, in memory. A name such as 'white', or '#rrggbb'. None keeps all channels as they are.
 
     Returns:
       Source as from deft_jax.data.stored.from_labels: a grid where every combination of two factors or more has equally
@@ -260,20 +336,13 @@ def archive(
       (True, ('hue', 'shape'), (3, 2), (16, 16, 3))
     """
     stored.check_choices(storage, likelihood)
-    file = os.fspath(local_path(path, "data.path"))
-    # The header of a member is read by Python's tokenizer and parser, which raise further exceptions.
-    damage = (OSError, EOFError, zipfile.BadZipFile, zlib.error, ValueError, RuntimeError, KeyError, struct.error,
-              TypeError, OverflowError, MemoryError, SyntaxError, tokenize.TokenError)  # fmt: skip
-    try:
-        pixel_values, label_names, labels_NxL, remarks = _read(file, images, factors, names, storage)
-    except FileNotFoundError as error:
-        raise ValueError(f"cannot read the archive {file!r}: {error.strerror or 'No such file'}; "
-                         "give your .npz, .h5 or .hdf5 file by data.path") from error
-    except damage as error:
-        raise ValueError(f"cannot read the archive {file!r}: {' '.join(str(error).split())[:600]}") from error
+    pixel_values, label_names, labels_NxL, remarks = _read(path, images, factors, names, storage)
+    if background is not None:
+        pixel_values = pixels.composited(pixel_values, background)
+        remarks = [*remarks, f"images of 4 channels are put on the background {background}"]
     try:
         return stored.from_labels(
             pixel_values, label_names, labels_NxL, likelihood=likelihood, storage=storage, remarks=remarks
         )
     except ValueError as error:
-        raise ValueError(f"cannot use the archive {file!r}: {error}") from error
+        raise ValueError(f"cannot use the archive {str(path)!r}: {error}") from error

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from deft_jax.data.features import Features, from_json
 from deft_jax.data.source import Source
 from deft_jax.runtime.files import read_object, to_jsonable, write_atomically
 from deft_jax.runtime.messages import short_repr
@@ -38,6 +39,8 @@ class SourceDescription:
     ground_truth_continuous: tuple[bool, ...]
     digest: str
     remarks: tuple[str, ...]
+    layout: str = "image"
+    features: Features | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -45,7 +48,8 @@ class Sample:
     """Images that are stored with a run.
 
     Attributes:
-      images: float32 [N, H, W, C] in [0, 1], rounded to multiples of 1/255.
+      images: float32 [N, H, W, C] in [0, 1], rounded to multiples of 1/255; vectors [N, F] or series [N, T, C] are in
+        their own units.
       ground_truth: numbers [N, L].
     """
 
@@ -86,8 +90,9 @@ def read_description(workdir: pathlib.Path) -> SourceDescription | None:
     if fields is None:
         return None
     try:
+        fields = dict(fields) | {"features": from_json(fields.get("features"))}
         return SourceDescription(**{name: _as_tuple(value) for name, value in fields.items()})
-    except TypeError as error:
+    except (TypeError, AttributeError) as error:
         raise ValueError(f"cannot read {workdir / 'source.json'}: {error}") from None
 
 
@@ -105,7 +110,10 @@ def read_sample(workdir: pathlib.Path) -> Sample | None:
         return None
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            return Sample(arrays["images"].astype(np.float32) / np.float32(255), arrays["ground_truth"])
+            images = arrays["images"]
+            if images.dtype == np.uint8:
+                images = images.astype(np.float32) / np.float32(255)
+            return Sample(images, arrays["ground_truth"])
     except Exception as error:  # zipfile, zlib and numpy report damage in many ways
         raise ValueError(f"cannot read {path}: {short_repr(error)}") from None
 
@@ -154,10 +162,10 @@ def keep(source: Source, workdir: pathlib.Path, factors_NxF: np.ndarray) -> None
         return
     some = factors_NxF[: min(SAMPLE, max(1, 2**24 // math.prod(source.image_shape)))]
     images = np.asarray(jax.jit(source.render)(source.arrays, some, jax.random.key(0)))
+    if source.features is not None:
+        images = source.features.restore(images)
+    else:
+        images = np.rint(np.clip(images, 0, 1) * 255).astype(np.uint8)
     buffer = io.BytesIO()
-    np.savez_compressed(
-        buffer,
-        images=np.rint(np.clip(images, 0, 1) * 255).astype(np.uint8),
-        ground_truth=source.ground_truth(some),
-    )
+    np.savez_compressed(buffer, images=images, ground_truth=source.ground_truth(some))
     write_atomically(workdir / "sample.npz", buffer.getvalue())

@@ -5,16 +5,20 @@ import pathlib
 import tarfile
 import zipfile
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
-from deft_jax.data import picture_cache, picture_files, stored
+from deft_jax.data import picture_cache, picture_files, pixels, stored
 from deft_jax.data.archive_members import PACKED, UNPACK
-from deft_jax.data.picture_files import LISTED, Decoded, DecodeOptions, FoundFiles, NewArray
+from deft_jax.data.picture_files import LISTED, Decoded, DecodeOptions, NewArray
 from deft_jax.data.source import Source
 from deft_jax.runtime.paths import local_path
 
 FAULTY = ("refuse", "skip")
+MOST_PIXELS = 1_024  # on a side
+
+Fit = Literal["stretch", "pad", "crop"]
 
 
 def folder(
@@ -26,6 +30,9 @@ def folder(
     cache: str | os.PathLike | None = None,
     faulty: str = "refuse",
     likelihood: str = "auto",
+    width: int | None = None,
+    fit: Fit = "stretch",
+    background: str = "black",
 ) -> Source:
     """A set of the pictures in a folder and its sub-folders, sorted by name.
 
@@ -33,12 +40,13 @@ def folder(
     .gif, .bmp, .webp, .pgm and some forty more. Of a file with several frames (GIF, TIFF) the first is taken. Colours
     of more than 8 bits per channel become 8 bits where Pillow reads them so; grey of 16 bits is refused, since how to
     scale it depends on the camera. Links to files and to folders are followed, and each folder is read once.
-    Source.remarks count the files that were left out.
+    Source.remarks count the files that were left out, and the pictures that were resized, stretched, padded or put on a
+    background.
 
     Args:
       path: of the folder. Files and folders whose names start with a dot are left out.
-      size: side of the images in pixels; a picture that is not square is stretched.
-      channels: 3 for colour, 1 for grey.
+      size: height of the images in pixels, and their width unless `width` is given; 1 to 1,024.
+      channels: 3 for colour, 1 for grey, 4 for colour with opacity, which is then learned as a fourth channel.
       crop: side in pixels of the square that is cut from the middle of each picture first; None cuts nothing.
       storage: as for deft_jax.data.pixels.gather.
       cache: .npy file for the decoded images, written where it is missing or where the names, sizes or times of the
@@ -48,10 +56,16 @@ def folder(
         than the crop, and about folders that cannot be listed: 'refuse' lists them in an error, 'skip' leaves them out
         and lists them in Source.remarks. The digest is that of the remaining pictures.
       likelihood: 'bernoulli', 'gaussian', or 'auto', which is 'bernoulli'.
+      width: of the images in pixels, 1 to 1,024. None: `size`.
+      fit: what is done about a picture of another aspect ratio than the images: 'stretch' changes it, 'pad' adds
+        background on two sides, 'crop' cuts off two sides.
+      background: colour below transparent parts and in padding, a name or '#rrggbb'. Images of 4 channels keep their
+        opacity, and their padding is transparent.
 
     Returns:
-      Source without labels, its one factor the image's number; images float32 [N, size, size, channels] in [0, 1].
-      Pictures are rotated upright by their EXIF, put on black where they are transparent, and resized by Lanczos.
+      Source without labels, its one factor the image's number; images float32 [N, size, width, channels] in [0, 1].
+      Pictures are rotated upright by their EXIF, put on the background where they are transparent, and resized by
+      Lanczos.
 
     Raises:
       ValueError: an option is out of range or unknown, the folder is missing, is a packed file or holds fewer than two
@@ -67,10 +81,13 @@ def folder(
       ...     source = folder(path, size=16)
       >>> source.num_images, source.image_shape, source.is_grid, source.ground_truth_names
       (2, (16, 16, 3), False, ())
-      >>> source.remarks
-      ('1 file left out: 1 with other endings (.txt 1)',)
+      >>> for remark in source.remarks:
+      ...     print(remark)
+      1 file left out: 1 with other endings (.txt 1)
+      2 of 2 pictures resized to 16 x 16, 2 of another aspect ratio stretched
     """
-    _check_options(size, channels, crop, faulty)
+    options = DecodeOptions(size, channels, crop, None, width, fit, background)
+    _check_options(options, faulty)
     stored.check_choices(storage, likelihood)
     folder_path = local_path(path, "data.path")
     cache_path = None if cache is None else local_path(cache, "data.cache")
@@ -82,16 +99,31 @@ def folder(
     _check_count(folder_path, len(found.files), [
         *found.remarks(), "files count whose ending is that of a format that Pillow decodes, such as .png, .jpg, .tif, "
         ".gif, .bmp, .webp, .pgm"])  # fmt: skip
-    decoded = _decode(folder_path, found, DecodeOptions(size, channels, crop, formats), cache_path, faulty)
+    decoded = _decode(folder_path, found.files, options._replace(formats=formats), cache_path, faulty)
     faults = found.unreadable | decoded.faults
     remarks = found.remarks()
     if faults:
         remarks.append(f"{len(faults)} faulty left out: {_listed(faults)}")
-    if decoded.several_frames:
-        files = picture_files.counted(decoded.several_frames, "file")
-        remarks.append(f"of {files} with several frames the first is taken")
+    remarks += _changes(decoded, options)
     _check_count(folder_path, len(decoded.images), remarks)
     return stored.listed_source(decoded.images, likelihood=likelihood, storage=storage, remarks=remarks)
+
+
+def _changes(decoded: Decoded, options: DecodeOptions) -> list[str]:
+    """Sentences about what pictures went through on their way to images."""
+    counts, total, remarks = decoded.counts, len(decoded.images), []
+    if counts.several_frames:
+        files = picture_files.counted(counts.several_frames, "file")
+        remarks.append(f"of {files} with several frames the first is taken")
+    if counts.transparent:
+        remarks.append(f"{counts.transparent} of {total} pictures have transparent parts, put on {options.background}")
+    if counts.resized:
+        height, width, channels = options.shape
+        padding = "transparent pixels" if channels == 4 else options.background
+        done = {"stretch": "stretched", "pad": f"padded with {padding}", "crop": "cut to the middle"}[options.fit]
+        fitted = f", {counts.fitted} of another aspect ratio {done}" if counts.fitted else ""
+        remarks.append(f"{counts.resized} of {total} pictures resized to {height} x {width}{fitted}")
+    return remarks
 
 
 def names(path: str | os.PathLike[str]) -> tuple[str, ...]:
@@ -108,23 +140,45 @@ def names(path: str | os.PathLike[str]) -> tuple[str, ...]:
     return tuple(picture_files.search(folder_path, picture_files.formats()[0]).files)
 
 
+def decode_files(
+    path: pathlib.Path, files: Sequence[str], *, size: int, channels: int, cache: str | os.PathLike | None
+) -> np.ndarray:
+    """The images of files in a folder; none of them may be faulty.
+
+    Args:
+      path: of the folder.
+      files: names, in the order of the images.
+      size, channels, cache: as for `folder`.
+
+    Returns:
+      uint8 [N, size, size, channels], memory-mapped where there is a cache.
+
+    Raises:
+      ValueError: an option is out of range, pictures are faulty, or the cache cannot be written.
+    """
+    options = DecodeOptions(size, channels, formats=picture_files.formats()[1])
+    _check_options(options, "refuse")
+    cache_path = None if cache is None else local_path(cache, "data.cache")
+    return _decode(path, files, options, cache_path, "refuse").images
+
+
 def _decode(
-    path: pathlib.Path, found: FoundFiles, options: DecodeOptions, cache: pathlib.Path | None, faulty: str
+    path: pathlib.Path, files: Sequence[str], options: DecodeOptions, cache: pathlib.Path | None, faulty: str
 ) -> Decoded:
     """The images of the files in a folder, from the cache where there is one."""
-    size, channels, crop, _ = options
-    shape = (size, size, channels)
+    shape = options.shape
 
     def decode(new_array: NewArray) -> Decoded:
-        decoded = picture_files.decode_all(path, found.files, new_array, options)
+        decoded = picture_files.decode_all(path, files, new_array, options)
         if faulty == "refuse":
-            _refuse(decoded.faults, len(found.files), path)
+            _refuse(decoded.faults, len(files), path)
         return decoded
 
     if cache is None:
         return decode(lambda count: np.empty((count, *shape), np.uint8))
     try:
-        record = picture_cache.record_of(path, found.files, size=size, channels=channels, crop=crop, faulty=faulty)
+        described = {name: value for name, value in options._asdict().items() if name != "formats"}
+        record = picture_cache.record_of(path, files, **described, faulty=faulty)
         return picture_cache.load_or_decode(cache, record, shape, decode)
     except OSError as error:
         raise ValueError(f"cannot keep decoded images in {str(cache)!r}: {error}") from error
@@ -144,14 +198,21 @@ def _check_folder(path: pathlib.Path) -> None:
     raise ValueError(f"{name} is a file, not a folder of pictures; give the folder by data.path")
 
 
-def _check_options(size: int, channels: int, crop: int | None, faulty: str) -> None:
+def _check_options(options: DecodeOptions, faulty: str) -> None:
     """Raises ValueError where an option is out of range or unknown."""
     if faulty not in FAULTY:
         raise ValueError(f"data.faulty must be one of {', '.join(FAULTY)}, got {faulty!r}")
-    if channels not in picture_files.MODES:
-        raise ValueError(f"channels must be 1 or 3, got {channels}")
-    if size < 1 or (crop is not None and crop < 1):
-        raise ValueError(f"size and crop must be at least 1, got {size} and {crop}")
+    if options.fit not in picture_files.FITS:
+        raise ValueError(f"data.fit must be one of {', '.join(picture_files.FITS)}, got {options.fit!r}")
+    if options.channels not in picture_files.MODES:
+        known = ", ".join(map(str, picture_files.MODES))
+        raise ValueError(f"data.channels must be one of {known}, got {options.channels}")
+    for name, side in (("size", options.size), ("width", options.width)):
+        if side is not None and not 1 <= side <= MOST_PIXELS:
+            raise ValueError(f"data.{name} must be from 1 to {MOST_PIXELS:,} pixels, got {side}")
+    if options.crop is not None and options.crop < 1:
+        raise ValueError(f"data.crop must be at least 1 pixel, got {options.crop}")
+    pixels.colour(options.background)
 
 
 def _check_count(path: pathlib.Path, count: int, remarks: Sequence[str]) -> None:

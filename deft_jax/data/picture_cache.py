@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from deft_jax.data.picture_files import Decoded, NewArray
+from deft_jax.data.picture_files import Counts, Decoded, NewArray
 
 
 def record_of(path: pathlib.Path, files: Sequence[str], **options: Any) -> dict[str, Any]:
@@ -50,11 +50,11 @@ def load_or_decode(
     record_file = cache.with_name(cache.name + ".json")
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError):  # damaged: decoded again
         kept = json.loads(record_file.read_text())
-        faults, frames = dict(kept["faults"]), int(kept["several_frames"])
-        if kept == record | {"faults": faults, "several_frames": frames, "written": cache.stat().st_mtime_ns}:
+        faults, counts = dict(kept["faults"]), Counts(**kept["counts"])
+        if kept == record | {"faults": faults, "counts": counts._asdict(), "written": cache.stat().st_mtime_ns}:
             images = np.load(cache, mmap_mode="r", allow_pickle=False)
             if images.shape == (record["images"] - len(faults), *shape) and images.dtype == np.uint8:
-                return Decoded(images, faults, frames)
+                return Decoded(images, faults, counts)
 
     with tempfile.TemporaryDirectory(prefix=f".{cache.name}.", dir=cache.parent) as scratch:
         written: list[pathlib.Path] = []
@@ -66,15 +66,15 @@ def load_or_decode(
             written.append(pathlib.Path(scratch, f"images_{len(written)}.npy"))
             return np.lib.format.open_memmap(written[-1], "w+", np.uint8, (count, *shape))
 
-        images, faults, frames = decode(new_array)
+        images, faults, counts = decode(new_array)
         if len(images) == 0:
-            return Decoded(images, faults, frames)
+            return Decoded(images, faults, counts)
         assert isinstance(images, np.memmap)
         images.flush()
         del images
-        new_record.write_text(json.dumps(record | {"faults": faults, "several_frames": frames,
+        new_record.write_text(json.dumps(record | {"faults": faults, "counts": counts._asdict(),
                                                    "written": written[-1].stat().st_mtime_ns}))
         record_file.unlink(missing_ok=True)
         os.replace(written[-1], cache)
         os.replace(new_record, record_file)
-    return Decoded(np.load(cache, mmap_mode="r", allow_pickle=False), faults, frames)
+    return Decoded(np.load(cache, mmap_mode="r", allow_pickle=False), faults, counts)

@@ -7,15 +7,17 @@ import pathlib
 import stat
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from deft_jax.data import pixels
 
-MODES = {1: "L", 3: "RGB"}  # Pillow's, by the number of channels
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # Pillow's, by the number of channels
+FITS = ("stretch", "pad", "crop")
 LISTED = 10  # most files that a message names
+_TASKS = 20_000  # pictures whose decoding is queued at a time
 
 # Formats that Pillow recognises and does not decode (a film), or hands to another program.
 _FOREIGN = ("MPEG", "EPS")
@@ -25,33 +27,62 @@ class DecodeOptions(NamedTuple):
     """How pictures become images.
 
     Attributes:
-      size: side of the images in pixels.
-      channels: 1 or 3.
+      size: height of the images in pixels.
+      channels: 1, 3 or 4.
       crop: side in pixels of the square that is cut from the middle first; None cuts nothing.
       formats: names of the formats that Pillow may take a file for; None: all.
+      width: of the images in pixels; None: `size`.
+      fit: what is done about a picture of another aspect ratio than the images: 'stretch' it, 'pad' it on two sides
+        with the background, or 'crop' its middle.
+      background: colour below transparent parts and in padding, as of `pixels.colour`; images of 4 channels keep
+        transparency, and their padding is transparent.
     """
 
     size: int
     channels: int
     crop: int | None = None
     formats: tuple[str, ...] | None = None
+    width: int | None = None
+    fit: str = "stretch"
+    background: str = "black"
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(H, W, C) of the images."""
+        return self.size, self.size if self.width is None else self.width, self.channels
+
+
+class Counts(NamedTuple):
+    """How many pictures were changed on their way to images.
+
+    Attributes:
+      several_frames: of several frames, of which the first is taken.
+      resized: of another size, after the crop.
+      fitted: of another aspect ratio, after the crop; see DecodeOptions.fit.
+      transparent: with transparent parts, put on the background.
+    """
+
+    several_frames: int = 0
+    resized: int = 0
+    fitted: int = 0
+    transparent: int = 0
 
 
 class Decoded(NamedTuple):
     """The images of a folder.
 
     Attributes:
-      images: uint8 [N, size, size, channels] of the files that can be decoded, in order.
+      images: uint8 [N, H, W, C] of the files that can be decoded, in order.
       faults: name of a file that cannot be decoded -> the reason.
-      several_frames: number of files with several frames, of which the first is taken.
+      counts: of the files that can be decoded.
     """
 
     images: npt.NDArray[np.uint8]
     faults: dict[str, str]
-    several_frames: int
+    counts: Counts
 
 
-# number of images -> uint8 array [N, size, size, channels] to write them to
+# number of images -> uint8 array [N, H, W, C] to write them to
 NewArray = Callable[[int], npt.NDArray[np.uint8]]
 
 
@@ -139,35 +170,64 @@ def search(path: pathlib.Path, endings: frozenset[str]) -> FoundFiles:
     return found
 
 
-def decode(path: str, options: DecodeOptions) -> tuple[npt.NDArray[np.uint8], bool]:
-    """Decodes one file: (uint8 [size, size, channels] of its first frame, whether it has more frames)."""
+def decode(path: str, options: DecodeOptions) -> tuple[npt.NDArray[np.uint8], Counts]:
+    """Decodes one file: (uint8 [H, W, C] of its first frame, what was changed, as counts of 0 or 1)."""
     from PIL import Image, ImageOps
 
-    size, channels, crop, formats = options
+    crop, mode = options.crop, MODES[options.channels]
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise ValueError("is not a regular file")
-        with Image.open(path, formats=formats) as file:
+        with Image.open(path, formats=options.formats) as file:
             if file.mode[0] in "IF":
                 raise ValueError(f"has more than 8 bits a channel (mode {file.mode}); convert it to 8 bits")
             several = bool(getattr(file, "is_animated", False))
             picture: Image.Image = ImageOps.exif_transpose(file)
-            if picture.has_transparency_data:
+            transparent = mode != "RGBA" and picture.has_transparency_data
+            if transparent:
                 picture = picture.convert("RGBA")
-                picture = Image.alpha_composite(Image.new("RGBA", picture.size, "black"), picture)
-            picture = picture.convert(MODES[channels])
+                picture = Image.alpha_composite(Image.new("RGBA", picture.size, options.background), picture)
+            picture = picture.convert(mode)
         if crop is not None:
             left, top = (picture.width - crop) // 2, (picture.height - crop) // 2
             if min(left, top) < 0:
                 raise ValueError(f"is {picture.width}x{picture.height}, smaller than the crop of {crop}x{crop}")
             picture = picture.crop((left, top, left + crop, top + crop))
-        picture = picture.resize((size, size), Image.Resampling.LANCZOS)
+        height, width, _ = options.shape
+        resized = picture.size != (width, height)
+        fitted = picture.width * height != picture.height * width
+        picture = _resize(picture, (width, height), options.fit if fitted else "stretch", options.background)
     except MemoryError:
         raise
     except Exception as error:  # each format reports damage in its own way
         reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
         raise ValueError(reason.removesuffix(f" {str(path)!r}")) from error
-    return np.asarray(picture).reshape(size, size, channels), several
+    counts = Counts(int(several), int(resized), int(fitted), int(transparent))
+    return np.asarray(picture).reshape(options.shape), counts
+
+
+def _resize(picture: Any, size: tuple[int, int], fit: str, background: str) -> Any:
+    """A Pillow image of (width, height), by Lanczos."""
+    from PIL import Image, ImageColor, ImageOps
+
+    lanczos = Image.Resampling.LANCZOS
+    if fit == "crop":
+        return ImageOps.fit(picture, size, lanczos)
+    if fit == "pad":
+        colour = (0, 0, 0, 0) if picture.mode == "RGBA" else ImageColor.getcolor(background, picture.mode)
+        inner = ImageOps.contain(picture, size, lanczos)
+        padded = Image.new(picture.mode, size, colour)
+        padded.paste(inner, ((size[0] - inner.width) // 2, (size[1] - inner.height) // 2))
+        return padded
+    return picture.resize(size, lanczos)
+
+
+def _bar(count: int) -> Any:
+    """A progress bar over pictures, where there are many and a terminal."""
+    import tqdm
+
+    return tqdm.tqdm(total=count, desc="decoding", unit="images", mininterval=1, leave=False,
+                     disable=True if count <= _TASKS else None)
 
 
 def decode_all(root: pathlib.Path, files: Sequence[str], new_array: NewArray, options: DecodeOptions) -> Decoded:
@@ -181,24 +241,33 @@ def decode_all(root: pathlib.Path, files: Sequence[str], new_array: NewArray, op
     """
     images = new_array(len(files))
 
-    def place(number: int) -> tuple[str | None, bool]:
+    def place(number: int) -> tuple[str | None, Counts]:
         try:
-            images[number], several = decode(os.path.join(root, files[number]), options)
+            images[number], counts = decode(os.path.join(root, files[number]), options)
         except ValueError as error:
-            return str(error), False
-        return None, several
+            return str(error), Counts()
+        return None, counts
 
-    # Pillow releases the interpreter lock while it decodes.
-    with ThreadPoolExecutor() as pool:
-        futures = [pool.submit(place, number) for number in range(len(files))]
-        try:
-            results = [future.result() for future in futures]
-        finally:
-            pool.shutdown(cancel_futures=True)
-    faults = {name: fault for name, (fault, _) in zip(files, results, strict=True) if fault is not None}
+    faults: dict[str, str] = {}
+    total = np.zeros(len(Counts()), int)
+    # Pillow releases the interpreter lock while it decodes. Tasks are submitted a part at a time: they take 1 KB each.
+    with ThreadPoolExecutor() as pool, _bar(len(files)) as bar:
+        for first in range(0, len(files), _TASKS):
+            part = range(first, min(first + _TASKS, len(files)))
+            futures = [pool.submit(place, number) for number in part]
+            try:
+                for number, future in zip(part, futures, strict=True):
+                    fault, counts = future.result()
+                    total += counts
+                    if fault is not None:
+                        faults[files[number]] = fault
+                    bar.update()
+            finally:
+                for future in futures:
+                    future.cancel()
     if faults:
-        kept = np.array([number for number, (fault, _) in enumerate(results) if fault is None], int)
+        kept = np.array([number for number, name in enumerate(files) if name not in faults], int)
         all_images, images = images, new_array(len(kept))
-        for part in pixels.chunks(len(kept), max(1, all_images[:1].nbytes)):
-            images[part] = all_images[kept[part]]
-    return Decoded(images, faults, sum(several for _, several in results))
+        for rows in pixels.chunks(len(kept), max(1, all_images[:1].nbytes)):
+            images[rows] = all_images[kept[rows]]
+    return Decoded(images, faults, Counts(*total.tolist()))

@@ -1,6 +1,6 @@
 """Images as an array, on the device or on the host, that a compiled program looks up by number.
 
-Images of two levels are packed to bits; all others are uint8.
+Images of two levels are packed to bits; all others are uint8. Vectors and series, images of one row, are float32.
 """
 
 import dataclasses
@@ -46,13 +46,63 @@ class Packed:
         return len(self.bits)
 
 
-Images = npt.NDArray[np.uint8] | npt.NDArray[np.bool_] | Packed
+Images = npt.NDArray[np.uint8] | npt.NDArray[np.bool_] | npt.NDArray[np.float32] | Packed
 
 
 def pack(images: np.ndarray, white: float = 1.0) -> Packed:
     """Packs images uint8 or bool [N, H, W, C] to bits; every pixel that is not 0 counts as `white`."""
     flat = np.asarray(images).reshape(len(images), -1)
     return Packed(np.packbits(flat, axis=1, bitorder="little"), images.shape[1:], white)
+
+
+def colour(name: str) -> tuple[int, int, int]:
+    """Red, green and blue, 0 to 255, of a colour by its name or as '#rrggbb'.
+
+    Raises:
+      ValueError: the colour is unknown, or has an opacity.
+
+    Example:
+      >>> colour("white"), colour("#102030")
+      ((255, 255, 255), (16, 32, 48))
+    """
+    from PIL import ImageColor
+
+    try:
+        red, green, blue, *opacity = ImageColor.getrgb(name)
+    except ValueError:
+        opacity = [0]
+    if opacity:
+        raise ValueError(f"data.background must be the name of a colour or '#rrggbb', got {name!r}")
+    return red, green, blue
+
+
+def composited(images: Images, background: str) -> Images:
+    """Images of 4 channels, of which the fourth is the opacity, on a background.
+
+    Args:
+      images: uint8 [N, H, W, 4], 255 opaque.
+      background: as for `colour`.
+
+    Returns:
+      uint8 [N, H, W, 3].
+
+    Raises:
+      ValueError: the colour is unknown, or the images have other channels.
+
+    Example:
+      >>> half = np.array([200, 100, 0, 51], np.uint8).reshape(1, 1, 1, 4)
+      >>> composited(half, "white").ravel().tolist()
+      [244, 224, 204]
+    """
+    behind = np.array(colour(background), np.float32)
+    if isinstance(images, Packed) or images.shape[-1] != 4 or images.dtype != np.uint8:
+        raise ValueError(f"data.background is for images of 4 channels of 0 to 255, got {list(images.shape)}")
+    result = np.empty((*images.shape[:3], 3), np.uint8)
+    for part in chunks(len(images), 4 * math.prod(images.shape[1:])):
+        rows = np.asarray(images[part], np.float32)
+        opacity = rows[..., 3:] / np.float32(255)
+        result[part] = np.rint(rows[..., :3] * opacity + behind * (1 - opacity))
+    return result
 
 
 def chunks(length: int, row_bytes: int) -> list[slice]:
@@ -81,6 +131,8 @@ def white_level(images: Images) -> float | None:
         return images.white
     if images.dtype == bool:
         return 1.0
+    if images.dtype == np.float32:
+        return None
     levels: set[int] = set()
     for part in chunks(len(images), math.prod(images.shape[1:])):
         level = two_levels(np.asarray(images[part]))
@@ -102,8 +154,8 @@ def check_images(images: Images) -> None:
     """Raises ValueError unless the images have the shape and the type that `gather` takes."""
     if len(images.shape) != 4 or min(images.shape) < 1:
         raise ValueError(f"images must be [N, H, W, C], each positive, got {list(images.shape)}")
-    if not isinstance(images, Packed) and images.dtype not in (np.uint8, np.bool_):
-        raise ValueError(f"images must be uint8 or bool, got {images.dtype}")
+    if not isinstance(images, Packed) and images.dtype not in (np.uint8, np.bool_, np.float32):
+        raise ValueError(f"images must be uint8, bool or float32, got {images.dtype}")
     if images.shape[0] > np.iinfo(np.int32).max:
         raise ValueError(f"{images.shape[0]} images are more than int32 can number")
 
@@ -113,7 +165,8 @@ def gather(images: Images, storage: str = "auto") -> tuple[dict[str, jax.Array],
 
     Args:
       images: uint8 or bool [N, H, W, C], in memory or memory-mapped, or Packed. 255 is white, unless all pixels are 0
-        or 1. The array is not copied where that can be avoided, so it must not be written to afterwards.
+        or 1. float32 is taken as it is. The array is not copied where that can be avoided, so it must not be written to
+        afterwards.
       storage: 'device' keeps the images on the device, as bits where they have two levels, else as uint8. 'host' leaves
         them where they are and fetches each batch through a callback, for a set larger than the device's memory; each
         batch costs a round trip. 'auto' is 'device' up to DEVICE_BYTES there.
@@ -140,6 +193,8 @@ def gather(images: Images, storage: str = "auto") -> tuple[dict[str, jax.Array],
 def gather_checked(images: Images, storage: str, white: float | None) -> tuple[dict[str, jax.Array], LookUp]:
     """`gather` of checked images with a known `white_level`."""
     row_bytes = math.prod(images.shape[1:])
+    if not isinstance(images, Packed):
+        row_bytes *= images.dtype.itemsize
     if white is not None:
         row_bytes = math.ceil(row_bytes / 8)
     if storage == "auto":
@@ -153,11 +208,13 @@ def gather_checked(images: Images, storage: str, white: float | None) -> tuple[d
         return {"images": jnp.asarray(rows)}, lambda arrays, index_N: decode(arrays["images"][index_N])
 
     def fetch(index: jax.Array) -> np.ndarray:
-        return rows[np.asarray(index)].view(np.uint8)
+        fetched = rows[np.asarray(index)]
+        return fetched if fetched.dtype == np.float32 else fetched.view(np.uint8)
 
     def look_up(arrays: dict[str, jax.Array], index_N: jax.Array) -> jax.Array:
         del arrays
-        fetched = jax.ShapeDtypeStruct((*index_N.shape, *rows.shape[1:]), jnp.uint8)
+        kind = jnp.float32 if rows.dtype == np.float32 else jnp.uint8
+        fetched = jax.ShapeDtypeStruct((*index_N.shape, *rows.shape[1:]), kind)
         # Under vmap the callback sees the batch as one more axis of the index, which is all that `fetch` needs.
         return decode(jax.pure_callback(fetch, fetched, index_N, vmap_method="expand_dims"))
 
@@ -181,6 +238,8 @@ def _decoder(images: Images, white: float | None) -> Callable[[jax.Array], jax.A
 
     if isinstance(images, Packed):
         return unpack
+    if images.dtype == np.float32:
+        return lambda rows: rows
     if white is not None:
         return lambda rows: (rows != 0).astype(jnp.float32) * np.float32(scale)
     return lambda rows: rows.astype(jnp.float32) / np.float32(255)

@@ -28,6 +28,12 @@ SOURCES = {
     "cars3d": "deft_jax.data.tfds:cars3d",
     "archive": "deft_jax.data.archive:archive",
     "folder": "deft_jax.data.folder:folder",
+    "mpi3d": "deft_jax.data.published:mpi3d",
+    "falcor3d": "deft_jax.data.published:falcor3d",
+    "isaac3d": "deft_jax.data.published:isaac3d",
+    "vectors": "deft_jax.data.vectors:vectors",
+    "digits": "deft_jax.data.vectors:digits",
+    "breast_cancer": "deft_jax.data.vectors:breast_cancer",
 }
 
 

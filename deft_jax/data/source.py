@@ -8,6 +8,8 @@ import jax
 import numpy as np
 import numpy.typing as npt
 
+from deft_jax.data.features import Features
+
 LIKELIHOODS = ("bernoulli", "gaussian")
 
 
@@ -24,7 +26,7 @@ class Render(Protocol):
             may depend on fold_in(key, i), and on no other image of the batch.
 
         Returns:
-          float32 [N, H, W, C] in [0, 1].
+          float32 [N, H, W, C] in [0, 1]; of vectors and series, normalised numbers [N, 1, F, 1] or [N, 1, T, C].
         """
 
 
@@ -48,7 +50,7 @@ class Source:
       factor_names: F names.
       factor_sizes: F positive integers; factor j takes the values 0 .. factor_sizes[j] - 1. Images are numbered with
         the last factor fastest, see deft_jax.data.factors.
-      image_shape: (H, W, C).
+      image_shape: (H, W, C); of vectors (1, F, 1), of series (1, T, C).
       likelihood: the reconstruction loss that suits the images: 'bernoulli' (a pixel is the probability of white) or
         'gaussian'.
       arrays: pytree of the arrays that `render` reads. They are an argument of the compiled program; a renderer that
@@ -60,10 +62,11 @@ class Source:
       digest: identifies the images of a set that was read from files. A resumed run compares it with that of its start.
         '' for generated sets, whose images follow from their options.
       remarks: sentences for the user about how the set was read, for example which files were left out.
+      features: of vectors and series, their names and normalisation; None of images.
 
     Raises:
       ValueError: names and sizes differ in number, a size is not positive, the image shape is not (H, W, C), the
-        likelihood is unknown, or the labels do not fit.
+        likelihood is unknown, the labels do not fit, or vectors and series have another likelihood than 'gaussian'.
 
     Example:
       A bar at one of 4 columns, in one of 2 levels of brightness:
@@ -96,6 +99,7 @@ class Source:
     label_continuous: tuple[bool, ...] = ()
     digest: str = ""
     remarks: tuple[str, ...] = ()
+    features: Features | None = None
 
     def __post_init__(self) -> None:
         if len(self.factor_names) != len(self.factor_sizes):
@@ -107,6 +111,9 @@ class Source:
             raise ValueError(f"image shape must be (H, W, C), each positive, got {tuple(self.image_shape)}")
         if self.likelihood not in LIKELIHOODS:
             raise ValueError(f"unknown likelihood {self.likelihood!r}; known: {', '.join(LIKELIHOODS)}")
+        if self.features is not None and (self.likelihood != "gaussian" or self.image_shape[0] != 1):
+            raise ValueError(f"{self.features.plural} are examples of one row with the likelihood 'gaussian', got "
+                             f"shape {tuple(self.image_shape)} and {self.likelihood!r}")
 
         if self.labels is None:
             if self.label_names:
@@ -122,6 +129,11 @@ class Source:
     def num_images(self) -> int:
         """Number of combinations of factor values; of a list, the number of images."""
         return math.prod(self.factor_sizes)
+
+    @property
+    def layout(self) -> str:
+        """What an example is: 'image', 'vector' or 'series'."""
+        return "image" if self.features is None else self.features.layout
 
     @property
     def is_grid(self) -> bool:

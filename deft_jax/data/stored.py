@@ -51,7 +51,8 @@ def _digest(
     if count * row_bytes > DIGEST_BYTES:
         spaced = np.linspace(0, count - 1, max(2, DIGEST_BYTES // row_bytes)).round().astype(np.int64)
         rows = spaced if rows is None else rows[spaced]
-    digest = hashlib.sha256(json.dumps([list(images.shape), "uint8", described]).encode())
+    kind = "float32" if not isinstance(images, Packed) and images.dtype == np.float32 else "uint8"
+    digest = hashlib.sha256(json.dumps([list(images.shape), kind, described]).encode())
     for part in pixels.chunks(count if rows is None else len(rows), row_bytes):
         taken = part if rows is None else rows[part]
         if isinstance(images, Packed):

@@ -59,11 +59,12 @@ def freezing_table(rows: Sequence[Mapping[str, Any]], betas: Sequence[float]) ->
     """
     stages = len(rows[0]["nmi"])
     head = "".join(f"{f'beta {beta:.3g}':>11}" for beta in betas[:stages])
-    lines = [f"{'factor':<12}{head}   enters"]
+    width = max(12, *(len(row["factor"]) + 1 for row in rows))
+    lines = [f"{'factor':<{width}}{head}   enters"]
     for row in rows:
         values = "".join(f"{value:>11.2f}" for value in row["nmi"])
         enters = "not yet"
         if row["stage"] is not None:
             enters = f"beta {row['beta']:.3g}, stage {row['stage']}: z{row['latent']} of group {row['group']}"
-        lines.append(f"{row['factor']:<12}{values}   {enters}")
+        lines.append(f"{row['factor']:<{width}}{values}   {enters}")
     return "\n".join(lines)

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
+from deft_jax.data.features import Features
 from deft_jax.data.source import Source
 from deft_jax.evaluation import ledger
 from deft_jax.evaluation.latent_selection import selection_note, shown_latents
@@ -21,6 +23,8 @@ if TYPE_CHECKING:  # matplotlib loads when a figure is drawn
     from matplotlib.figure import Figure
 
 _RECONSTRUCTED, _TRAVERSAL_VALUES = 20, 9
+LINES = 8
+"""Vectors or series that a figure of reconstructions shows."""
 
 
 def figures(
@@ -62,26 +66,75 @@ def figures(
     open_latents = np.flatnonzero(np.asarray(group_of_latent) <= stage)
     traversed = open_latents[shown_latents(kl_D[open_latents])]
     z_LxTxD = traversal_codes(posterior.mean[:1], traversed, values_T)[:, 0]
-    decode = jax.jit(lambda params, z: to_images(source.likelihood, model.decode(params, z)))
+    clip = source.features is None
+    decode = jax.jit(lambda params, z: to_images(source.likelihood, model.decode(params, z), clip))
     decoded = decode(params, jnp.asarray(z_LxTxD.reshape(-1, model.num_latents)))
     labels = [f"z{latent} (group {group_of_latent[latent]})  KL {kl_D[latent]:.2f}" for latent in traversed]
 
     factors_RxF = jnp.asarray(factors_NxF[:_RECONSTRUCTED])
     originals = jax.jit(source.render)(source.arrays, factors_RxF, jax.random.key(0))
     reconstructed = decode(params, jnp.asarray(posterior.mean[:_RECONSTRUCTED]))
+    features = source.features
+    decoded = in_units(features, np.asarray(decoded).reshape(len(traversed), len(values_T), *source.image_shape))
+    note = selection_note(len(traversed), len(open_latents))
     by_name = {
-        "traversals": plots.traversals(
-            np.asarray(decoded).reshape(len(traversed), len(values_T), *source.image_shape),
-            labels,
-            values_T,
-            selection_note(len(traversed), len(open_latents)),
-        ),
-        "reconstructions": plots.reconstructions(np.asarray(originals), np.asarray(reconstructed)),
+        "traversals": traversals(features, decoded, labels, values_T, note),
+        "reconstructions": reconstructions(features, in_units(features, originals), in_units(features, reconstructed)),
     }
     if "nmi" in scores:
         names = source.ground_truth_names
         by_name["nmi"] = plots.nmi_heatmap(scores["nmi"], names, group_of_latent, title or None, kl_D)
     return by_name
+
+
+def in_units(features: Features | None, images: ArrayLike) -> np.ndarray:
+    """Images as they are; vectors and series in the units of the data.
+
+    Args:
+      features: of vectors and series, else None.
+      images: [..., H, W, C], as the model takes and gives them.
+    """
+    return np.asarray(images) if features is None else features.restore(images)
+
+
+def traversals(
+    features: Features | None,
+    decoded: np.ndarray,
+    labels: Sequence[str],
+    values_T: np.ndarray,
+    note: str = "",
+) -> "Figure":
+    """Latent traversals as images, or as lines of vectors and series.
+
+    Args:
+      features: of vectors and series, else None.
+      decoded: images [D, T, H, W, C], vectors [D, T, F] or series [D, T, S, C], as of `in_units`.
+      labels: of the D rows.
+      values_T: that the latents are set to.
+      note: which latents are shown.
+    """
+    from deft_jax.evaluation import line_grids, plots
+
+    if features is None:
+        return plots.traversals(decoded, labels, values_T, note)
+    note = ". ".join(filter(None, [f"{features.plural} {features.drawn_unit}", note]))
+    return line_grids.traversal_lines(features.for_lines(decoded), labels, values_T, features.names, note)
+
+
+def reconstructions(features: Features | None, originals: np.ndarray, decoded: np.ndarray) -> "Figure":
+    """Originals and their reconstructions as images, or as lines of vectors and series.
+
+    Args:
+      features: of vectors and series, else None.
+      originals: examples as of `in_units`; of vectors and series, the first 8 are shown.
+      decoded: of the same shape.
+    """
+    from deft_jax.evaluation import line_grids, plots
+
+    if features is None:
+        return plots.reconstructions(originals, decoded)
+    first, second = (features.for_lines(part[:LINES]) for part in (originals, decoded))
+    return line_grids.reconstruction_lines(first, second, features.names)
 
 
 def history_figures(

@@ -1,6 +1,6 @@
 """A decoder as a list of layers with their weights, for programs that run it without JAX.
 
-The list is read from a call of the decoder itself, so that it follows what `networks.Decoder` does.
+The list is read from a call of the decoder itself, so that it follows what `kinds.Decoder` does.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,7 +12,9 @@ import numpy as np
 from flax import linen as nn
 
 from deft_jax.models.convolutions import conv_up, dense
-from deft_jax.models.networks import ConvUp, Decoder, Dense, Model, Params
+from deft_jax.models.kinds import Decoder, crop
+from deft_jax.models.layers import ConvUp, Dense
+from deft_jax.models.networks import Model, Params
 
 
 class Layer(NamedTuple):
@@ -37,7 +39,7 @@ def decoder_layers(model: Model, params: Params) -> list[Layer]:
     """The layers of a model's decoder in the order in which it calls them.
 
     Between two layers the numbers keep their order: outputs of a dense layer are the (channels, rows, columns) of the
-    convolution that follows. The layers compute in float32, whatever `decoder.dtype` is.
+    convolution that follows, or of the image. The layers compute in float32, whatever `decoder.dtype` is.
 
     Args:
       model: whose decoder is called.
@@ -47,7 +49,7 @@ def decoder_layers(model: Model, params: Params) -> list[Layer]:
       One entry per layer.
 
     Raises:
-      ValueError: the decoder has a layer of another kind.
+      ValueError: the decoder has a layer of another kind, or is no sequence of layers.
 
     Example:
       >>> from deft_jax.models import build
@@ -62,6 +64,8 @@ def decoder_layers(model: Model, params: Params) -> list[Layer]:
       conv_up (3, 4, 8) (4, 4, 3, 3) True
       conv_up (3, 8, 16) (4, 4, 1, 3) False
     """
+    if model.kind == "mlp":
+        raise ValueError("its dense layers have a linear path beside them")
     layers: list[Layer] = []
 
     def record(call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], context: Any) -> Any:
@@ -81,12 +85,13 @@ def decoder_layers(model: Model, params: Params) -> list[Layer]:
     return layers
 
 
-def apply_layers(layers: Sequence[Layer], z_BxD: jax.Array) -> jax.Array:
+def apply_layers(layers: Sequence[Layer], z_BxD: jax.Array, image_shape: Sequence[int]) -> jax.Array:
     """What the layers compute: the decoder itself, in float32.
 
     Args:
       layers: of `decoder_layers`, at times with other weights.
       z_BxD: codes.
+      image_shape: (H, W, C) of the model's images; outputs of convolutions may be larger, and their middle is taken.
 
     Returns:
       Logits or means [B, H, W, C].
@@ -94,7 +99,7 @@ def apply_layers(layers: Sequence[Layer], z_BxD: jax.Array) -> jax.Array:
     Example:
       >>> spread = Layer("dense", True, (1,), np.ones((1, 2)), np.array([0.0, -5.0]))
       >>> image = Layer("conv_up", False, (2, 1, 1), np.ones((4, 4, 1, 2)), np.zeros(1))
-      >>> print(apply_layers([spread, image], jnp.array([[3.0], [6.0]])).reshape(2, 4))
+      >>> print(apply_layers([spread, image], jnp.array([[3.0], [6.0]]), (2, 2, 1)).reshape(2, 4))
       [[3. 3. 3. 3.]
        [7. 7. 7. 7.]]
     """
@@ -104,4 +109,7 @@ def apply_layers(layers: Sequence[Layer], z_BxD: jax.Array) -> jax.Array:
         kernel, bias = jnp.asarray(layer.kernel), jnp.asarray(layer.bias)
         function = dense if layer.kind == "dense" else conv_up
         x = function(x, kernel, bias, relu=layer.relu)
-    return x.transpose(3, 1, 2, 0)
+    height, width, channels = image_shape
+    if x.ndim == 2:  # the last layer is dense
+        x = x.reshape(channels, height, width, -1)
+    return crop(x, image_shape).transpose(3, 1, 2, 0)

@@ -58,12 +58,13 @@ def reconstruction_loss(likelihood: str, images: jax.Array, outputs: jax.Array) 
     return jnp.sum(pixel_losses(likelihood, images, outputs), axis=(1, 2, 3))
 
 
-def to_images(likelihood: str, outputs: jax.Array) -> jax.Array:
+def to_images(likelihood: str, outputs: jax.Array, clip: bool = True) -> jax.Array:
     """Means of the likelihood as images.
 
     Args:
       likelihood: 'bernoulli' (outputs are logits) or 'gaussian' (outputs are means).
       outputs: of the decoder, of any shape.
+      clip: whether means are clipped to [0, 1]; False for vectors and series.
 
     Returns:
       Images in [0, 1], of the same shape: 1 / (1 + exp(-logit)), or means clipped to [0, 1].
@@ -72,4 +73,6 @@ def to_images(likelihood: str, outputs: jax.Array) -> jax.Array:
       >>> print(to_images("bernoulli", jnp.array([-100.0, 0.0])), to_images("gaussian", jnp.array([-0.5, 0.25])))
       [0.  0.5] [0.   0.25]
     """
-    return jax.nn.sigmoid(outputs) if likelihood == "bernoulli" else jnp.clip(outputs, 0.0, 1.0)
+    if likelihood == "bernoulli":
+        return jax.nn.sigmoid(outputs)
+    return jnp.clip(outputs, 0.0, 1.0) if clip else outputs

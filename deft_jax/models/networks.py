@@ -1,13 +1,11 @@
-"""Encoders and decoders of DEFT (linen: `init` and `apply` are pure functions).
+"""Models of DEFT: an encoder for each group of latents, and one decoder (linen: `init` and `apply` are pure functions).
 
-Layers are those of Wu et al. 2022 (arXiv 2102.03986): four 4x4 stride-2 convolutions and a dense layer down, the mirror
-image up. Inside a model activations are channel-major and batch-minor, (C, H, W, B), the layout in which
-convolutions.py is fast; images stay [B, H, W, C] and codes [B, D] outside.
+Their layers are in kinds.py. Examples are [B, H, W, C] and codes [B, D]; vectors and series are examples of one row.
 """
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -15,95 +13,15 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from deft_jax.models.convolutions import conv_down, conv_up, dense, method_for
+from deft_jax.models.convolutions import method_for
+from deft_jax.models.kinds import KINDS, LAYERS, MOST_LAYERS, Decoder, choose, padding
+from deft_jax.models.layers import HE, LECUN, ZEROS
 from deft_jax.models.posterior import Posterior
 
-_DOWNSAMPLING = 16  # four layers of stride 2
 _MAX_LATENTS = 10_000
 _DTYPES = ("float32", "bfloat16")
 
 Params = Any  # pytree of parameters {'encoder': ..., 'decoder': ...}
-
-_he = nn.initializers.variance_scaling(2.0, "fan_in", "truncated_normal")
-# A stride-2 transposed convolution reaches each output pixel with a quarter of its taps. Kernels are (4, 4, out, in).
-_he_up = nn.initializers.variance_scaling(8.0, "fan_in", "truncated_normal", in_axis=-1, out_axis=-2)
-_lecun = nn.initializers.lecun_normal()
-_zeros = nn.initializers.zeros_init()
-
-
-# Layers compute in the dtype of their input. Their parameters are float32, and so is the sum with a bias: the gradient
-# of a bias is a sum over many positions, for which bfloat16 has too few bits.
-
-
-class ConvDown(nn.Module):
-    """4x4 convolution of stride 2 with ReLU: (C, H, W, B) -> (features, H/2, W/2, B)."""
-
-    features: int
-    method: str | None = None
-
-    @nn.compact
-    def __call__(self, x_CxHxWxB: jax.Array) -> jax.Array:
-        kernel = self.param("kernel", _he, (4, 4, x_CxHxWxB.shape[0], self.features))
-        bias = self.param("bias", _zeros, (self.features,))
-        return conv_down(x_CxHxWxB, kernel.astype(x_CxHxWxB.dtype), bias, relu=True, method=self.method)
-
-
-class ConvUp(nn.Module):
-    """4x4 transposed convolution of stride 2: (C, H, W, B) -> (features, 2H, 2W, B), with ReLU by default."""
-
-    features: int
-    relu: bool = True
-    method: str | None = None
-
-    @nn.compact
-    def __call__(self, x_CxHxWxB: jax.Array) -> jax.Array:
-        kernel = self.param("kernel", _he_up, (4, 4, self.features, x_CxHxWxB.shape[0]))
-        bias = self.param("bias", _zeros, (self.features,))
-        return conv_up(x_CxHxWxB, kernel.astype(x_CxHxWxB.dtype), bias, relu=self.relu, method=self.method)
-
-
-class Dense(nn.Module):
-    """Dense layer on (inputs, B) -> (features, B), with ReLU by default."""
-
-    features: int
-    relu: bool = True
-    kernel_init: nn.initializers.Initializer = _he
-
-    @nn.compact
-    def __call__(self, x_IxB: jax.Array) -> jax.Array:
-        kernel = self.param("kernel", self.kernel_init, (x_IxB.shape[0], self.features))
-        bias = self.param("bias", _zeros, (self.features,))
-        return dense(x_IxB, kernel.astype(x_IxB.dtype), bias, relu=self.relu)
-
-
-class Encoder(nn.Module):
-    """Convolutional encoder: images [B, H, W, C] -> Posterior of [B, latents].
-
-    Attributes:
-      latents: number of latents.
-      width: channels of the first two convolutions; the last two have twice as many.
-      hidden: units of the dense layer.
-      head_init_scale: initial variance of mean and logvar, relative to that of the dense layer.
-      dtype: in which all layers but the last compute.
-      method: of the convolutions; None, that of the default backend.
-    """
-
-    latents: int
-    width: int
-    hidden: int
-    head_init_scale: float = 0.01
-    dtype: str = "float32"
-    method: str | None = None
-
-    @nn.compact
-    def __call__(self, images: jax.Array) -> Posterior:
-        x = images.transpose(3, 1, 2, 0).astype(self.dtype)
-        for features in (self.width, self.width, 2 * self.width, 2 * self.width):
-            x = ConvDown(features, self.method)(x)
-        x = Dense(self.hidden)(x.reshape(-1, x.shape[-1]))
-        head = nn.initializers.variance_scaling(self.head_init_scale, "fan_in", "truncated_normal")
-        x = Dense(2 * self.latents, relu=False, kernel_init=head)(x.astype(jnp.float32))
-        return Posterior(x[: self.latents].T, x[self.latents :].T)
 
 
 class GroupedEncoder(nn.Module):
@@ -114,11 +32,12 @@ class GroupedEncoder(nn.Module):
 
     Attributes:
       sizes: latents of each of G groups.
-      widths: convolution width of each group, as in `Encoder`.
+      widths: width of each group's encoder.
       hidden: dense units of each group.
       freeze: whether groups before `stage` have no backward pass.
       calibrate: whether each latent of a frozen group has a learned scale of its mean and shift of its logvar.
-      head_init_scale, dtype, method: as in `Encoder`.
+      head_init_scale, dtype, method, layers: as in `kinds.Encoder`.
+      kind: of the encoders, a key of kinds.KINDS.
     """
 
     sizes: Sequence[int]
@@ -129,6 +48,8 @@ class GroupedEncoder(nn.Module):
     head_init_scale: float = 0.01
     dtype: str = "float32"
     method: str | None = None
+    layers: int = LAYERS
+    kind: str = "conv"
 
     @nn.compact
     def __call__(self, images: jax.Array, stage: int) -> Posterior:
@@ -138,51 +59,19 @@ class GroupedEncoder(nn.Module):
                 means.append(jnp.zeros((images.shape[0], size)))
                 logvars.append(jnp.zeros((images.shape[0], size)))
                 continue
-            options = self.head_init_scale, self.dtype, self.method
-            mean, logvar = Encoder(size, width, hidden, *options, name=f"group_{group}")(images)
+            options = self.head_init_scale, self.dtype, self.method, self.layers
+            encoder = KINDS[self.kind].encoder(size, width, hidden, *options, name=f"group_{group}")
+            mean, logvar = encoder(images)
             if self.freeze and group < stage:
                 mean, logvar = jax.lax.stop_gradient((mean, logvar))
             if self.calibrate:
                 scale = self.param(f"scale_{group}", nn.initializers.ones_init(), (size,))
-                shift = self.param(f"shift_{group}", _zeros, (size,))
+                shift = self.param(f"shift_{group}", ZEROS, (size,))
                 if group < stage:
                     mean, logvar = scale * mean, logvar + shift
             means.append(mean)
             logvars.append(logvar)
         return Posterior(jnp.concatenate(means, axis=1), jnp.concatenate(logvars, axis=1))
-
-
-class Decoder(nn.Module):
-    """Decoder: z [B, D] -> [B, H, W, C], logits of a Bernoulli or means of a Gaussian likelihood.
-
-    Attributes:
-      image_shape: (H, W, C), H and W multiples of 16.
-      width: channels of the last hidden layers; the first ones have twice as many.
-      hidden: units of the dense layer.
-      dtype: in which the layers compute; the output is float32.
-      method: as in `Encoder`.
-    """
-
-    image_shape: Sequence[int]
-    width: int
-    hidden: int
-    dtype: str = "float32"
-    method: str | None = None
-
-    def __call__(self, z: jax.Array) -> jax.Array:
-        return self.layers(z)[-1].transpose(3, 1, 2, 0).astype(jnp.float32)
-
-    @nn.compact
-    def layers(self, z: jax.Array) -> tuple[jax.Array, ...]:
-        """The outputs of all layers, batch-minor: those of the hidden ones, then (C, H, W, B)."""
-        height, width, channels = self.image_shape
-        rows, columns = height // _DOWNSAMPLING, width // _DOWNSAMPLING
-        first = Dense(self.hidden)(z.T.astype(self.dtype))
-        second = Dense(2 * self.width * rows * columns)(first)
-        outputs = [first, second.reshape(2 * self.width, rows, columns, second.shape[-1])]
-        for features in (2 * self.width, self.width, self.width):
-            outputs.append(ConvUp(features, method=self.method)(outputs[-1]))
-        return (*outputs, ConvUp(channels, relu=False, method=self.method)(outputs[-1]))
 
 
 class Discriminator(nn.Module):
@@ -201,8 +90,8 @@ class Discriminator(nn.Module):
     @nn.compact
     def __call__(self, z_BxD: jax.Array) -> jax.Array:
         for _ in range(self.depth):
-            z_BxD = nn.leaky_relu(nn.Dense(self.width, kernel_init=_he)(z_BxD), 0.2)
-        return nn.Dense(1, kernel_init=_lecun)(z_BxD)[:, 0]
+            z_BxD = nn.leaky_relu(nn.Dense(self.width, kernel_init=HE)(z_BxD), 0.2)
+        return nn.Dense(1, kernel_init=LECUN)(z_BxD)[:, 0]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -221,6 +110,32 @@ class Model:
 
     encoder: GroupedEncoder
     decoder: Decoder
+
+    @property
+    def kind(self) -> str:
+        """Of the encoders and the decoder, a key of kinds.KINDS."""
+        return self.encoder.kind
+
+    @property
+    def summary(self) -> str:
+        """Kind, stride-2 layers and padding in words.
+
+        Example:
+          >>> sizes = dict(latents=1, groups=1, width=2, hidden=4, decoder_width=2, decoder_hidden=4)
+          >>> print(build((28, 28, 1), **sizes).summary)
+          conv, 4 stride-2 layers: 28 x 28 is padded with zeros to 32 x 32 and becomes 2 x 2
+          >>> print(build((1, 30, 1), kind="mlp", layout="vector", **sizes).summary)
+          mlp, dense layers only
+        """
+        axes, layers = KINDS[self.kind].axes, self.encoder.layers
+        if not axes:
+            return f"{self.kind}, dense layers only"
+        sizes = [self.decoder.image_shape[axis] for axis in axes]
+        padded = [size + sum(padding(size, layers)) for size in sizes]
+        given, used, least = (" x ".join(map(str, numbers))
+                              for numbers in (sizes, padded, [size // 2**layers for size in padded]))  # fmt: skip
+        change = "" if given == used else f"is padded with zeros to {used} and "
+        return f"{self.kind}, {layers} stride-2 layers: {given} {change}becomes {least}"
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -259,12 +174,12 @@ class Model:
         return outputs
 
     def decode_hidden(self, params: Params, z: jax.Array) -> tuple[jax.Array, ...]:
-        """The hidden layers of the decoder at codes z [B, D], each [B, units] or [B, channels, rows, columns].
+        """The hidden layers of the decoder at codes z [B, D]: each [B, units] or [B, channels, ...].
 
         They compute in float32, whatever `decoder.dtype`: finite differences of them would otherwise be differences of
         rounding errors.
         """
-        outputs = self.decoder.clone(dtype="float32").apply({"params": params["decoder"]}, z, method="layers")
+        outputs = self.decoder.clone(dtype="float32").apply({"params": params["decoder"]}, z, method="outputs")
         assert isinstance(outputs, tuple)
         return tuple(jnp.moveaxis(x, -1, 0) for x in outputs[:-1])
 
@@ -287,11 +202,13 @@ class Model:
         # In the head of an encoder the means come first, then the logvars.
         head = jax.scipy.linalg.block_diag(rotation, rotation**2)
         all_latents = jnp.eye(self.num_latents).at[latents, latents].set(rotation)
-        rotate = {
-            ("encoder", f"group_{group}", "Dense_1", "kernel"): lambda kernel: kernel @ head.T,
-            ("encoder", f"group_{group}", "Dense_1", "bias"): lambda bias: head @ bias,
-            ("decoder", "Dense_0", "kernel"): lambda kernel: all_latents @ kernel,
-        }
+        kind, encoder = KINDS[self.kind], f"group_{group}"
+        rotate: dict[tuple[str, ...], Callable[[jax.Array], jax.Array]] = {}
+        for name in kind.heads:
+            rotate["encoder", encoder, name, "kernel"] = lambda kernel: kernel @ head.T
+            rotate["encoder", encoder, name, "bias"] = lambda bias: head @ bias
+        for name in kind.stems:
+            rotate["decoder", name, "kernel"] = lambda kernel: all_latents @ kernel
 
         def rotate_leaf(path: tuple[Any, ...], leaf: Any) -> Any:
             rotate_this = rotate.get(tuple(str(getattr(entry, "key", "")) for entry in path))
@@ -308,6 +225,25 @@ def _per_group(value: int | Sequence[int], groups: int, name: str) -> tuple[int,
     if any(v < 1 for v in values):
         raise ValueError(f"{name} must be at least 1, got {values}")
     return values
+
+
+def checked_layers(layers: int | None, kind: str) -> int:
+    """The number of stride-2 layers.
+
+    Args:
+      layers: as for `build`.
+      kind: a key of kinds.KINDS.
+
+    Raises:
+      ValueError: it is out of bounds, or the kind has no such layers.
+    """
+    if layers is None:
+        return LAYERS
+    if not KINDS[kind].axes:
+        raise ValueError(f"model.layers counts stride-2 convolutions, and model.kind {kind!r} has none; leave it out")
+    if not 1 <= layers <= MOST_LAYERS:
+        raise ValueError(f"model.layers must be from 1 to {MOST_LAYERS}, got {layers}")
+    return layers
 
 
 def group_sizes(latents: int, groups: int | Sequence[int]) -> tuple[int, ...]:
@@ -353,17 +289,21 @@ def build(
     head_init_scale: float = 0.01,
     dtype: str = "float32",
     platform: str | None = None,
+    kind: str | None = None,
+    layers: int | None = None,
+    layout: str = "image",
 ) -> Model:
     """Builds a model.
 
     Args:
-      image_shape: (H, W, C), H and W multiples of 16.
+      image_shape: (H, W, C) of any size; of vectors (1, F, 1), of series (1, T, C).
       latents: number of latents of all groups together, D.
       groups: number of equal groups, or the latents of each.
-      width: convolution width of the group encoders, one number for all or one per group.
-      hidden: dense units of the group encoders, one number for all or one per group.
-      decoder_width: convolution width of the decoder.
-      decoder_hidden: dense units of the decoder.
+      width: of the group encoders, one number for all or one per group: channels of the first convolutions, or units of
+        the first dense layer.
+      hidden: units of the last dense layer of the group encoders, one number for all or one per group.
+      decoder_width: the same of the decoder's last layers.
+      decoder_hidden: units of the decoder's first dense layer.
       freeze: see GroupedEncoder.
       calibrate: see GroupedEncoder; requires `freeze`.
       head_init_scale: initial variance of the posteriors' means and logvars, relative to that of the layer below. At
@@ -374,16 +314,21 @@ def build(
         and the optimiser are float32 with either.
       platform: of the devices that the model will run on, as of jax.Device.platform; convolutions differ, parameters
         do not. Default: None, that of JAX's default backend.
+      kind: 'conv', 'mlp' or 'conv1d'. Default: None, that which suits the layout (kinds.SUITS).
+      layers: stride-2 layers of 'conv' and 'conv1d', 1 to 8. Default: None, 4.
+      layout: what an example is, 'image', 'vector' or 'series'.
 
     Returns:
       A Model; its parameters come from `Model.init`.
 
     Raises:
-      ValueError: sizes do not fit each other, or an image side is not a multiple of 16.
+      ValueError: sizes do not fit each other, or the kind does not fit the layout.
     """
     sizes = group_sizes(latents, groups)
-    if any(side < _DOWNSAMPLING or side % _DOWNSAMPLING for side in image_shape[:2]):
-        raise ValueError(f"image sides must be multiples of {_DOWNSAMPLING}, got {tuple(image_shape)}")
+    if len(image_shape) != 3 or min(image_shape) < 1:
+        raise ValueError(f"image shape must be (H, W, C), each positive, got {tuple(image_shape)}")
+    kind = choose(kind, layout)
+    layers = checked_layers(layers, kind)
     if calibrate and not freeze:
         raise ValueError("a learned scale and shift belong to frozen groups; set gamma = 0 or calibrate = False")
     if not (math.isfinite(head_init_scale) and head_init_scale > 0):
@@ -402,5 +347,8 @@ def build(
         head_init_scale=head_init_scale,
         dtype=dtype,
         method=method,
+        layers=layers,
+        kind=kind,
     )
-    return Model(encoder, Decoder(tuple(image_shape), decoder_width, decoder_hidden, dtype, method))
+    decoder = KINDS[kind].decoder(tuple(image_shape), decoder_width, decoder_hidden, dtype, method, layers)
+    return Model(encoder, decoder)

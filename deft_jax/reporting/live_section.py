@@ -108,6 +108,9 @@ def live_decoder(model: TrainedModel, sample: Sample, kl_D: np.ndarray, nmi_DxF:
       best factor and NMI of each latent; 'snapshots' with step, stage, codes of the images and layers. The last of
       them is the model itself.
     """
+    if model.description.features is not None:
+        return LiveDecoder(f"The live decoder draws images, and the examples of this set are "
+                           f"{model.description.features.plural}: it does not apply.")
     try:
         layers = decoder_layers(model.model, model.params)
     except ValueError as fault:
@@ -163,12 +166,12 @@ def _precision(
 
     anywhere = np.random.default_rng(0).uniform(-limit, limit, (_PROBES, codes.shape[1]))
     probes = np.concatenate([codes, anywhere]).astype(np.float32)
-    wanted, likelihood = model.decode(probes), model.description.likelihood
+    wanted, likelihood, shape = model.decode(probes), model.description.likelihood, model.description.image_shape
     decode = jax.jit(
         lambda kernels, biases, z: likelihoods.to_images(
             likelihood,
             apply_layers([layer._replace(kernel=kernel, bias=bias)
-                          for layer, kernel, bias in zip(layers, kernels, biases, strict=True)], z),
+                          for layer, kernel, bias in zip(layers, kernels, biases, strict=True)], z, shape),
         )
     )  # fmt: skip
 

@@ -18,7 +18,8 @@ COLLAPSED = 0.05
 class Sample(NamedTuple):
     """Images with their ground truth [N, L] and posterior [N, D].
 
-    images: the first of them, [at most 20, H, W, C]. fallback_reason: why the images are those kept with the run; ''
+    images: the first of them, [at most 20, H, W, C]; of vectors and series [at most 20, F] or [at most 20, T, C] in the
+    units of the data. fallback_reason: why the images are those kept with the run; ''
     where the data set could be opened.
     """
 
@@ -40,7 +41,7 @@ def draw_sample(model: TrainedModel) -> Sample:
     import jax
 
     from deft_jax.data import description
-    from deft_jax.evaluation import encoder
+    from deft_jax.evaluation import encoder, figures
 
     try:
         source = model.source
@@ -51,7 +52,8 @@ def draw_sample(model: TrainedModel) -> Sample:
         return Sample(kept.images[:RECONSTRUCTED], kept.ground_truth, model.encode(kept.images), str(error))
     factors = encoder.draw_factors(source, SAMPLE, model.config.evaluation.seed)
     images = source.render(source.arrays, jax.numpy.asarray(factors[:RECONSTRUCTED]), jax.random.key(0))
-    return Sample(np.asarray(images), source.ground_truth(factors), model.encode_factors(factors))
+    shown = figures.in_units(source.features, images)
+    return Sample(shown, source.ground_truth(factors), model.encode_factors(factors))
 
 
 def image_names(model: TrainedModel, sample: Sample, count: int) -> list[str]:

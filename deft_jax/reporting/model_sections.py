@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from deft_jax.data.features import Features
 from deft_jax.models.posterior import kl_per_latent
 from deft_jax.reporting.elements import Image, Section, image_of, png_uri
 from deft_jax.reporting.live_section import live_decoder
@@ -74,11 +75,40 @@ class Traversals(Section):
 
 
 @dataclasses.dataclass(frozen=True)
+class TraversalLines(Section):
+    """Traversals of vectors or series: one row per latent, one line for each value that it is set to.
+
+    Attributes:
+      image: the lines.
+      plural: 'vectors' or 'series'.
+      unit: in which they are drawn.
+      selection, fallback_reason, num_kept: as of Traversals.
+    """
+
+    image: Image
+    plural: str
+    unit: str
+    selection: str = ""
+    fallback_reason: str = ""
+    num_kept: int = 0
+
+    heading = "Traversals"
+    template = "traversal_lines.html.j2"
+
+
+@dataclasses.dataclass(frozen=True)
 class Reconstructions(Section):
-    """Images above their reconstructions."""
+    """Images above their reconstructions, or vectors and series with theirs.
+
+    Attributes:
+      image: the figure.
+      count: of examples.
+      noun: 'images', 'vectors' or 'series'.
+    """
 
     image: Image
     count: int
+    noun: str = "images"
 
     heading = "Reconstructions"
     template = "reconstructions.html.j2"
@@ -111,7 +141,7 @@ def model_sections(model: TrainedModel, live: bool = True) -> list[Section]:
       model: as restored.
       live: whether the decoder goes into the page.
     """
-    from deft_jax.evaluation import image_grids
+    from deft_jax.evaluation import figures
     from deft_jax.evaluation import scores as evaluation_scores
 
     sample, description = draw_sample(model), model.description
@@ -122,11 +152,15 @@ def model_sections(model: TrainedModel, live: bool = True) -> list[Section]:
         evaluation_scores.in_bins(sample.ground_truth, description.ground_truth_continuous),
     )
     nmi_DxF = np.array(scores["nmi"]) if description.ground_truth_names else np.zeros((len(kl_D), 0))
-    decoded = model.decode(np.asarray(sample.posterior.mean)[:RECONSTRUCTED])
+    features = description.features
+    count = RECONSTRUCTED if features is None else figures.LINES
+    decoded = model.decode(np.asarray(sample.posterior.mean)[:count])
+    drawn = image_of(figures.reconstructions(features, sample.images[:count], decoded), "png")
     return [
         *([live_decoder(model, sample, kl_D, nmi_DxF)] if live else []),
-        traversals(model, sample, kl_D, nmi_DxF),
-        Reconstructions(image_of(image_grids.reconstructions(sample.images, decoded), "png"), len(decoded)),
+        traversals(model, sample, kl_D, nmi_DxF) if features is None
+        else traversal_lines(model, features, sample, kl_D, nmi_DxF),
+        Reconstructions(drawn, len(decoded), "images" if features is None else features.plural),
         projections(model, sample, kl_D, nmi_DxF),
     ]
 
@@ -143,13 +177,51 @@ def traversals(model: TrainedModel, sample: Sample, kl_D: np.ndarray, nmi_DxF: n
     from deft_jax.evaluation.latent_selection import selection_note, shown_latents
     from deft_jax.evaluation.traversal_codes import traversal_codes
 
-    names, group_of_latent = model.description.ground_truth_names, model.model.group_of_latent
-    opened = open_latents(model)
+    names, opened = model.description.ground_truth_names, open_latents(model)
     latents = opened[shown_latents(kl_D[opened])]
     values_T = VALUES * model.traversal_range / 2
     means_BxD = np.asarray(sample.posterior.mean)[:BASES]
     z_LxBxTxD = traversal_codes(means_BxD, latents, values_T)
     decoded = model.decode(z_LxBxTxD.reshape(-1, z_LxBxTxD.shape[-1]))
+    labels = _latent_labels(model, latents, kl_D, nmi_DxF)
+    section = sliders(
+        sample.images[:BASES], image_names(model, sample, BASES), means_BxD,
+        decoded.reshape(*z_LxBxTxD.shape[:3], *model.description.image_shape), latents.tolist(), labels, values_T,
+    )  # fmt: skip
+    return dataclasses.replace(
+        section, selection=selection_note(len(latents), len(opened)), fallback_reason=sample.fallback_reason,
+        num_kept=len(sample.ground_truth), labelled=bool(names),
+    )  # fmt: skip
+
+
+def traversal_lines(
+    model: TrainedModel, features: Features, sample: Sample, kl_D: np.ndarray, nmi_DxF: np.ndarray
+) -> TraversalLines:
+    """Traversals of the open latents of vectors or series, from the first example; arguments as of `traversals`."""
+    from deft_jax.evaluation import figures
+    from deft_jax.evaluation.latent_selection import selection_note, shown_latents
+    from deft_jax.evaluation.traversal_codes import traversal_codes
+
+    opened = open_latents(model)
+    latents = opened[shown_latents(kl_D[opened])]
+    values_T = VALUES[::2] * model.traversal_range / VALUES[-1]
+    z_LxTxD = traversal_codes(np.asarray(sample.posterior.mean)[:1], latents, values_T)[:, 0]
+    decoded = model.decode(z_LxTxD.reshape(-1, z_LxTxD.shape[-1]))
+    labels = [f"z{latent}\n{label}" for latent, label in
+              zip(latents, _latent_labels(model, latents, kl_D, nmi_DxF), strict=True)]  # fmt: skip
+    drawn = figures.traversals(features, decoded.reshape(*z_LxTxD.shape[:2], *decoded.shape[1:]), labels, values_T)
+    note = selection_note(len(latents), len(opened))
+    return TraversalLines(
+        image_of(drawn, "png"), features.plural, features.drawn_unit, note, sample.fallback_reason,
+        len(sample.ground_truth),
+    )  # fmt: skip
+
+
+def _latent_labels(
+    model: TrainedModel, latents: np.ndarray, kl_D: np.ndarray, nmi_DxF: np.ndarray
+) -> list[str]:
+    """Group, KL and best factor of each latent."""
+    names, group_of_latent = model.description.ground_truth_names, model.model.group_of_latent
     labels = []
     for latent in latents:
         parts = [f"group {group_of_latent[latent]}"] if len(set(group_of_latent)) > 1 else []
@@ -160,14 +232,7 @@ def traversals(model: TrainedModel, sample: Sample, kl_D: np.ndarray, nmi_DxF: n
             best = int(nmi_DxF[latent].argmax())
             parts.append(f"{names[best]} {nmi_DxF[latent, best]:.2f}")
         labels.append(", ".join(parts))
-    section = sliders(
-        sample.images[:BASES], image_names(model, sample, BASES), means_BxD,
-        decoded.reshape(*z_LxBxTxD.shape[:3], *model.description.image_shape), latents.tolist(), labels, values_T,
-    )  # fmt: skip
-    return dataclasses.replace(
-        section, selection=selection_note(len(latents), len(opened)), fallback_reason=sample.fallback_reason,
-        num_kept=len(sample.ground_truth), labelled=bool(names),
-    )  # fmt: skip
+    return labels
 
 
 def sliders(

@@ -87,6 +87,10 @@ def gallery(
     if options and len(names) != 1:
         raise ValueError(f"options are those of one set, and there are {len(names)}")
     sources = {name: data.get(name, **(options or {})) for name in names}
+    for name, source in sources.items():
+        if source.features is not None:
+            raise ValueError(f"a gallery is of images, and {name} has {source.features.plural}: train a model, whose "
+                             "figures draw them as lines")
     for remark in (remark for source in sources.values() for remark in source.remarks):
         print(f"data: {remark}")
     sizes = {source.image_shape[:2] for source in sources.values()}

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from deft_jax.data.description import SourceDescription
 from deft_jax.reporting.elements import Image, Section, image_of, thin
 from deft_jax.reporting.ledger_section import information_ledger
 from deft_jax.reporting.model_sections import model_sections
@@ -139,7 +140,9 @@ def training_summary(run: Run, model: TrainedModel) -> RunSummary:
     facts = {
         "Workdir": str(run.workdir),
         "Objective": options_text(config["objective"]),
-        "Data": f"{options_text(config['data'])}, {model.description.num_images:,} images",
+        "Data": f"{options_text(config['data'])}, {model.description.num_images:,} {_noun(model.description)}",
+        **({"Read as": "; ".join(model.description.remarks)} if model.description.remarks else {}),
+        "Model": model.model.summary,
         "Latents": ", ".join(f"{groups.count(group)} in group {group}" for group in dict.fromkeys(groups)),
         "Stages": f"{len(stages)}, starting at beta {betas}",
         "Optimiser": options_text(config["optimizer"]),
@@ -150,6 +153,12 @@ def training_summary(run: Run, model: TrainedModel) -> RunSummary:
         "Versions": ", ".join(f"{name} {version}" for name, version in run.results.get("versions", {}).items()),
     }
     return run_summary(facts, config)
+
+
+def _noun(description: SourceDescription) -> str:
+    """'images', or 'vectors' or 'series' with their normalisation."""
+    features = description.features
+    return "images" if features is None else f"{features.plural} (normalisation: {features.rule})"
 
 
 def training_curves(records: Sequence[Record], stages: Stages, group_of_latent: Sequence[int]) -> TrainingCurves:

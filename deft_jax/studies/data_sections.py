@@ -7,7 +7,8 @@ from ml_collections import ConfigDict, config_dict
 
 from deft_jax import data as data_sets
 
-# What each set is trained on, as deft_jax.data.get takes it. The last four are read from files of the user.
+# What each set is trained on, as deft_jax.data.get takes it. Sets with a path are read from files that the user
+# has downloaded or made.
 DATA: Mapping[str, Mapping[str, Any]] = {
     "dsprites": {"name": "dsprites"},
     "color_dsprites": {"name": "color_dsprites"},
@@ -19,6 +20,16 @@ DATA: Mapping[str, Mapping[str, Any]] = {
     "smallnorb": {"name": "smallnorb"},
     "shapes3d": {"name": "shapes3d"},
     "cars3d": {"name": "cars3d"},
+    "digits": {"name": "digits"},
+    "breast_cancer": {"name": "breast_cancer"},
+    "mpi3d_toy": {"name": "mpi3d", "variant": "toy", "path": "data/mpi3d_toy.npz"},
+    "mpi3d_realistic": {"name": "mpi3d", "variant": "realistic", "path": "data/mpi3d_realistic.npz"},
+    "mpi3d_real": {"name": "mpi3d", "variant": "real", "path": "data/mpi3d_real.npz"},
+    "mpi3d_real_complex": {
+        "name": "mpi3d", "variant": "real_complex", "path": "data/real3d_complicated_shapes_ordered.npz"
+    },
+    "falcor3d": {"name": "falcor3d", "path": "data/Falcor3D_down128", "cache": "data/falcor3d.npy"},
+    "isaac3d": {"name": "isaac3d", "path": "data/Isaac3D_down128", "cache": "data/isaac3d.npy"},
     "archive": {"name": "archive", "path": "data/archive.npz"},
     "folder": {"name": "folder", "path": "data/pictures", "size": 64, "channels": 3},
     "chairs": {"name": "folder", "path": "data/chairs", "size": 64, "channels": 1},

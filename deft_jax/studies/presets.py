@@ -45,6 +45,8 @@ def _training(
             "total_steps": total_steps,
             "data": data_section(data),
             "model": {
+                "kind": config_dict.placeholder(str),  # by the data: conv, mlp, conv1d
+                "layers": config_dict.placeholder(int),
                 "decoder_width": 32,
                 "decoder_hidden": 256,
                 "head_init_scale": HEAD_INIT_SCALES.get(data, 1.0),
@@ -153,3 +155,49 @@ BASELINES: Mapping[str, Mapping[str, Any]] = {
     "qlae": {"beta": 0.41, "num_values": 10, "learning_rate": 1e-3, "weight_decay": 0.1},
     "tripod": {"beta": 0.41, "hessian_weight": 41.0, "num_values": 12, "learning_rate": 2e-4},
 }
+
+
+def vectors(
+    data: str,
+    *,
+    groups: Sequence[int],
+    units: int,
+    start: float,
+    thresholds: Sequence[float],
+    num_samples: int,
+    batch_size: int = 64,
+    total_steps: int = 10_000,
+) -> ConfigDict:
+    """DEFT on vectors: dense layers, beta falls smoothly from above the highest freezing point to near 1.
+
+    Settings of this package, not of a paper.
+
+    Args:
+      data: a key of data_sections.DATA, whose examples are vectors.
+      groups: latents of each group.
+      units: of all dense layers.
+      start: of beta; the highest eigenvalue of the freezing spectrum is a good choice.
+      thresholds: betas at which groups 1, 2, ... open.
+      num_samples: examples of an evaluation.
+      batch_size: examples per step.
+      total_steps: of the run.
+    """
+    config = _training(
+        data,
+        {"name": "beta_vae"},
+        {"rule": "exponential", "start": start, "end": 1.0, "rate": 4.0, "thresholds": tuple(thresholds)},
+        {
+            "latents": sum(groups),
+            "groups": tuple(groups),
+            "width": units,
+            "hidden": units,
+            "decoder_width": units,
+            "decoder_hidden": units,
+            "head_init_scale": 0.01,
+        },
+        {"learning_rate": 1e-3, "decoder_learning_rate": 1e-3, "decay": "cosine", "gamma": 0.1},
+        total_steps,
+    )
+    config.batch_size, config.log_every = batch_size, 500
+    config.evaluation.update({"every": 1_000, "num_samples": num_samples})
+    return config

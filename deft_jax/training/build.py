@@ -12,7 +12,7 @@ from deft_jax.data.description import SourceDescription
 from deft_jax.data.source import Source
 from deft_jax.evaluation import scores
 from deft_jax.evaluation.sample import LabelledSample
-from deft_jax.models import networks
+from deft_jax.models import kinds, networks
 from deft_jax.objectives import registry
 from deft_jax.objectives.base import Objective
 from deft_jax.runtime.jax_settings import pinned
@@ -49,8 +49,13 @@ def build(
     if source is None:
         source = load_source(config)
     stages = config.stages.stages(config.total_steps)
+    if faults := _kind_faults(config, source.layout):
+        raise ConfigErrors(faults)
     model = networks.build(
         source.image_shape,
+        kind=config.model.kind,
+        layers=config.model.layers,
+        layout=source.layout,
         latents=config.model.latents,
         groups=config.model.groups,
         width=config.model.width,
@@ -108,6 +113,16 @@ def build(
 def _part_size(objective: Objective, labelled: Labelled | None, platform: str) -> int | None:
     """On a CPU, parts whose activations fit its caches, where the gradient of a batch is the mean of its parts'."""
     return _CPU_PART if platform == "cpu" and objective.per_example and labelled is None else None
+
+
+def _kind_faults(config: TrainingConfig, layout: str) -> list[str]:
+    """What does not fit between model.kind, model.layers and the examples of the data."""
+    try:
+        kind = kinds.choose(config.model.kind, layout)
+        networks.checked_layers(config.model.layers, kind)
+    except ValueError as error:
+        return [str(error)]
+    return []
 
 
 def for_platform(config: TrainingConfig, platform: str) -> TrainingConfig:

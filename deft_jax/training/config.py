@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field
 
 from deft_jax import data, metrics, objectives
 from deft_jax.evaluation import scores
-from deft_jax.models import networks
+from deft_jax.models import kinds, networks
 from deft_jax.runtime import validation
 from deft_jax.runtime.files import to_jsonable
 from deft_jax.runtime.validation import (
@@ -32,6 +32,7 @@ RESUMABLE_CHANGES = ("log_every", "checkpoints", "evaluation", "periodic_metrics
 
 Counts = Count | Annotated[tuple[Count, ...], Field(min_length=1)]
 Beta = NonNegative
+Kind = Literal["conv", "mlp", "conv1d"]
 
 
 def named_options(values: Any, *fields: str) -> Any:
@@ -69,18 +70,22 @@ class DataConfig(NamedOptions):
 class ModelConfig:
     """Encoders of the groups, and the decoder that they share. Wu et al. 2022, section 4."""
 
+    kind: Kind | None = None
+    """'conv', 'mlp' or 'conv1d' (along time). Default: None, conv for images, mlp for vectors, conv1d for series."""
+    layers: Annotated[Count, Field(le=kinds.MOST_LAYERS)] | None = None
+    """Stride-2 layers of 'conv' and 'conv1d', 1 to 8; sizes are padded to multiples of 2^layers. Default: None, 4."""
     latents: Annotated[Count, Field(le=10_000)]
     """Number of latents D of all groups together, 1 to 10,000."""
     groups: Counts
     """Number of equal groups, at least 1, or latents per group, which add up to `latents`; stage k opens group k."""
     width: Counts
-    """Channels of an encoder's first two convolutions, half those of the last two, >= 1, for all or per group."""
+    """Channels of an encoder's first two convolutions, half those of the others; units of mlp's first layer; >= 1."""
     hidden: Counts
-    """Units of an encoder's dense layer, at least 1; one number for all groups or one per group."""
+    """Units of an encoder's (last) dense layer, at least 1; one number for all groups or one per group."""
     decoder_width: Count
-    """Channels of the decoder's last hidden layers, half those of the first ones, at least 1."""
+    """Channels of the decoder's last hidden layers, half those of the first ones; units of mlp's last one; >= 1."""
     decoder_hidden: Count
-    """Units of the decoder's dense layer, at least 1."""
+    """Units of the decoder's (first) dense layer, at least 1."""
     calibrate: Flag = False
     """Whether frozen groups have a learned scale and shift per latent (authors' code, 2022); needs gamma = 0."""
     head_init_scale: Positive = 0.01
@@ -352,6 +357,8 @@ def _combination_faults(config: TrainingConfig, faults: Sequence[str]) -> list[s
     in_one_stage = isinstance(config.stages, FixedStages) and not config.stages.open_groups
     if in_one_stage and sizes is not None and len(sizes) > 1:
         lines.append(f"stages.open_groups must be True for the {len(sizes)} groups of model.groups, got False")
+    if config.model.kind == "mlp" and config.model.layers is not None:
+        lines.append("model.layers counts stride-2 convolutions, and model.kind 'mlp' has none; leave it out")
     for name in ("width", "hidden"):
         value = getattr(config.model, name)
         if sizes is not None and isinstance(value, tuple) and len(value) != len(sizes):

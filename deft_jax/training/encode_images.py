@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from deft_jax.data import archive, folder
+from deft_jax.data import archive, folder, vectors
 from deft_jax.evaluation.encoder import Encoder
 from deft_jax.models.posterior import Posterior
 from deft_jax.runtime.files import write_atomically
@@ -33,11 +33,12 @@ class Codes(NamedTuple):
 
 
 def encode_images(model: TrainedModel, path: str | os.PathLike[str], crop: int | None = None) -> Codes:
-    """Encodes pictures in a folder, or images in an archive.
+    """Encodes pictures in a folder, or images, vectors or series in a file.
 
     Args:
       model: a trained model.
-      path: a folder, which is read as deft_jax.data.folder reads it, or a file as for deft_jax.data.archive.
+      path: a folder, which is read as deft_jax.data.folder reads it, or a file as for deft_jax.data.archive; of vectors
+        and series, a file as for deft_jax.data.vectors, in the units of the data.
       crop: of pictures; see deft_jax.data.folder. Default: None, what the model was trained with, if it was trained on
         a folder.
 
@@ -49,17 +50,20 @@ def encode_images(model: TrainedModel, path: str | os.PathLike[str], crop: int |
     if is_archive and crop is not None:
         raise ValueError("--crop is for pictures in a folder; images in a file are taken as they are")
     files: tuple[str, ...] = ()
+    if model.description.features is not None:
+        values = vectors.read_values(path, model.description.image_shape, model.description.features)
+        return Codes(model.encode(values), files, model.stage, tuple(model.model.sizes))
     if is_archive:
         source = archive.archive(path, factors=archive.NO_FACTORS)
         if source.image_shape != (height, width, channels):
             raise ValueError(f"the model takes images of {height} x {width} x {channels}, and those in {str(path)!r} "
                              f"are {' x '.join(map(str, source.image_shape))}")
     else:
-        if height != width:
-            raise ValueError(f"pictures of a folder become squares, and the model takes images of {height} x {width}: "
-                             "give them as an .npz file")
-        options = model.config.data.options if model.config.data.name == "folder" else {}
-        source = folder.folder(path, size=height, channels=channels, crop=options.get("crop") if crop is None else crop)
+        trained = model.config.data.options if model.config.data.name == "folder" else {}
+        options = {name: trained[name] for name in ("crop", "fit", "background") if trained.get(name) is not None}
+        if crop is not None:
+            options["crop"] = crop
+        source = folder.folder(path, size=height, width=width, channels=channels, **options)
         files = folder.names(path)
     index_Nx1 = np.arange(source.num_images)[:, None]
     posterior = Encoder(source, model.experiment.encode)(model.params, index_Nx1, model.stage)

@@ -71,9 +71,9 @@ class TrainedModel:
         self.traversal_range: float = experiment.objective.traversal_range
         self.stages, self.params = experiment.stages, state.params
         self.step, self.stage = int(state.step), int(state.stage)
-        likelihood = self.description.likelihood
+        likelihood, clip = self.description.likelihood, self.description.features is None
         self._encode = jax.jit(lambda params, images: experiment.encode(params, images, self.stage))
-        self._decode = jax.jit(lambda params, z: likelihoods.to_images(likelihood, self.model.decode(params, z)))
+        self._decode = jax.jit(lambda params, z: likelihoods.to_images(likelihood, self.model.decode(params, z), clip))
 
     @functools.cached_property
     def source(self) -> Source:
@@ -109,7 +109,8 @@ class TrainedModel:
 
         Args:
           images: [N, H, W, C], N >= 0: floats in [0, 1], bool, or uint8. In uint8, 255 is white; if all pixels are 0
-            or 1, as in the archive of dSprites, 1 is white.
+            or 1, as in the archive of dSprites, 1 is white. Of a model of vectors or series: real numbers [N, F] or
+            [N, T, C] in the units of the data, which are normalised as those of the training were.
 
         Returns:
           The posterior: mean and logvar, numpy [N, D].
@@ -117,7 +118,11 @@ class TrainedModel:
         Raises:
           ValueError: the shape, the type or a value is invalid.
         """
-        images = _checked_images(images, self.description.image_shape)
+        features, shape = self.description.features, self.description.image_shape
+        if features is None:
+            images = _checked_images(images, shape)
+        else:
+            images = features.normalise(features.check(images, shape, features.plural))
         if not len(images):
             return self._no_posterior()
         return _in_chunks(self._encode, self.params, images)
@@ -153,7 +158,7 @@ class TrainedModel:
           z: codes [N, D], N >= 0, finite real numbers.
 
         Returns:
-          Images [N, H, W, C] in [0, 1].
+          Images [N, H, W, C] in [0, 1]; vectors [N, F] or series [N, T, C] in the units of the data.
 
         Raises:
           ValueError: the shape is wrong, or a code is not a finite real number.
@@ -163,9 +168,11 @@ class TrainedModel:
             raise ValueError(f"codes must be [N, {self.model.num_latents}], got {z.shape}")
         if z.dtype.kind not in "fiub" or not np.isfinite(z).all():
             raise ValueError(f"codes must be finite real numbers, got dtype {z.dtype}{scores.first_not_finite(z)}")
-        if not len(z):
-            return np.zeros((0, *self.description.image_shape), np.float32)
-        return _in_chunks(self._decode, self.params, z.astype(np.float32))
+        if len(z):
+            images = _in_chunks(self._decode, self.params, z.astype(np.float32))
+        else:
+            images = np.zeros((0, *self.description.image_shape), np.float32)
+        return images if self.description.features is None else self.description.features.restore(images)
 
 
 def _checked_images(images: Any, shape: Sequence[int]) -> np.ndarray:

@@ -171,6 +171,8 @@ def _train(
         training = TrainingLoop(config, experiment, runner, writers)
         for remark in experiment.source.remarks if remarks else ():
             training.progress.write(f"data: {remark}")
+        if remarks and (experiment.model.kind != "conv" or "padded" in experiment.model.summary):
+            training.progress.write(f"model: {experiment.model.summary}")
         try:
             with Signals() as signals:
                 training.train(signals)

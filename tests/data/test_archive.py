@@ -299,3 +299,18 @@ def test_without_h5py_an_hdf5_file_is_refused(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(ValueError, match="pip install h5py"):
         archive(tmp_path / "set.h5")
+
+
+def test_images_with_opacity_are_put_on_a_background(tmp_path):
+    images = np.concatenate([colours(), np.full((COUNT, 16, 16, 1), 51, np.uint8)], -1)
+    np.savez(tmp_path / "set.npz", images=images, factors=CLASSES)
+    assert archive(tmp_path / "set.npz").image_shape == (16, 16, 4)
+    source = archive(tmp_path / "set.npz", background="white")
+    assert source.image_shape == (16, 16, 3)
+    np.testing.assert_allclose(drawn(source), 0.2 * colours() / 255 + 0.8, atol=0.0021)
+    assert "white" in source.remarks[-1]
+    with refused("data.background is for images of 4 channels"):
+        np.savez(tmp_path / "rgb.npz", images=colours())
+        archive(tmp_path / "rgb.npz", background="white")
+    with refused("data.background must be the name of a colour"):
+        archive(tmp_path / "set.npz", background="plaid")

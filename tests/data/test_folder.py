@@ -53,6 +53,19 @@ def test_crop_takes_the_middle_and_lanczos_resizes(tmp_path):
         np.testing.assert_allclose(found[number], expected / 255, rtol=1e-6)
 
 
+def test_padding_keeps_the_aspect_on_the_background_and_width_is_another(tmp_path):
+    clear = np.concatenate([picture(0, 20, 10), np.zeros((10, 20, 1), np.uint8)], -1)
+    for number in range(2):
+        Image.fromarray(clear if number else picture(0, 20, 10)).save(tmp_path / f"{number}.png")
+    source = folder(tmp_path, size=20, width=20, fit="pad", background="#0000ff")
+    found = np.rint(255 * drawn(source)).astype(int)
+    np.testing.assert_array_equal(found[0, 5:15], picture(0, 20, 10))
+    assert np.all(found[0, [*range(5), *range(15, 20)]] == (0, 0, 255))
+    assert np.all(found[1] == (0, 0, 255))
+    assert "20 x 20" in source.remarks[0]
+    assert folder(tmp_path, size=10, width=20).image_shape == (10, 20, 3)
+
+
 def test_grey_transparent_and_turned(tmp_path):
     clear = np.concatenate([picture(0), np.zeros((20, 20, 1), np.uint8)], -1)
     clear[:10, :, 3] = 255
@@ -65,6 +78,61 @@ def test_grey_transparent_and_turned(tmp_path):
 
     grey = np.stack([np.asarray(Image.fromarray(image).convert("L")) for image in expected])[..., None]
     np.testing.assert_allclose(drawn(folder(tmp_path, size=20, channels=1)), grey / 255, rtol=1e-6)
+
+
+def halves(width, height, mode="RGB"):
+    """Red on the left, blue on the right."""
+    image = Image.new(mode, (width, height), "red")
+    image.paste(Image.new(mode, (width - width // 2, height), "blue"), (width // 2, 0))
+    return image
+
+
+RED, BLUE, WHITE = (1, 0, 0), (0, 0, 1), (1, 1, 1)
+
+
+@pytest.mark.parametrize(("fit", "rows", "change"), [
+    ("stretch", {0: RED, 15: RED, 7: RED}, "stretched"),
+    ("pad", {0: WHITE, 15: WHITE, 7: RED}, "padded with white"),
+    ("crop", {0: RED, 15: RED, 7: RED}, "cut to the middle"),
+])  # fmt: skip
+def test_a_picture_of_another_aspect_is_fitted_as_asked_and_stated(tmp_path, fit, rows, change):
+    halves(60, 30).save(tmp_path / "wide.png")
+    halves(16, 16).save(tmp_path / "square.png")
+    source = folder(tmp_path, size=16, fit=fit, background="white")
+    square, wide = drawn(source)
+    np.testing.assert_allclose(square, np.asarray(halves(16, 16)) / 255, rtol=1e-6)
+    for row, colour in rows.items():
+        np.testing.assert_allclose(wide[row, 2], colour, atol=0.02)
+    np.testing.assert_allclose(wide[7, 13], BLUE, atol=0.02)
+    assert source.remarks == (f"1 of 2 pictures resized to 16 x 16, 1 of another aspect ratio {change}",)
+
+
+def test_images_may_be_oblong(tmp_path):
+    (tmp_path / "set").mkdir()
+    for number in range(2):
+        halves(60, 30).save(tmp_path / "set" / f"{number}.png")
+    for cache in (None, tmp_path / "cache.npy", tmp_path / "cache.npy"):
+        source = folder(tmp_path / "set", size=15, width=30, cache=cache, fit="pad", background="white")
+        assert source.image_shape == (15, 30, 3)
+        assert source.remarks == ("2 of 2 pictures resized to 15 x 30",)
+        np.testing.assert_allclose(drawn(source)[0, :, 2], np.tile(RED, (15, 1)), atol=0.02)
+
+
+def test_opacity_is_kept_as_a_channel_or_put_on_the_background(tmp_path):
+    for number in range(2):
+        image = halves(20, 20, "RGBA")
+        image.putalpha(Image.fromarray(np.repeat(np.array([[0], [255]], np.uint8), 10, 0).repeat(20, 1)))
+        image.save(tmp_path / f"{number}.png")
+    kept = folder(tmp_path, size=20, channels=4)
+    assert kept.remarks == ()
+    np.testing.assert_array_equal(drawn(kept)[0, :, 0, 3], np.repeat([0, 1], 10))
+    padded = drawn(folder(tmp_path, size=20, width=40, channels=4, fit="pad"))
+    np.testing.assert_array_equal(padded[0, :, :5], 0)
+    for channels in (1, 3):
+        on_white = folder(tmp_path, size=20, channels=channels, background="white")
+        assert on_white.remarks == ("2 of 2 pictures have transparent parts, put on white",)
+        np.testing.assert_array_equal(drawn(on_white)[:, :10], 1)
+        np.testing.assert_array_equal(drawn(folder(tmp_path, size=20, channels=channels))[:, :10], 0)
 
 
 def test_likelihood_is_chosen_and_does_not_change_the_images(pictures):
@@ -137,9 +205,13 @@ def truncated(path):
 
 
 WRONG = {
-    "size": (None, {"size": 0}, "size and crop must be at least 1, got 0 and None"),
-    "crop": (None, {"crop": 0}, "size and crop must be at least 1, got 64 and 0"),
-    "channels": (None, {"channels": 4}, "channels must be 1 or 3, got 4"),
+    "size": (None, {"size": 0}, r"data\.size must be from 1 to .*, got 0"),
+    "crop": (None, {"crop": 0}, r"data\.crop must be at least 1 pixel, got 0"),
+    "channels": (None, {"channels": 2}, r"data\.channels must be one of 1, 3, 4, got 2"),
+    "width": (None, {"width": 5_000}, r"data\.width must be from 1 to .*, got 5000"),
+    "fit": (None, {"fit": "squeeze"}, r"data\.fit must be one of stretch, pad, crop, got 'squeeze'"),
+    "background": (None, {"background": "blak"}, r"data\.background must be .*, got 'blak'"),
+    "clear background": (None, {"background": "#00000000"}, r"data\.background must be .*, got"),
     "storage": (None, {"storage": "tape"}, "unknown storage 'tape'"),
     "faulty": (None, {"faulty": "ignore"}, r"data\.faulty must be one of refuse, skip"),
     "large crop": (None, {"crop": 21}, r"a\.png': is 20x20, smaller than the crop of 21x21"),
@@ -199,7 +271,7 @@ def test_of_several_frames_the_first_is_taken_with_a_remark(tmp_path, ending):
 def test_files_left_out_are_counted_in_a_remark(pictures):
     for name in ("a.csv", "b/b.CSV", "film.mpg", "script.eps", "noending"):
         (pictures / name).write_bytes(b"nothing")
-    remark, = folder(pictures, size=16).remarks
+    remark, = folder(pictures, size=20).remarks
     assert remark.startswith("8 files left out: 6 with other endings (")
     assert "2 hidden" in remark
     for part in (".csv 2", ".txt 1", ".mpg 1", ".eps 1", "none 1"):

@@ -197,7 +197,7 @@ LIST = {"images": photographs(), "label_names": NAMES, "labels_NxL": LABELS}
 WRONG = {
     "storage": (stored.grid_source, GRID | {"storage": "tape"}, "unknown storage 'tape'; known: auto, device, host"),
     "likelihood": (stored.grid_source, GRID | {"likelihood": "cauchy"}, "unknown likelihood 'cauchy'"),
-    "dtype": (stored.grid_source, GRID | {"images": photographs() / 255}, "must be uint8 or bool, got float64"),
+    "dtype": (stored.grid_source, GRID | {"images": photographs() / 255}, "uint8, bool or float32, got float64"),
     "axes": (stored.grid_source, GRID | {"images": photographs()[..., 0]}, r"must be \[N, H, W, C\]"),
     "number": (stored.grid_source, GRID | {"sizes": (2, 3, 5)}, "24 images for factor sizes .2, 3, 5., 1 images each"),
     "repeats": (stored.grid_source, GRID | {"repeats": 0}, "0 images each"),

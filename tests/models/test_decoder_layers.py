@@ -11,7 +11,7 @@ from deft_jax.models import build
 from deft_jax.models.decoder_layers import apply_layers, decoder_layers
 from deft_jax.models.networks import Decoder
 
-CASES = [((16, 48, 3), "float32", 1e-4), ((32, 16, 1), "bfloat16", 0.2)]
+CASES = [((16, 48, 3), "float32", 1e-4), ((32, 16, 1), "bfloat16", 0.2), ((28, 19, 2), "float32", 1e-4)]
 
 
 @pytest.mark.parametrize(("shape", "dtype", "tolerance"), CASES)
@@ -23,7 +23,7 @@ def test_layers_compute_what_the_decoder_computes(shape, dtype, tolerance):
     z = rng.normal(size=(4, 3)).astype(np.float32)
     wanted = np.asarray(jax.jit(model.decode)(params, z))
     assert wanted.std() > 0.5
-    computed = jax.jit(lambda z: apply_layers(decoder_layers(model, params), z))(z)
+    computed = jax.jit(lambda z: apply_layers(decoder_layers(model, params), z, shape))(z)
     np.testing.assert_allclose(computed, wanted, atol=tolerance)
 
 

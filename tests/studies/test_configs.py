@@ -26,14 +26,19 @@ CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
 TRAININGS = sorted(path.stem for path in CONFIGS.glob("*.py") if not path.stem.startswith("ifp_"))
 BASELINES = sorted(set(registry.OBJECTIVES) - {"deft"})
 STUDIES = sorted(path.stem for path in (CONFIGS / "studies").glob("*.py"))
-NEED_FILES = ("archive", "folder", "smallnorb", "shapes3d", "cars3d")
+COLOURED = ("shapes3d", "cars3d", "mpi3d", "falcor3d", "isaac3d")
+NEED_FILES = ("archive", "folder", "smallnorb", *COLOURED)
 
 
-def get_config(path, *choice):
+def module_of(path):
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.get_config(*choice)
+    return module
+
+
+def get_config(path, *choice):
+    return module_of(path).get_config(*choice)
 
 
 def load(path, *choice):
@@ -52,7 +57,7 @@ def rendered(config):
     """The configuration with a rendered set of as many channels in place of one that needs files."""
     name = config["data"]["name"]
     if name in NEED_FILES:
-        colour = name in ("shapes3d", "cars3d") or config["data"].get("channels") == 3
+        colour = name in COLOURED or config["data"].get("channels") == 3
         config["data"] = {"name": "color_dsprites" if colour else "dsprites"}
     return config
 
@@ -82,6 +87,12 @@ def test_a_config_opens_with_its_command_and_makes_an_experiment_with_a_step(nam
 def test_there_is_a_config_for_each_baseline_and_for_deft_on_each_set():
     assert set(BASELINES) <= set(TRAININGS)
     missing = set(DATA) - {"archive", "folder", "celeba"} - {name.removesuffix("_deft") for name in TRAININGS}
+    for name in ("mpi3d_deft", "high_resolution_deft"):
+        sets = module_of(CONFIGS / f"{name}.py").SETS
+        for choice in sets:
+            section = load(CONFIGS / f"{name}.py", choice)["data"]
+            assert DATA[choice].items() <= section.items()
+        missing -= set(sets)
     assert not missing
 
 

@@ -76,15 +76,20 @@ function makeDecoder({ shape, likelihood, precision }, layers) {
   const steps = layers.map((layer) => kinds[layer.kind]({
     ...layer, kernel: unpackNumbers(layer.kernel, precision), bias: unpackNumbers(layer.bias, precision),
   }));
-  const [rows, columns, channels] = shape, area = rows * columns, pixels = new Float64Array(area * channels);
+  const [rows, columns, channels] = shape, pixels = new Float64Array(rows * columns * channels);
+  /* Outputs of a convolution may be larger than the image, which is their middle. */
+  const last = layers[layers.length - 1], [, height, width] = last.kind === "dense" ? [0, rows, columns]
+    : [0, 2 * last.input[1], 2 * last.input[2]];
+  const top = Math.floor((height - rows) / 2), left = Math.floor((width - columns) / 2);
   return (code) => {
     const outputs = steps.reduce((x, step) => step(x), code);
     for (let c = 0; c < channels; c++)
-      for (let i = 0; i < area; i++) {
-        const value = outputs[c * area + i];
-        pixels[i * channels + c] = likelihood === "bernoulli"
-          ? 1 / (1 + Math.exp(-value)) : Math.min(1, Math.max(0, value));
-      }
+      for (let r = 0; r < rows; r++)
+        for (let s = 0; s < columns; s++) {
+          const value = outputs[(c * height + top + r) * width + left + s];
+          pixels[(r * columns + s) * channels + c] = likelihood === "bernoulli"
+            ? 1 / (1 + Math.exp(-value)) : Math.min(1, Math.max(0, value));
+        }
     return pixels;
   };
 }
