@@ -13,8 +13,9 @@ workdirs have their columns in one table, --jobs of them are scored at a time, a
 in it is read.
 
 Results go into the workdir's results.json under 'evaluation', beside the archive into FILE.results.json, or of a model
-of the package into NAME.results.json in the current folder, after each metric: 'scores', variant -> metric -> its dict, and 'refused', variant -> metric -> why it could not be computed. The
-command ends with status 0 where each run has at least one score. A factor that is constant in the sample is left out.
+of the package into NAME.results.json in the current folder, after each metric: 'scores', variant -> metric -> its
+dict, and 'refused', variant -> metric -> why it could not be computed. The command ends with status 0 where each run
+has at least one score. A factor that is constant in the sample is left out.
 
 An evaluation of the same sample (step, num_samples, seed, and options of the metrics they share) adds its metrics to
 the earlier ones. One of another sample replaces the entry 'evaluation', and the earlier one moves to the list

@@ -36,10 +36,10 @@ def write_weights(folder: pathlib.Path, params: Any, step: int, stage: int) -> N
     Raises:
       CannotWrite: on a full disk.
     """
-    numbers = {"step": np.int32(step), "stage": np.int32(stage)}
+    arrays: dict[str, Any] = {"step": np.int32(step), "stage": np.int32(stage)}
+    arrays |= {name: np.asarray(leaf) for name, leaf in _named_leaves(params)}
     buffer = io.BytesIO()
-    arrays = {name: np.asarray(leaf) for name, leaf in _named_leaves(params)}
-    np.savez_compressed(buffer, **numbers, **arrays)
+    np.savez_compressed(buffer, **arrays)
     write_atomically(folder / WEIGHTS, buffer.getvalue())
 
 
@@ -74,8 +74,8 @@ def read_weights(folder: pathlib.Path, like: TrainState) -> TrainState:
         more = f", and {len(faults) - 1} more faults" if len(faults) > 1 else ""
         raise ValueError(f"{path} does not fit the config.json beside it: it {faults[0]}{more}")
     params = jax.tree.unflatten(jax.tree.structure(like.params), [arrays[name] for name in expected])
-    return TrainState(step=arrays["step"], stage=arrays["stage"], key=(), params=params, opt_state=(),
-                      objective_state=())  # fmt: skip
+    numbers = {name: arrays[name] for name in _NUMBERS}
+    return like.replace(params=params, key=(), opt_state=(), objective_state=(), **numbers)
 
 
 def _named_leaves(params: Any) -> list[tuple[str, Any]]:
