@@ -47,7 +47,7 @@ def folder_of(workdir: str | os.PathLike[str]) -> pathlib.Path | None:
 
 def or_names() -> str:
     """The end of a message on a workdir that is not there: which names could be given in its place."""
-    return f", or the name of a model that comes with the package: {', '.join(names())}"
+    return f", or, where nothing here has its name, a model that comes with the package: {', '.join(names())}"
 
 
 @contextlib.contextmanager

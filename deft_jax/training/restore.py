@@ -244,7 +244,7 @@ def _load(workdir: pathlib.Path, step: int | None) -> TrainedModel:
     experiment = build.build(config, source=read_description(workdir))
     like = state_shapes(experiment)
     if is_exported(workdir):
-        state = read_weights(workdir, like)
+        state = read_weights(workdir, like, len(experiment.stages))
         if step not in (None, int(state.step)):
             raise ValueError(f"no step {step} in {workdir}: the exported model is that of step {state.step}")
     else:

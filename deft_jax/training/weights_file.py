@@ -43,12 +43,13 @@ def write_weights(folder: pathlib.Path, params: Any, step: int, stage: int) -> N
     write_atomically(folder / WEIGHTS, buffer.getvalue())
 
 
-def read_weights(folder: pathlib.Path, like: TrainState) -> TrainState:
+def read_weights(folder: pathlib.Path, like: TrainState, num_stages: int) -> TrainState:
     """The parameters in weights.npz, in a state that has nothing else than they, step and stage.
 
     Args:
       folder: which holds the file.
       like: a state whose parameters have the structure, shapes and types that are expected.
+      num_stages: of the training, more than `stage`.
 
     Raises:
       ValueError: the file is damaged, or its parameters are not those of this model.
@@ -70,6 +71,8 @@ def read_weights(folder: pathlib.Path, like: TrainState) -> TrainState:
     for name in _NUMBERS:
         if name in arrays and not (arrays[name].shape == () and arrays[name].dtype.kind == "i" and arrays[name] >= 0):
             faults.append(f"has no whole number as {name}")
+    if not faults and arrays["stage"] >= num_stages:
+        faults.append(f"is of stage {arrays['stage']}, and there are {num_stages}")
     if faults:
         more = f", and {len(faults) - 1} more faults" if len(faults) > 1 else ""
         raise ValueError(f"{path} does not fit the config.json beside it: it {faults[0]}{more}")
