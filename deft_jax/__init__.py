@@ -11,10 +11,11 @@ __all__ = ["__version__", "load"]
 
 
 def load(workdir: str | pathlib.Path, step: int | None = None) -> "TrainedModel":
-    """The model in the workdir of a training, with encode, decode, config and source.
+    """The model of a training, or one that comes with the package, with encode, decode, config and source.
 
     Args:
-      workdir: of the training, finished or not: a folder, or an address gs://... or s3://...
+      workdir: of the training, finished or not: a folder, or an address gs://... or s3://... Or the name of a model
+        that comes with the package, such as 'quickstart', where nothing of that name lies in the current folder.
       step: of the checkpoint. Default: None, the newest readable one.
 
     Raises:

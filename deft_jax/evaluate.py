@@ -5,15 +5,17 @@
     python -m deft_jax.evaluate --codes FILE.npz [--metrics mig,dci]
 
 A workdir is that of a training, finished or interrupted; the folder of several seeds or of a study stands for all of
-its runs. Every metric is computed of the posterior means and of sampled codes, of all latents and of the active ones
-only (metrics/latents.py); mig_posterior and foreign, of the posteriors themselves, are the same for both. Several
+its runs. DIR may also be the name of a model that comes with the package, such as quickstart, where there is no folder
+of that name. Every metric is computed of the posterior means and of sampled codes, of all latents and of the active
+ones only (metrics/latents.py); mig_posterior and foreign, of the posteriors themselves, are the same for both. Several
 workdirs have their columns in one table, --jobs of them are scored at a time, and udr compares them. An archive holds
 `codes` [N, D] and `factors` [N, F], and may hold `logvar` [N, D], where the codes are means of posteriors; nothing else
 in it is read.
 
-Results go into the workdir's results.json under 'evaluation', or beside the archive into FILE.results.json, after each
-metric: 'scores', variant -> metric -> its dict, and 'refused', variant -> metric -> why it could not be computed. The
-command ends with status 0 where each run has at least one score. A factor that is constant in the sample is left out.
+Results go into the workdir's results.json under 'evaluation', beside the archive into FILE.results.json, or of a model
+of the package into NAME.results.json in the current folder, after each metric: 'scores', variant -> metric -> its
+dict, and 'refused', variant -> metric -> why it could not be computed. The command ends with status 0 where each run
+has at least one score. A factor that is constant in the sample is left out.
 
 An evaluation of the same sample (step, num_samples, seed, and options of the metrics they share) adds its metrics to
 the earlier ones. One of another sample replaces the entry 'evaluation', and the earlier one moves to the list
@@ -28,7 +30,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from deft_jax.runtime import buckets, cli
+from deft_jax.runtime import cli, pretrained
 from deft_jax.runtime.paths import shown
 from deft_jax.studies.run_folders import runs_of
 from deft_jax.studies.scoring import DEFAULT, VARIANTS, check_request, compare, evaluate, evaluate_codes
@@ -78,7 +80,7 @@ def _score_workdirs(args: argparse.Namespace) -> None:
         raise ValueError(f"--jobs must be at least 1, got {args.jobs}")
     with contextlib.ExitStack() as copies:
         given = dict.fromkeys(args.workdir)
-        folders = [copies.enter_context(buckets.working_copy(workdir, "--workdir")) for workdir in given]
+        folders = [copies.enter_context(pretrained.scoring_copy(workdir, "--workdir")) for workdir in given]
         errors = _score_folders(folders, args, names, variants)
     _exit_with_errors(errors)
 

@@ -6,13 +6,15 @@ how information moves between latents, the decoder itself, which runs in the bro
 projections; of an annealing test the freezing points. Several trainings are compared by the scores of their
 results.json, and any two on the same images by their live decoders. DIR may also be the folder of a study
 (deft_jax.sweep) or of several seeds: all of its finished runs are compared, and one of each configuration is shown.
+It may also be the name of a model that comes with the package, such as quickstart, where there is no folder of that
+name.
 """
 
 import pathlib
 from collections.abc import Sequence
 
 from deft_jax.reporting.page import report
-from deft_jax.runtime import buckets, cli
+from deft_jax.runtime import buckets, cli, pretrained
 from deft_jax.runtime.paths import is_address
 
 
@@ -25,7 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     live.add_argument("--live", action="store_true", default=True, help="put decoders into the page (default)")
     live.add_argument("--nolive", dest="live", action="store_false", help="leave decoders out: a smaller page")
     given = parser.parse_args(arguments)
-    out = given.out or "/".join([*(given.workdirs if len(given.workdirs) == 1 else []), "report.html"])
+    is_one_folder = len(given.workdirs) == 1 and pretrained.folder_of(given.workdirs[0]) is None
+    out = given.out or "/".join([*(given.workdirs if is_one_folder else []), "report.html"])
     with cli.cli_errors("deft_jax.report"):
         import logging
 

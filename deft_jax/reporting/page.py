@@ -12,7 +12,7 @@ from deft_jax.reporting.rendering import Article, Page, render
 from deft_jax.reporting.runs import Run, distinct_titles, read_runs
 from deft_jax.reporting.score_comparison import compare_scores, group_by_configuration
 from deft_jax.reporting.training_sections import training_sections
-from deft_jax.runtime import buckets
+from deft_jax.runtime import pretrained
 from deft_jax.runtime.files import write_atomically
 from deft_jax.runtime.jax_settings import pinned
 from deft_jax.runtime.paths import local_path
@@ -28,7 +28,8 @@ def report(
     Of runs that differ in the seed only, the first is shown; the scores of all trainings are compared.
 
     Args:
-      workdirs: of trainings, annealing tests, studies, or several seeds; folders, or addresses gs://... or s3://...
+      workdirs: of trainings, annealing tests, studies, or several seeds; folders, addresses gs://... or s3://...,
+        or names of models that come with the package.
       out: the page to write; an older page is replaced.
       live: whether decoders go into the page, which then decodes in the browser.
 
@@ -43,7 +44,7 @@ def report(
     if not all(map(str, workdirs)):
         raise ValueError("the name of a workdir is empty; give the workdir of a run")
     with contextlib.ExitStack() as copies:
-        folders = [copies.enter_context(buckets.reading_copy(workdir, "DIR")) for workdir in workdirs]
+        folders = [copies.enter_context(pretrained.reading_copy(workdir, "DIR")) for workdir in workdirs]
         _write(folders, out, live)
     return out
 

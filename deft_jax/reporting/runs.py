@@ -3,6 +3,7 @@
 import pathlib
 from typing import Any, Literal, NamedTuple
 
+from deft_jax.runtime import pretrained
 from deft_jax.runtime.files import read_object
 
 
@@ -32,7 +33,8 @@ def read_run(workdir: str | pathlib.Path) -> Run:
     """
     workdir = pathlib.Path(workdir)
     if not workdir.is_dir():
-        raise ValueError(f"{workdir} is {'no folder' if workdir.exists() else 'not there'}; give the workdir of a run")
+        fault, names = ("no folder", "") if workdir.exists() else ("not there", pretrained.or_names())
+        raise ValueError(f"{workdir} is {fault}; give the workdir of a run{names}")
     config = read_object(workdir / "config.json")
     if config is None:
         fault = "holds no run: it has no config.json" if any(workdir.iterdir()) else "is empty"

@@ -15,6 +15,7 @@ from deft_jax.reporting.ledger_section import information_ledger
 from deft_jax.reporting.model_sections import model_sections
 from deft_jax.reporting.run_summary import RunSummary, devices_text, options_text, run_summary
 from deft_jax.reporting.runs import Run
+from deft_jax.runtime.paths import shown
 from deft_jax.training.restore import TrainedModel, load
 from deft_jax.training.schedules import Stages
 
@@ -138,7 +139,7 @@ def training_summary(run: Run, model: TrainedModel) -> RunSummary:
     progress = "finished" if model.step == stages.total_steps else "not finished"
     betas = ", ".join(f"{float(stages.beta(start)):.3g}" for start in stages.starts)
     facts = {
-        "Workdir": str(run.workdir),
+        "Workdir": shown(run.workdir),
         "Objective": options_text(config["objective"]),
         "Data": f"{options_text(config['data'])}, {model.description.num_images:,} {_noun(model.description)}",
         **({"Read as": "; ".join(model.description.remarks)} if model.description.remarks else {}),

@@ -9,7 +9,7 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from deft_jax.runtime import buckets, plugins, validation
+from deft_jax.runtime import plugins, pretrained, validation
 from deft_jax.runtime.files import read_object
 from deft_jax.runtime.jax_settings import pinned
 from deft_jax.runtime.paths import local_path, shown
@@ -48,7 +48,8 @@ def evaluate(
     """Scores the model of a workdir and adds the scores to its results.json, metric by metric.
 
     Args:
-      workdir: of one training, a folder or an address gs://... or s3://...
+      workdir: of one training, a folder or an address gs://... or s3://... Or the name of a model that comes with the
+        package, whose scores go into NAME.results.json in the current folder.
       names: of metrics, or a mapping of each to its options, {'dci': {'model': 'linear'}}. Default: those of DEFAULT
         that the data set allows.
       step: of the checkpoint. Default: the newest.
@@ -66,7 +67,7 @@ def evaluate(
       ValueError: the workdir holds no model, a name is unknown, or none of the metrics could be computed; one line.
     """
     check_request(DEFAULT if names is None else names, num_samples, variants, seed)
-    with buckets.working_copy(workdir, "workdir") as folder:
+    with pretrained.scoring_copy(workdir, "workdir") as folder:
         return _evaluate(folder, names, step, num_samples, seed, variants)
 
 
@@ -282,7 +283,7 @@ def compare(
       ValueError: there are fewer than two runs, or their data sets differ.
     """
     with contextlib.ExitStack() as copies:
-        paths = [copies.enter_context(buckets.reading_copy(workdir, "workdir")) for workdir in workdirs]
+        paths = [copies.enter_context(pretrained.reading_copy(workdir, "workdir")) for workdir in workdirs]
         return _compare(paths, num_samples, seed)
 
 

@@ -19,7 +19,7 @@ from deft_jax.evaluation import encoder, scores
 from deft_jax.models import likelihoods
 from deft_jax.models.networks import Model
 from deft_jax.models.posterior import Posterior
-from deft_jax.runtime import buckets
+from deft_jax.runtime import pretrained
 from deft_jax.runtime.files import read_object
 from deft_jax.runtime.jax_settings import pinned
 from deft_jax.training import build
@@ -29,6 +29,7 @@ from deft_jax.training.experiment import Experiment
 from deft_jax.training.metrics_log import read_records
 from deft_jax.training.state import TrainState
 from deft_jax.training.step import state_shapes
+from deft_jax.training.weights_file import is_exported, read_weights
 
 Output = TypeVar("Output")
 
@@ -214,7 +215,8 @@ def read_config(workdir: str | pathlib.Path) -> dict[str, Any]:
         raise ValueError("--workdir is empty; give the --workdir of a training")
     values = read_object(pathlib.Path(workdir) / "config.json")
     if values is None:
-        raise ValueError(f"{workdir} holds no run: it has no config.json; give the --workdir of a training")
+        raise ValueError(f"{workdir} holds no run: it has no config.json; give the --workdir of a training"
+                         f"{pretrained.or_names()}")
     if "stages" not in values:
         raise ValueError(f"{workdir} is not the workdir of a training: its config.json has no stages")
     return values
@@ -222,17 +224,19 @@ def read_config(workdir: str | pathlib.Path) -> dict[str, Any]:
 
 @pinned()
 def load(workdir: str | pathlib.Path, step: int | None = None) -> TrainedModel:
-    """The model in the workdir of a training, finished or not.
+    """The model in the workdir of a training, finished or not, or one that comes with the package.
 
     Args:
-      workdir: of the training, a folder or an address gs://... or s3://...; nothing in it is changed.
+      workdir: of the training, a folder or an address gs://... or s3://..., or an exported folder; nothing in it is
+        changed. Or the name of a model that comes with the package (runtime/pretrained.py), where nothing of that name
+        lies in the current folder.
       step: of the checkpoint. Default: None, the newest readable one.
 
     Raises:
       ValueError: there is no run or no such checkpoint, or it is damaged.
     """
     with contextlib.ExitStack() as copies:
-        model = _load(copies.enter_context(buckets.reading_copy(workdir, "--workdir")), step)
+        model = _load(copies.enter_context(pretrained.reading_copy(workdir, "--workdir")), step)
         # The data set of the run is compared with what the workdir has of it when it is opened.
         weakref.finalize(model, copies.pop_all().close)
     return model
@@ -241,19 +245,30 @@ def load(workdir: str | pathlib.Path, step: int | None = None) -> TrainedModel:
 def _load(workdir: pathlib.Path, step: int | None) -> TrainedModel:
     """`load` from a local folder."""
     values = read_config(workdir)
-    if not (workdir / "checkpoints").is_dir():
+    if not (is_exported(workdir) or (workdir / "checkpoints").is_dir()):
         raise ValueError(_no_checkpoint(workdir))
     config = parse_training(values)
     experiment = build.build(config, source=read_description(workdir))
-    checkpoints = Checkpoints(workdir / "checkpoints", keep=config.checkpoints.keep)
+    like = state_shapes(experiment)
+    if is_exported(workdir):
+        state = read_weights(workdir, like, len(experiment.stages))
+        if step not in (None, int(state.step)):
+            raise ValueError(f"no step {step} in {workdir}: the exported model is that of step {state.step}")
+    else:
+        state = _restore(workdir, config.checkpoints.keep, like, step)
+    records = [record for record in read_records(workdir / "metrics.jsonl") if record["step"] <= int(state.step)]
+    return TrainedModel(workdir, config, experiment, state, records)
+
+
+def _restore(workdir: pathlib.Path, keep: int, like: TrainState, step: int | None) -> TrainState:
+    """The state of a checkpoint."""
+    checkpoints = Checkpoints(workdir / "checkpoints", keep=keep)
     try:
         if checkpoints.latest is None:
             raise ValueError(_no_checkpoint(workdir))
-        state = checkpoints.restore(state_shapes(experiment), step)
+        return checkpoints.restore(like, step)
     finally:
         checkpoints.close()
-    records = [record for record in read_records(workdir / "metrics.jsonl") if record["step"] <= int(state.step)]
-    return TrainedModel(workdir, config, experiment, state, records)
 
 
 def _no_checkpoint(workdir: pathlib.Path) -> str:

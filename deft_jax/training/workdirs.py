@@ -15,6 +15,7 @@ from deft_jax.runtime.locks import WorkdirLock, lock_workdir
 from deft_jax.runtime.paths import is_address
 from deft_jax.training import distributed
 from deft_jax.training.config import RESUMABLE_CHANGES, DataConfig, TrainingConfig
+from deft_jax.training.weights_file import is_exported
 
 
 @contextlib.contextmanager
@@ -59,6 +60,9 @@ def exclusive_workdirs(runs: Mapping[pathlib.Path, TrainingConfig], source: Sour
         if distributed.is_first_process():
             free = {}
             for workdir, config in runs.items():
+                if is_exported(workdir):
+                    raise ValueError(f"{workdir} holds an exported model, which no training can go on from; choose "
+                                     "another workdir")
                 check_unchanged(source, workdir)
                 read_object(workdir / "results.json")  # damaged results are refused before the first step
                 free[workdir] = (*RESUMABLE_CHANGES, *moved_paths(workdir, config.data, source))

@@ -31,7 +31,7 @@ FOLDER = pathlib.Path(__file__).resolve().parent
 # Pages in the order of the index: heading -> folders.
 SECTIONS = {
     "Claims of the paper": ("claims", "diffusion"),
-    "First runs": ("quickstart", "order_of_freezing"),
+    "First runs": ("quickstart", "models", "order_of_freezing"),
     "Freezing points and betas": ("annealing_test", "annealed_betas"),
     "Comparisons with baselines": ("dsprites", "other_sets", "all_objectives", "published_scores"),
     "What moves the scores of DEFT": ("ablation", "rotation", "betas_without_labels", "latent_counts", "mig_ceiling"),
