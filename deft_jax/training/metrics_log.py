@@ -29,6 +29,23 @@ def read_records(path: pathlib.Path) -> list[dict[str, Any]]:
     return records
 
 
+def scalars_of(kind: str, values: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of a record: KIND/NAME, of a vector KIND/NAME/INDEX; matrices are left out.
+
+    Example:
+      >>> scalars_of("train", {"loss": 2.5, "kl_per_latent": [1.0, 0.5]})
+      {'train/loss': 2.5, 'train/kl_per_latent/0': 1.0, 'train/kl_per_latent/1': 0.5}
+    """
+    scalars = {}
+    for name, value in values.items():
+        value = np.asarray(value)
+        if value.ndim == 0:
+            scalars[f"{kind}/{name}"] = float(value)
+        elif value.ndim == 1:
+            scalars |= {f"{kind}/{name}/{index}": float(entry) for index, entry in enumerate(value)}
+    return scalars
+
+
 class MetricsLog:
     """Appends records to metrics.jsonl and their scalars to TensorBoard.
 
@@ -52,14 +69,7 @@ class MetricsLog:
         with reraise_as_cannot_write(self.path):
             self._file.write(json.dumps(record) + "\n")
             self._file.flush()
-        scalars = {}
-        for name, value in values.items():
-            value = np.asarray(value)
-            if value.ndim == 0:
-                scalars[f"{kind}/{name}"] = float(value)
-            elif value.ndim == 1:
-                scalars |= {f"{kind}/{name}/{index}": float(entry) for index, entry in enumerate(value)}
-        self._events.write(step, scalars)
+        self._events.write(step, scalars_of(kind, values))
 
     def sync(self) -> None:
         """Flushes the records to the disk: after a power failure no checkpoint must be ahead of them."""
