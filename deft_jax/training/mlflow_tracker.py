@@ -107,7 +107,8 @@ class MlflowTracker:
         from mlflow.entities import Param
 
         known = self._client.get_run(self._id).data.params
-        params = [Param(_name(name), str(value)[:_LONGEST]) for name, value in _flat(config) if _name(name) not in known]
+        values = {_name(name): str(value)[:_LONGEST] for name, value in _flat(config)}
+        params = [Param(name, value) for name, value in values.items() if name not in known]
         for start in range(0, len(params), _MOST_PARAMS):
             self._client.log_batch(self._id, params=params[start : start + _MOST_PARAMS])
         if self._takes_files:

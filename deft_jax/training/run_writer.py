@@ -11,7 +11,8 @@ import numpy as np
 
 from deft_jax.data import description
 from deft_jax.evaluation import encoder as evaluation_encoder
-from deft_jax.evaluation import factor_entry, figures, ledger, scores
+from deft_jax.evaluation import factor_entry, figures, ledger, pictures, scores
+from deft_jax.evaluation.decoder import Decoder
 from deft_jax.evaluation.sample import LabelledSample
 from deft_jax.models.posterior import Posterior
 from deft_jax.runtime.errors import CannotWrite, reraise_as_cannot_write
@@ -44,6 +45,7 @@ class RunWriter:
         workdir: pathlib.Path,
         experiment: Experiment,
         encoder: evaluation_encoder.Encoder,
+        decoder: Decoder,
         group: tracking.Group | None = None,
     ):
         """
@@ -52,13 +54,16 @@ class RunWriter:
           workdir: of the run; it is locked.
           experiment: of the run.
           encoder: shared by all runs of a program, and with it the compiled evaluation.
+          decoder: shared by all runs of a program as well.
           group: in which a tracker shows the run.
         """
-        self.config, self.workdir, self.experiment, self.encoder = config, workdir, experiment, encoder
+        self.config, self.workdir, self.experiment = config, workdir, experiment
+        self.encoder, self.decoder = encoder, decoder
         self.periodic_metrics = config.periodic_metrics or {}
         source, evaluation = experiment.source, config.evaluation
         self.sample = LabelledSample(source, evaluation.num_samples, evaluation.seed)
         self.factors = self.sample.factors_NxF
+        self._first_images: np.ndarray | None = None
         # Evaluations take classes: continuous factors are binned.
         self.classes = scores.in_bins(self.sample.truth_NxF, source.ground_truth_continuous)
         self.checkpoints = Checkpoints(workdir / "checkpoints", config.checkpoints.keep)
@@ -142,6 +147,7 @@ class RunWriter:
             if self.config.evaluation.ledger:
                 information |= ledger.ledger_record(posterior, self.classes, source.num_images)
             self.log.write("eval", step, stage, {"beta": self.beta, **self.last_scores, **information})
+            self._show(step, stage, state.params, posterior)
             if stage_ends:
                 self._draw(step, stage, state.params, posterior, f"_stage_{stage}")
 
@@ -169,6 +175,16 @@ class RunWriter:
                 if not any(numbers.keys() <= record.keys() for record in logged):
                     self.log.write("score", step, stage, numbers)
 
+    def _show(self, step: int, stage: int, params: Any, posterior: Posterior) -> None:
+        """Adds pictures of the model, and how its codes are distributed, to TensorBoard."""
+        with only_warning(f"TensorBoard's images of step {step}"):
+            groups, traversal_range = self.experiment.model.group_of_latent, self.experiment.objective.traversal_range
+            if self._first_images is None:
+                self._first_images = pictures.first_images(self.experiment.source, self.factors)
+            images = pictures.grids(self.decoder, params, stage, self._first_images, posterior, traversal_range)
+            histograms = pictures.histograms(posterior, groups, stage)
+            self.log.show(step, images, {f"latents/{name}": numbers for name, numbers in histograms.items()})
+
     def _draw(self, step: int, stage: int, params: Any, posterior: Posterior, suffix: str) -> None:
         """Writes the figures of the model."""
         with only_warning(f"the figures of step {step}"):
@@ -182,6 +198,7 @@ class RunWriter:
                 scores=self.last_scores,
                 traversal_range=self.experiment.objective.traversal_range,
                 title=f"step {step}, beta {self.beta:.3g}: {self.reached()}",
+                decoder=self.decoder,
             )
             self._save(drawn, suffix)
 

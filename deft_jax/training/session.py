@@ -9,6 +9,7 @@ from typing import Any
 import jax
 
 from deft_jax import data
+from deft_jax.evaluation import decoder as evaluation_decoder
 from deft_jax.evaluation import encoder as evaluation_encoder
 from deft_jax.runtime.jax_settings import pinned
 from deft_jax.runtime.paths import local_path
@@ -175,12 +176,13 @@ def _train(
     all_may_diverge: whether to return normally if all runs diverge; otherwise FloatingPointError is raised.
     """
     encoder = evaluation_encoder.Encoder(experiment.source, experiment.encode)
+    decoder = evaluation_decoder.Decoder(experiment.source, experiment.model)
     writers: list[RunWriter] = []
     with _closing(writers):
         for workdir, run_config in runs.items() if distributed.is_first_process() else ():
             same_seed = run_config.seed == experiment.seed
             of_run = experiment if same_seed else dataclasses.replace(experiment, seed=run_config.seed)
-            writers.append(RunWriter(run_config, workdir, of_run, encoder, group))
+            writers.append(RunWriter(run_config, workdir, of_run, encoder, decoder, group))
         training = TrainingLoop(config, experiment, runner, writers)
         for remark in experiment.source.remarks if remarks else ():
             training.progress.write(f"data: {remark}")

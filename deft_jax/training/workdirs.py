@@ -49,8 +49,8 @@ def exclusive_workdirs(runs: Mapping[pathlib.Path, TrainingConfig], source: Sour
       source: the data set of all runs.
 
     Raises:
-      ValueError: a workdir is of another run, is in use, or cannot be written to, or the tracker lacks something. All processes raise it, and no
-        config.json has changed.
+      ValueError: a workdir is of another run, is in use, or cannot be written to, or the tracker lacks something. All
+        processes raise it, and no config.json has changed.
       CannotWrite: the disk is full.
     """
     refused: Exception | None = None
