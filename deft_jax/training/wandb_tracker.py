@@ -3,9 +3,12 @@
 The variables of the library choose the rest: WANDB_MODE, WANDB_PROJECT, WANDB_ENTITY, WANDB_RUN_GROUP and others.
 """
 
+import contextlib
+import json
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+import struct
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from deft_jax.training.tracking import Status, TrackedRun
@@ -33,6 +36,7 @@ class WandbTracker:
         """See tracking.Tracker."""
         import wandb
 
+        steps = set(local_steps(run.workdir, run.key))
         # Several seeds are several runs of one process.
         settings = wandb.Settings(silent=True, console="off", disable_git=True, save_code=False, reinit="create_new")
         self._wandb = wandb
@@ -48,9 +52,8 @@ class WandbTracker:
             settings=settings,
         )
         if self._run.settings.mode in _WITHOUT_SERVER:
-            return sent
-        # The run of the server is the truth where it has nothing: earlier steps may have been written offline.
-        return max(sent, self._run.step - 1) if self._run.step else -1
+            return max(steps, default=sent)
+        return self._run.step - 1  # what the server has; steps written offline are not there
 
     def log(self, step: int, scalars: Mapping[str, float], figures: Sequence[pathlib.Path]) -> None:
         """See tracking.Tracker."""
@@ -67,3 +70,44 @@ class WandbTracker:
     def close(self, status: Status) -> None:
         """See tracking.Tracker."""
         self._run.finish(exit_code=0 if status == "finished" else 1)
+
+
+def local_steps(workdir: pathlib.Path, key: str) -> Iterator[int]:
+    """The steps in the files of a run: of those that were sent, a killed process has not written the last ones.
+
+    The library has no function that reads its files. Each is a log in LevelDB's format
+    (https://github.com/google/leveldb/blob/main/doc/log_format.md) of messages of protobuf, after a header.
+
+    Args:
+      workdir: of the run.
+      key: the id of the run.
+    """
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    for path in sorted((workdir / "wandb").glob(f"*run-*-{key}/run-{key}.wandb")):
+        with contextlib.suppress(Exception):  # an incomplete message at the end
+            for message in _messages(path.read_bytes()):
+                record = Record.FromString(message)
+                for item in record.history.item if record.HasField("history") else ():
+                    if item.key == "_step" or list(item.nested_key) == ["_step"]:
+                        yield int(json.loads(item.value_json))
+
+
+def _messages(content: bytes) -> Iterator[bytes]:
+    """The messages in a log; each is in one part, or in several over blocks of 32 KiB."""
+    place, message = _FILE_HEADER, b""
+    while place + _PART.size <= len(content):
+        in_block = _BLOCK - place % _BLOCK
+        if in_block < _PART.size:
+            place += in_block
+            continue
+        _, length, kind = _PART.unpack_from(content, place)
+        place += _PART.size
+        message += content[place : place + length]
+        place += length
+        if kind in _LAST_PARTS:
+            yield message
+            message = b""
+
+
+_FILE_HEADER, _BLOCK, _PART, _LAST_PARTS = 7, 2**15, struct.Struct("<IHB"), (1, 4)
