@@ -36,7 +36,7 @@ class WandbTracker:
         """See tracking.Tracker."""
         import wandb
 
-        steps = set(local_steps(run.workdir, run.key))
+        has_files, steps = any(_files(run.workdir, run.key)), set(local_steps(run.workdir, run.key))
         # Several seeds are several runs of one process.
         settings = wandb.Settings(silent=True, console="off", disable_git=True, save_code=False, reinit="create_new")
         self._wandb = wandb
@@ -52,7 +52,7 @@ class WandbTracker:
             settings=settings,
         )
         if self._run.settings.mode in _WITHOUT_SERVER:
-            return max(steps, default=sent)
+            return max(steps, default=-1) if has_files else sent
         return self._run.step - 1  # what the server has; steps written offline are not there
 
     def log(self, step: int, scalars: Mapping[str, float], figures: Sequence[pathlib.Path]) -> None:
@@ -84,13 +84,18 @@ def local_steps(workdir: pathlib.Path, key: str) -> Iterator[int]:
     """
     from wandb.proto.wandb_internal_pb2 import Record
 
-    for path in sorted((workdir / "wandb").glob(f"*run-*-{key}/run-{key}.wandb")):
+    for path in _files(workdir, key):
         with contextlib.suppress(Exception):  # an incomplete message at the end
             for message in _messages(path.read_bytes()):
                 record = Record.FromString(message)
                 for item in record.history.item if record.HasField("history") else ():
                     if item.key == "_step" or list(item.nested_key) == ["_step"]:
                         yield int(json.loads(item.value_json))
+
+
+def _files(workdir: pathlib.Path, key: str) -> list[pathlib.Path]:
+    """The files of a run, one for each time that it was started, in their order."""
+    return sorted((workdir / "wandb").glob(f"*run-*-{key}/run-{key}.wandb"))
 
 
 def _messages(content: bytes) -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""A tracker receives every step once and in order, whatever interrupts the run, and never changes or ends a training."""
+"""A tracker receives every step once, whatever interrupts the run, and never changes or ends a training."""
 
 import collections
 import importlib.util
@@ -268,6 +268,7 @@ def test_killed_run_is_continued_in_the_library(library, tmp_path):
 def test_user_who_is_not_logged_in_is_told_before_the_training(shared_programs, library, monkeypatch, tmp_path):
     monkeypatch.delenv("WANDB_MODE")
     if library == "wandb":
+        sys.modules["wandb"].teardown()  # it has read the variables
         with pytest.raises(ValueError, match="WANDB_MODE=offline"):
             session.run(tiny.config(tracking=library), tmp_path / "run")
         assert not (tmp_path / "run").exists()
