@@ -53,4 +53,5 @@ def get_config():
     config.log_every = 1_000
     config.evaluation = ConfigDict({"every": 3_000, "num_samples": 10_000, "seed": 0, "ledger": True})
     config.checkpoints = ConfigDict({"every": 3_000, "keep": 3})
+    config.tracking = "none"  # or "wandb", "mlflow"
     return config

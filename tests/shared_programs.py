@@ -13,7 +13,7 @@ import tiny
 
 from deft_jax import data, objectives
 from deft_jax.evaluation import encoder as evaluation_encoder
-from deft_jax.evaluation import figures
+from deft_jax.evaluation import figures, pictures
 from deft_jax.training import build as training_build
 from deft_jax.training import session
 from deft_jax.training.config import RESUMABLE_CHANGES, parse_training
@@ -27,6 +27,14 @@ _ORIGINALS = {
     (evaluation_encoder, "Encoder"): evaluation_encoder.Encoder,
     (figures, "figures"): figures.figures,
     (figures, "history_figures"): figures.history_figures,
+    (pictures, "grids"): pictures.grids,
+    (pictures, "first_images"): pictures.first_images,
+}
+_NOTHING = {
+    (figures, "figures"): lambda **_: {},
+    (figures, "history_figures"): lambda *_, **__: {},
+    (pictures, "grids"): lambda *_: {},
+    (pictures, "first_images"): lambda *_: (),
 }
 _EXPERIMENTS, _RUNNERS, _ENCODERS = {}, {}, {}
 
@@ -84,9 +92,7 @@ def shared():
         (training_build, "build"): _build,
         (session, "Runner"): runner,
         (evaluation_encoder, "Encoder"): _Encoder,
-        (figures, "figures"): lambda **_: {},
-        (figures, "history_figures"): lambda *_, **__: {},
-    }
+    } | _NOTHING
     with pytest.MonkeyPatch.context() as patch:
         for (module, name), replacement in replacements.items():
             patch.setattr(module, name, replacement)
@@ -97,6 +103,6 @@ def shared():
 def drawn():
     """Within it, trainings draw figures, also where `shared` says that they do not."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("figures", "history_figures"):
-            patch.setattr(figures, name, _ORIGINALS[figures, name])
+        for module, name in _NOTHING:
+            patch.setattr(module, name, _ORIGINALS[module, name])
         yield

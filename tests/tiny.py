@@ -24,7 +24,7 @@ import numpy as np
 from deft_jax import data
 from deft_jax.data.factors import from_index
 from deft_jax.data.source import Source
-from deft_jax.evaluation import figures
+from deft_jax.evaluation import figures, pictures
 from deft_jax.training import build as training_build
 
 _cache = os.environ.get("JAX_COMPILATION_CACHE_DIR")
@@ -84,6 +84,8 @@ def draw_nothing() -> None:
     """Trainings in this process write no figures: where no test looks at them, they take a third of the time."""
     figures.figures = lambda **_: {}
     figures.history_figures = lambda *_, **__: {}
+    pictures.grids = lambda *_: {}
+    pictures.first_images = lambda *_: ()
 
 
 SIDE = 16

@@ -12,10 +12,10 @@ from numpy.typing import ArrayLike
 from deft_jax.data.features import Features
 from deft_jax.data.source import Source
 from deft_jax.evaluation import ledger
+from deft_jax.evaluation.decoder import Decoder
 from deft_jax.evaluation.latent_selection import selection_note, shown_latents
 from deft_jax.evaluation.traversal_codes import traversal_codes
 from deft_jax.models import posterior as models_posterior
-from deft_jax.models.likelihoods import to_images
 from deft_jax.models.networks import Model
 from deft_jax.models.posterior import Posterior
 
@@ -38,6 +38,7 @@ def figures(
     scores: Mapping[str, Any],
     traversal_range: float = 2.0,
     title: str = "",
+    decoder: Decoder | None = None,
 ) -> "dict[str, Figure]":
     """Traversals, reconstructions and, where there are labels, the NMI heat map.
 
@@ -54,6 +55,7 @@ def figures(
       traversal_range: a latent is set to values from -traversal_range to traversal_range, in standard deviations of
         the prior.
       title: above the heat map.
+      decoder: of the model, if there is one that has compiled already.
 
     Returns:
       Figures by name.
@@ -66,16 +68,15 @@ def figures(
     open_latents = np.flatnonzero(np.asarray(group_of_latent) <= stage)
     traversed = open_latents[shown_latents(kl_D[open_latents])]
     z_LxTxD = traversal_codes(posterior.mean[:1], traversed, values_T)[:, 0]
-    clip = source.features is None
-    decode = jax.jit(lambda params, z: to_images(source.likelihood, model.decode(params, z), clip))
-    decoded = decode(params, jnp.asarray(z_LxTxD.reshape(-1, model.num_latents)))
+    decode = decoder or Decoder(source, model)
+    decoded = decode(params, z_LxTxD.reshape(-1, model.num_latents))
     labels = [f"z{latent} (group {group_of_latent[latent]})  KL {kl_D[latent]:.2f}" for latent in traversed]
 
     factors_RxF = jnp.asarray(factors_NxF[:_RECONSTRUCTED])
     originals = jax.jit(source.render)(source.arrays, factors_RxF, jax.random.key(0))
-    reconstructed = decode(params, jnp.asarray(posterior.mean[:_RECONSTRUCTED]))
+    reconstructed = decode(params, np.asarray(posterior.mean[:_RECONSTRUCTED]))
     features = source.features
-    decoded = in_units(features, np.asarray(decoded).reshape(len(traversed), len(values_T), *source.image_shape))
+    decoded = in_units(features, decoded.reshape(len(traversed), len(values_T), *source.image_shape))
     note = selection_note(len(traversed), len(open_latents))
     by_name = {
         "traversals": traversals(features, decoded, labels, values_T, note),

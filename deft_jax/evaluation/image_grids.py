@@ -98,13 +98,50 @@ def reconstructions(originals_NxHxWxC: ArrayLike, reconstructions_NxHxWxC: Array
         raise ValueError(f"originals and reconstructions differ in shape: {originals.shape}, {decoded.shape}")
     if columns < 1:
         raise ValueError(f"columns must be >= 1, got {columns}")
-    columns = min(columns, len(originals))
+    grid = in_pairs(originals, decoded, columns)
+    return _image_grid(grid, ["original", "reconstruction"] * (len(grid) // 2), rows_per_block=2)
+
+
+def in_pairs(originals_NxHxWxC: np.ndarray, reconstructions_NxHxWxC: np.ndarray, columns: int) -> np.ndarray:
+    """Originals and their reconstructions in rows, of which each odd one has the reconstructions of the row above.
+
+    Args:
+      originals_NxHxWxC: images in [0, 1].
+      reconstructions_NxHxWxC: as many images of the same shape.
+      columns: images per row, at least 1.
+
+    Returns:
+      [R, K, H, W, C], R even and K <= columns; what is left of the last rows is white.
+    """
+    originals, columns = originals_NxHxWxC, min(columns, len(originals_NxHxWxC))
     pairs = -(-len(originals) // columns)
-    grid = np.ones((pairs * columns, 2, *originals.shape[1:]), originals.dtype)  # the end of the last row stays white
-    grid[: len(originals), 0], grid[: len(originals), 1] = originals, decoded
+    grid = np.ones((pairs * columns, 2, *originals.shape[1:]), originals.dtype)
+    grid[: len(originals), 0], grid[: len(originals), 1] = originals, reconstructions_NxHxWxC
     grid = grid.reshape(pairs, columns, *grid.shape[1:]).swapaxes(1, 2)
-    grid = grid.reshape(2 * pairs, columns, *originals.shape[1:])
-    return _image_grid(grid, ["original", "reconstruction"] * pairs, rows_per_block=2)
+    return grid.reshape(2 * pairs, columns, *originals.shape[1:])
+
+
+def mosaic(images_RxKxHxWxC: np.ndarray, rows_per_block: int = 1) -> tuple[np.ndarray, list[int]]:
+    """Images in rows and columns as one image, on white.
+
+    Args:
+      images_RxKxHxWxC: in [0, 1]; for C see `as_rgb`.
+      rows_per_block: rows between two wider gaps, if more than 1.
+
+    Returns:
+      float [height, width, 3] in [0, 1], and the first pixel row of each row of images.
+    """
+    images_RxKxHxWx3 = as_rgb(images_RxKxHxWxC)
+    rows, columns, height, width, _ = images_RxKxHxWx3.shape
+    gap = max(1, round(width / 21))
+    block_gap = 2 * gap if rows_per_block > 1 else 0
+    tops = [row * (height + gap) + row // rows_per_block * block_gap for row in range(rows)]
+    lefts = [column * (width + gap) for column in range(columns)]
+    canvas = np.ones((tops[-1] + height, lefts[-1] + width, 3))
+    for row, top in enumerate(tops):
+        for column, left in enumerate(lefts):
+            canvas[top : top + height, left : left + width] = images_RxKxHxWx3[row, column]
+    return canvas, tops
 
 
 def _image_grid(
@@ -115,16 +152,9 @@ def _image_grid(
     rows_per_block: int = 1,
 ) -> Figure:
     """All images in one axes; an image pixel is a whole number of device pixels. Blocks of rows have wider gaps."""
-    images_RxKxHxWxC = as_rgb(images_RxKxHxWxC)
-    rows, columns, height, width, _ = images_RxKxHxWxC.shape
-    gap = max(1, round(width / 21))
-    block_gap = 2 * gap if rows_per_block > 1 else 0
-    tops = [row * (height + gap) + row // rows_per_block * block_gap for row in range(rows)]
-    lefts = [column * (width + gap) for column in range(columns)]
-    canvas = np.ones((tops[-1] + height, lefts[-1] + width, 3))
-    for row, top in enumerate(tops):
-        for column, left in enumerate(lefts):
-            canvas[top : top + height, left : left + width] = images_RxKxHxWxC[row, column]
+    canvas, tops = mosaic(images_RxKxHxWxC, rows_per_block)
+    columns, height, width = images_RxKxHxWxC.shape[1:4]
+    lefts = [column * (canvas.shape[1] - width) // max(1, columns - 1) for column in range(columns)]
     inch = max(1, round(136 / width)) / DPI  # of one image pixel
     label_widths = [TextPath((0, 0), label or " ", size=TEXT).get_extents().width for label in row_labels]
     left_margin, margin = max(label_widths) / 72 + 0.14, 0.06

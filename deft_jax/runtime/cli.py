@@ -191,7 +191,7 @@ class _ConfigFile(flags.ArgumentParser):
 
 
 def _without_seeds(config: ConfigDict) -> dict[str, Any]:
-    return {name: value for name, value in config.to_dict().items() if name not in ("seed", "num_seeds")}
+    return {name: value for name, value in config.to_dict().items() if name not in ("seed", "num_seeds", "tracking")}
 
 
 def _config_path(path: str) -> pathlib.Path:

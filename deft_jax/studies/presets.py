@@ -60,6 +60,7 @@ def _training(
             "log_every": 100,
             "evaluation": {"every": 2_500, "num_samples": 10_000, "seed": 0, "ledger": True},
             "checkpoints": {"every": 2_500, "keep": 3},
+            "tracking": "none",
         }
     )
 

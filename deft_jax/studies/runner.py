@@ -19,6 +19,7 @@ from deft_jax.runtime.validation import ConfigErrors, collect_faults
 from deft_jax.studies import tables
 from deft_jax.studies.config import StudyConfig, parse_study
 from deft_jax.studies.run_record import RunRecord, is_finished
+from deft_jax.training import tracking
 from deft_jax.training.config import TrainingConfig
 
 
@@ -70,6 +71,8 @@ def run(
     study = parse_study(config)
     _check_data(study)
     with buckets.working_copy(workdir, "--workdir") as folder:
+        for name in {run.tracking for run in study.runs.values()}:
+            tracking.check(name, [folder.absolute()])
         return _run(study.with_absolute_paths(), folder.absolute(), jobs, scheduler, resources)
 
 
@@ -124,7 +127,8 @@ def _save_or_check_study(workdir: pathlib.Path, study: StudyConfig) -> None:
     new_runs = [f"runs.{name}" for name in mapping["runs"] if name not in runs]
     scored_alike = all(metrics.get(name, options) == options for name, options in mapping["metrics"].items())
     mapping["runs"] = runs | mapping["runs"]
-    free = ["only", "pack", "seeds", "scales", *new_runs, *(["metrics"] if scored_alike else [])]
+    trackers = [f"runs.{name}.tracking" for name in mapping["runs"]]
+    free = ["only", "pack", "seeds", "scales", *new_runs, *trackers, *(["metrics"] if scored_alike else [])]
     save_or_check_config(workdir, mapping, free)
 
 

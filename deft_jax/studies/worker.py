@@ -72,6 +72,7 @@ def _train_and_score(study: StudyConfig, runs: Mapping[str, TrainingConfig], wor
         begin = time.perf_counter()
         with _logged(workdir / name):
             scores = _scores(study, workdir / name / "run")
+            _track_scores(runs[name], workdir, name, results[name]["step"], scores)
         summary.scoring_seconds += time.perf_counter() - begin
         summary.step, summary.scores = results[name]["step"], scores
         summary.write(workdir / name)
@@ -91,13 +92,30 @@ def _train(runs: Mapping[str, TrainingConfig], workdir: pathlib.Path) -> dict[st
     if len(runs) == 1:
         ((name, run),) = runs.items()
         try:
-            return {name: session.run(run, workdir / name / "run")}
+            return {name: session.run(run, workdir / name / "run", group=_group(workdir))}
         except FloatingPointError as error:
             return {name: {"diverged": str(error)}}
     by_seed = {run.seed: name for name, run in runs.items()}
     workdirs = {seed: workdir / name / "run" for seed, name in by_seed.items()}
-    results = session.run_together(next(iter(runs.values())), workdirs)
+    results = session.run_together(next(iter(runs.values())), workdirs, group=_group(workdir))
     return {by_seed[seed]: result for seed, result in results.items()}
+
+
+def _group(workdir: pathlib.Path) -> Any:
+    """The runs of a study, as a tracker shows them."""
+    from deft_jax.training import tracking
+
+    return tracking.Group(workdir.name, workdir)
+
+
+def _track_scores(run: TrainingConfig, workdir: pathlib.Path, name: str, step: int, scores: Mapping[str, Any]) -> None:
+    """Adds the scores to the tracked run."""
+    from deft_jax.training import tracking
+
+    if scores:
+        tracking.log_scores(
+            run.tracking, workdir / name / "run", run.to_mapping(), _group(workdir), step, {"scores": scores}
+        )
 
 
 def _scores(study: StudyConfig, directory: pathlib.Path) -> dict[str, dict[str, float]]:

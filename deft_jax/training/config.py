@@ -28,7 +28,7 @@ from deft_jax.training import schedules
 from deft_jax.training.schedules import Stages
 
 # Fields that may change when a run is resumed: they determine what is written, not what is learned.
-RESUMABLE_CHANGES = ("log_every", "checkpoints", "evaluation", "periodic_metrics")
+RESUMABLE_CHANGES = ("log_every", "checkpoints", "evaluation", "periodic_metrics", "tracking")
 
 Counts = Count | Annotated[tuple[Count, ...], Field(min_length=1)]
 Beta = NonNegative
@@ -250,6 +250,8 @@ class TrainingConfig:
     """Labels of a few images that are trained on as well. Default: None, no label is used."""
     num_seeds: Count | None = None
     """Runs with consecutive seeds from `seed` that train in one program, at least 1. Default: None, one run."""
+    tracking: Literal["wandb", "mlflow", "none"] = "none"
+    """Library that tracks the run as well: Weights & Biases or MLflow, from the extra of that name."""
 
     def to_mapping(self) -> dict[str, Any]:
         """The configuration as the user writes it: what config.json holds, and what `parse_training` takes."""
@@ -259,6 +261,8 @@ class TrainingConfig:
         for name in ("num_seeds", "periodic_metrics", "supervision"):
             if values[name] is None:
                 del values[name]
+        if values["tracking"] == "none":  # as in workdirs of versions without this field
+            del values["tracking"]
         return to_jsonable(values)
 
     def with_seed(self, seed: int) -> "TrainingConfig":

@@ -165,6 +165,7 @@ class TrainingLoop:
                 if self._evaluates(self.step):
                     writer.evaluate(self.step, stage, state, stage_ends)
                 writer.score(self.step, stage, state)
+                writer.publish(self.step)
             if stops:
                 raise signals.interrupted(self.step, total)
 
@@ -193,6 +194,7 @@ class TrainingLoop:
             if self._evaluates(self.step) and not writer.count("eval", self.step):
                 writer.evaluate(self.step, stage, state, self.step == self.stages.end(stage))
             writer.score(self.step, stage, state)
+            writer.publish(self.step)
 
     def _rotate(self, stage: int) -> None:
         """Rotates the latents of the stage onto independent axes, and writes by how many degrees."""

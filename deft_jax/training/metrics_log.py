@@ -4,13 +4,15 @@ import json
 import os
 import pathlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from deft_jax.runtime.errors import reraise_as_cannot_write
 from deft_jax.runtime.files import to_jsonable, write_atomically
+
+_BINS = 40  # of a histogram
 
 
 def read_records(path: pathlib.Path) -> list[dict[str, Any]]:
@@ -27,6 +29,23 @@ def read_records(path: pathlib.Path) -> list[dict[str, Any]]:
             break
         records.append(record)
     return records
+
+
+def scalars_of(kind: str, values: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of a record: KIND/NAME, of a vector KIND/NAME/INDEX; matrices are left out.
+
+    Example:
+      >>> scalars_of("train", {"loss": 2.5, "kl_per_latent": [1.0, 0.5]})
+      {'train/loss': 2.5, 'train/kl_per_latent/0': 1.0, 'train/kl_per_latent/1': 0.5}
+    """
+    scalars = {}
+    for name, value in values.items():
+        value = np.asarray(value)
+        if value.ndim == 0:
+            scalars[f"{kind}/{name}"] = float(value)
+        elif value.ndim == 1:
+            scalars |= {f"{kind}/{name}/{index}": float(entry) for index, entry in enumerate(value)}
+    return scalars
 
 
 class MetricsLog:
@@ -52,14 +71,11 @@ class MetricsLog:
         with reraise_as_cannot_write(self.path):
             self._file.write(json.dumps(record) + "\n")
             self._file.flush()
-        scalars = {}
-        for name, value in values.items():
-            value = np.asarray(value)
-            if value.ndim == 0:
-                scalars[f"{kind}/{name}"] = float(value)
-            elif value.ndim == 1:
-                scalars |= {f"{kind}/{name}/{index}": float(entry) for index, entry in enumerate(value)}
-        self._events.write(step, scalars)
+        self._events.write(step, scalars_of(kind, values))
+
+    def show(self, step: int, images: Mapping[str, np.ndarray], histograms: Mapping[str, np.ndarray]) -> None:
+        """Adds images, uint8 [H, W, 3], and histograms of numbers, by tag, to TensorBoard. Raises CannotWrite."""
+        self._events.show(step, images, histograms)
 
     def sync(self) -> None:
         """Flushes the records to the disk: after a power failure no checkpoint must be ahead of them."""
@@ -76,7 +92,7 @@ class MetricsLog:
 
 
 class Events:
-    """A TensorBoard file of scalars, written synchronously.
+    """A TensorBoard file, written synchronously.
 
     tensorboardX's SummaryWriter writes in a thread. A full disk would end it silently, and the run would wait forever.
     """
@@ -92,20 +108,30 @@ class Events:
             count = len(list(folder.iterdir()))
             self._writer = EventsWriter(str(folder / "events"), f".{count}")
         if step:
-            self._write(step=step + 1, session_log=True)
+            self._write(step + 1, session_log=True)
 
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
         """Adds numbers by tag. Raises CannotWrite."""
-        self._write(step=step, scalars=scalars)
+        from tensorboardX.proto.summary_pb2 import Summary
 
-    def _write(self, step: int, scalars: Mapping[str, float] | None = None, session_log: bool = False) -> None:
-        from tensorboardX.proto import event_pb2, summary_pb2
+        self._write(step, [Summary.Value(tag=tag, simple_value=value) for tag, value in scalars.items()])
+
+    def show(self, step: int, images: Mapping[str, np.ndarray], histograms: Mapping[str, np.ndarray]) -> None:
+        """Adds images, uint8 [H, W, 3], and histograms of numbers, by tag. Raises CannotWrite."""
+        from tensorboardX import summary
+
+        parts = [summary.image(tag, pixels, dataformats="HWC") for tag, pixels in images.items()]
+        parts += [summary.histogram(tag, numbers, bins=_BINS) for tag, numbers in histograms.items()]
+        self._write(step, [value for part in parts for value in part.value])
+
+    def _write(self, step: int, values: Sequence[Any] = (), session_log: bool = False) -> None:
+        """values: of a summary, as messages of protobuf."""
+        from tensorboardX.proto import event_pb2
 
         event = event_pb2.Event(wall_time=time.time(), step=step)
         if session_log:
             event.session_log.status = event_pb2.SessionLog.START
-        for tag, value in (scalars or {}).items():
-            event.summary.value.append(summary_pb2.Summary.Value(tag=tag, simple_value=value))
+        event.summary.value.extend(values)
         with reraise_as_cannot_write(self._folder):
             self._writer.write_event(event)
             self._writer.flush()

@@ -11,19 +11,22 @@ import numpy as np
 
 from deft_jax.data import description
 from deft_jax.evaluation import encoder as evaluation_encoder
-from deft_jax.evaluation import factor_entry, figures, ledger, scores
+from deft_jax.evaluation import factor_entry, figures, ledger, pictures, scores
+from deft_jax.evaluation.decoder import Decoder
 from deft_jax.evaluation.sample import LabelledSample
 from deft_jax.models.posterior import Posterior
 from deft_jax.runtime.errors import CannotWrite, reraise_as_cannot_write
 from deft_jax.runtime.files import read_object, to_jsonable, write_atomically, write_json
 from deft_jax.runtime.messages import short_repr
 from deft_jax.runtime.progress import warn
+from deft_jax.training import tracking
 from deft_jax.training.checkpoint import Checkpoints
 from deft_jax.training.config import TrainingConfig
 from deft_jax.training.experiment import Experiment
 from deft_jax.training.metrics_log import MetricsLog
 from deft_jax.training.state import TrainState
 
+_NO_SCORES = ("step", "evaluation", "earlier_evaluations")  # entries of results.json
 _USED = 0.1  # nats of KL above which a latent counts as used
 
 
@@ -42,6 +45,8 @@ class RunWriter:
         workdir: pathlib.Path,
         experiment: Experiment,
         encoder: evaluation_encoder.Encoder,
+        decoder: Decoder,
+        group: tracking.Group | None = None,
     ):
         """
         Args:
@@ -49,16 +54,22 @@ class RunWriter:
           workdir: of the run; it is locked.
           experiment: of the run.
           encoder: shared by all runs of a program, and with it the compiled evaluation.
+          decoder: shared by all runs of a program as well.
+          group: in which a tracker shows the run.
         """
-        self.config, self.workdir, self.experiment, self.encoder = config, workdir, experiment, encoder
+        self.config, self.workdir, self.experiment = config, workdir, experiment
+        self.encoder, self.decoder = encoder, decoder
         self.periodic_metrics = config.periodic_metrics or {}
         source, evaluation = experiment.source, config.evaluation
         self.sample = LabelledSample(source, evaluation.num_samples, evaluation.seed)
         self.factors = self.sample.factors_NxF
+        self._first_images: np.ndarray | None = None
         # Evaluations take classes: continuous factors are binned.
         self.classes = scores.in_bins(self.sample.truth_NxF, source.ground_truth_continuous)
         self.checkpoints = Checkpoints(workdir / "checkpoints", config.checkpoints.keep)
         self._log: MetricsLog | None = None
+        self._group, self._is_finished = group, False
+        self._tracking: tracking.Tracking | None = None
         self.last_scores: dict[str, Any] = {}
         self.beta: float | None = float("nan")
         self._diverged_file = workdir / "diverged.txt"
@@ -86,6 +97,12 @@ class RunWriter:
         if self.beta is None:
             logged = [record["beta"] for record in self.log.records if "beta" in record]
             self.beta = logged[-1] if logged else float("nan")
+        self._tracking = tracking.start(self.config.tracking, self.workdir, self.config.to_mapping(), self._group)
+
+    def publish(self, step: int) -> None:
+        """Has the tracker send what was written up to this step, at which nothing more will be written."""
+        if self._tracking is not None:
+            self._tracking.publish(self.log.records, step)
 
     def close(self) -> None:
         """Waits for the writes under way; raises CannotWrite if they fail."""
@@ -93,7 +110,12 @@ class RunWriter:
             if self._log is not None:
                 self._log.close()
         finally:
-            self.checkpoints.close()
+            try:
+                self.checkpoints.close()
+            finally:
+                if self._tracking is not None:
+                    ended: tracking.Status = "failed" if self.diverged is not None else "interrupted"
+                    self._tracking.close("finished" if self._is_finished else ended)
 
     def save(self, state: TrainState) -> None:
         """Starts to write a checkpoint, after the records up to it are on the disk."""
@@ -125,6 +147,7 @@ class RunWriter:
             if self.config.evaluation.ledger:
                 information |= ledger.ledger_record(posterior, self.classes, source.num_images)
             self.log.write("eval", step, stage, {"beta": self.beta, **self.last_scores, **information})
+            self._show(step, stage, state.params, posterior)
             if stage_ends:
                 self._draw(step, stage, state.params, posterior, f"_stage_{stage}")
 
@@ -152,6 +175,18 @@ class RunWriter:
                 if not any(numbers.keys() <= record.keys() for record in logged):
                     self.log.write("score", step, stage, numbers)
 
+    def _show(self, step: int, stage: int, params: Any, posterior: Posterior) -> None:
+        """Adds pictures of the model, and how its codes are distributed, to TensorBoard."""
+        with only_warning(f"TensorBoard's images of step {step}"):
+            groups, traversal_range = self.experiment.model.group_of_latent, self.experiment.objective.traversal_range
+            images: dict[str, np.ndarray] = {}
+            if self.experiment.source.layout == "image":
+                if self._first_images is None:
+                    self._first_images = pictures.first_images(self.experiment.source, self.factors)
+                images = pictures.grids(self.decoder, params, stage, self._first_images, posterior, traversal_range)
+            histograms = pictures.histograms(posterior, groups, stage)
+            self.log.show(step, images, {f"latents/{name}": numbers for name, numbers in histograms.items()})
+
     def _draw(self, step: int, stage: int, params: Any, posterior: Posterior, suffix: str) -> None:
         """Writes the figures of the model."""
         with only_warning(f"the figures of step {step}"):
@@ -165,6 +200,7 @@ class RunWriter:
                 scores=self.last_scores,
                 traversal_range=self.experiment.objective.traversal_range,
                 title=f"step {step}, beta {self.beta:.3g}: {self.reached()}",
+                decoder=self.decoder,
             )
             self._save(drawn, suffix)
 
@@ -188,6 +224,7 @@ class RunWriter:
         saved = read_object(path) or {}
         if saved.get("step") == step and "freezing_order" in saved:
             self.last_scores = {name: saved[name] for name in ("mig",) if name in saved}
+            self._publish_results(step, saved)
             return saved
         source, model, stages = self.experiment.source, self.experiment.model, self.experiment.stages
         stage = len(stages) - 1
@@ -222,7 +259,16 @@ class RunWriter:
         )
         results = (read_object(path) or {}) | results
         write_json(path, results)
+        self._publish_results(step, results)
         return results
+
+    def _publish_results(self, step: int, results: Mapping[str, Any]) -> None:
+        """Has the tracker send the final scores and figures."""
+        self._is_finished = True
+        if self._tracking is not None:
+            self._tracking.publish(self.log.records, step)
+            own = {name: value for name, value in results.items() if name not in _NO_SCORES}
+            self._tracking.summarise(step, own)
 
     def _ledger_results(self, posterior: Posterior) -> dict[str, Any]:
         """The entry 'ledger' of results.json; {} where evaluations have none."""

@@ -9,12 +9,13 @@ from typing import Any
 import jax
 
 from deft_jax import data
+from deft_jax.evaluation import decoder as evaluation_decoder
 from deft_jax.evaluation import encoder as evaluation_encoder
 from deft_jax.runtime.jax_settings import pinned
 from deft_jax.runtime.paths import local_path
 from deft_jax.runtime.signals import Signals
 from deft_jax.runtime.validation import ConfigErrors, collect_faults
-from deft_jax.training import build, distributed
+from deft_jax.training import build, distributed, tracking
 from deft_jax.training.config import TrainingConfig, parse_training
 from deft_jax.training.experiment import Experiment
 from deft_jax.training.loop import TrainingLoop
@@ -31,6 +32,7 @@ def run(
     devices: Sequence[jax.Device] | None = None,
     *,
     remarks: bool = True,
+    group: tracking.Group | None = None,
 ) -> dict[str, Any]:
     """Trains to the end of a configuration, from the last checkpoint in the workdir.
 
@@ -48,6 +50,7 @@ def run(
       workdir: where the run writes.
       devices: they share each batch. Default: None, all, including those of other processes (distributed.py).
       remarks: whether to print the remarks of the data set.
+      group: in which a tracker shows the run. Default: None, of several seeds their workdir.
 
     Returns:
       What results.json holds; {} in processes other than process 0.
@@ -61,11 +64,15 @@ def run(
     """
     config = _with_absolute_paths(parse_training(config))
     with working_copy(workdir) as folder:
-        return _run(config, folder, devices, remarks)
+        return _run(config, folder, devices, remarks, group)
 
 
 def _run(
-    config: TrainingConfig, workdir: pathlib.Path, devices: Sequence[jax.Device] | None, remarks: bool
+    config: TrainingConfig,
+    workdir: pathlib.Path,
+    devices: Sequence[jax.Device] | None,
+    remarks: bool,
+    group: tracking.Group | None,
 ) -> dict[str, Any]:
     """`run` in a local folder."""
     experiment = _build(config, len(devices or jax.devices()) if config.num_seeds is None else 1)
@@ -73,19 +80,24 @@ def _run(
         distributed.connect()
         runner, runs = Runner(experiment, devices), {workdir: config}
         with exclusive_workdirs(runs, experiment.source):
-            writers, results = _train(experiment, runner, config, runs, remarks=remarks)
+            writers, results = _train(experiment, runner, config, runs, group, remarks=remarks)
             return print_summary(writers[0], results[0]) if writers and results[0] is not None else {}
     seeds = list(range(config.seed, config.seed + config.num_seeds))
     runs = single_seed_configs(config, {seed: workdir / f"seed_{seed}" for seed in seeds})
     runner = Runner(experiment, devices, replicas=len(seeds))
     with exclusive_workdirs({workdir: config} | runs, experiment.source):
-        writers, results = _train(experiment, runner, config, runs, remarks=remarks)
+        group = group or tracking.Group(workdir.absolute().name, workdir)
+        writers, results = _train(experiment, runner, config, runs, group, remarks=remarks)
         return write_seed_summary(workdir, seeds, writers, results)
 
 
 @pinned()
 def run_together(
-    config: Any, workdirs: Mapping[int, str | pathlib.Path], devices: Sequence[jax.Device] | None = None
+    config: Any,
+    workdirs: Mapping[int, str | pathlib.Path],
+    devices: Sequence[jax.Device] | None = None,
+    *,
+    group: tracking.Group | None = None,
 ) -> dict[int, dict[str, Any]]:
     """Trains runs of several seeds in one program, as `run` does with num_seeds, each in the workdir given for it.
 
@@ -93,6 +105,7 @@ def run_together(
       config: of any of them; its seed and num_seeds are ignored.
       workdirs: seed -> workdir, a local folder.
       devices: Default: None, all.
+      group: in which a tracker shows the runs.
 
     Returns:
       seed -> what its results.json holds, or {'diverged': reason}.
@@ -107,7 +120,7 @@ def run_together(
     experiment = _build(next(iter(runs.values())), 1)
     runner = Runner(experiment, devices, replicas=len(runs))
     with exclusive_workdirs(runs, experiment.source):
-        writers, results = _train(experiment, runner, config, runs, all_may_diverge=True)
+        writers, results = _train(experiment, runner, config, runs, group, all_may_diverge=True)
     return {
         seed: result if result is not None else {"diverged": writer.diverged}
         for seed, writer, result in zip(workdirs, writers, results, strict=True)
@@ -154,6 +167,7 @@ def _train(
     runner: Runner,
     config: TrainingConfig,
     runs: Mapping[pathlib.Path, TrainingConfig],
+    group: tracking.Group | None,
     all_may_diverge: bool = False,
     remarks: bool = True,
 ) -> tuple[list[RunWriter], list[dict[str, Any] | None]]:
@@ -162,12 +176,13 @@ def _train(
     all_may_diverge: whether to return normally if all runs diverge; otherwise FloatingPointError is raised.
     """
     encoder = evaluation_encoder.Encoder(experiment.source, experiment.encode)
+    decoder = evaluation_decoder.Decoder(experiment.source, experiment.model)
     writers: list[RunWriter] = []
     with _closing(writers):
         for workdir, run_config in runs.items() if distributed.is_first_process() else ():
             same_seed = run_config.seed == experiment.seed
             of_run = experiment if same_seed else dataclasses.replace(experiment, seed=run_config.seed)
-            writers.append(RunWriter(run_config, workdir, of_run, encoder))
+            writers.append(RunWriter(run_config, workdir, of_run, encoder, decoder, group))
         training = TrainingLoop(config, experiment, runner, writers)
         for remark in experiment.source.remarks if remarks else ():
             training.progress.write(f"data: {remark}")

@@ -13,7 +13,7 @@ from deft_jax.runtime.config_file import check_config, save_or_check_config
 from deft_jax.runtime.files import read_object
 from deft_jax.runtime.locks import WorkdirLock, lock_workdir
 from deft_jax.runtime.paths import is_address
-from deft_jax.training import distributed
+from deft_jax.training import distributed, tracking
 from deft_jax.training.config import RESUMABLE_CHANGES, DataConfig, TrainingConfig
 from deft_jax.training.weights_file import is_exported
 
@@ -50,8 +50,8 @@ def exclusive_workdirs(runs: Mapping[pathlib.Path, TrainingConfig], source: Sour
       source: the data set of all runs.
 
     Raises:
-      ValueError: a workdir is of another run, is in use, or cannot be written to. All processes raise it, and no
-        config.json has changed.
+      ValueError: a workdir is of another run, is in use, or cannot be written to, or the tracker lacks something. All
+        processes raise it, and no config.json has changed.
       CannotWrite: the disk is full.
     """
     refused: Exception | None = None
@@ -59,6 +59,8 @@ def exclusive_workdirs(runs: Mapping[pathlib.Path, TrainingConfig], source: Sour
     try:
         if distributed.is_first_process():
             free = {}
+            for name in {config.tracking for config in runs.values()}:
+                tracking.check(name, list(runs))
             for workdir, config in runs.items():
                 if is_exported(workdir):
                     raise ValueError(f"{workdir} holds an exported model, which no training can go on from; choose "

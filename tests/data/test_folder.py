@@ -62,7 +62,7 @@ def test_padding_keeps_the_aspect_on_the_background_and_width_is_another(tmp_pat
     np.testing.assert_array_equal(found[0, 5:15], picture(0, 20, 10))
     assert np.all(found[0, [*range(5), *range(15, 20)]] == (0, 0, 255))
     assert np.all(found[1] == (0, 0, 255))
-    assert "20 x 20" in source.remarks[0]
+    assert any("20 x 20" in remark for remark in source.remarks)
     assert folder(tmp_path, size=10, width=20).image_shape == (10, 20, 3)
 
 

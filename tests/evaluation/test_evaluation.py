@@ -10,9 +10,10 @@ import tiny
 
 from deft_jax import metrics
 from deft_jax.data.factors import draw
+from deft_jax.evaluation import decoder, factor_entry, figures, pictures
 from deft_jax.evaluation import encoder as evaluation_encoder
-from deft_jax.evaluation import factor_entry, figures
 from deft_jax.evaluation import scores as evaluation_scores
+from deft_jax.models.likelihoods import to_images
 from deft_jax.models.posterior import Posterior
 from deft_jax.training import step
 
@@ -198,6 +199,32 @@ def test_threshold_decides_which_factors_have_entered(threshold, want):
     rows = factor_entry.freezing_order(EVALUATIONS, NAMES, (0, 0, 1), threshold)
     assert {(row["factor"], row["stage"]) for row in rows} == set(want)
     assert rows[0]["factor"] == "posY"
+
+
+def test_pictures_of_a_model_show_what_it_decodes(experiment, params):
+    source, model = experiment.source, experiment.model
+    factors = evaluation_encoder.draw_factors(source, 64, 0)
+    posterior = evaluation_encoder.Encoder(experiment.source, experiment.encode)(params, factors, 0)
+    decode = decoder.Decoder(source, model)
+    originals = pictures.first_images(source, factors)
+    grids = pictures.grids(decode, params, 0, originals, posterior, 2.0)
+    side, gap = source.image_shape[0], 1
+
+    def tile(grid, row, column, extra=0):  # extra: pixels of wider gaps above
+        top, left = row * (side + gap) + extra, column * (side + gap)
+        return grid[top : top + side, left : left + side, :1] / 255
+
+    np.testing.assert_allclose(tile(grids["reconstructions"], 0, 3), originals[3], atol=1 / 255)
+    decoded = np.asarray(to_images(source.likelihood, model.decode(params, posterior.mean[13:14])))[0]
+    np.testing.assert_allclose(tile(grids["reconstructions"], 3, 3, 2 * gap), decoded, atol=1 / 255)
+    z = posterior.mean[:1].copy()
+    z[0, 1] = -2.0  # the second open latent at the first value
+    decoded = np.asarray(to_images(source.likelihood, model.decode(params, z)))[0]
+    np.testing.assert_allclose(tile(grids["traversals"], 1, 0), decoded, atol=1 / 255)
+    assert grids["traversals"].shape[0] == 2 * side + gap, "only the two latents of the open group"
+    numbers = pictures.histograms(posterior, model.group_of_latent, 0)
+    assert set(numbers) == {"mean/0", "mean/1", "deviation/0", "deviation/1"}
+    np.testing.assert_allclose(numbers["deviation/1"] ** 2, np.exp(posterior.logvar[:, 1]), rtol=1e-5)
 
 
 def test_figures_of_a_model_show_the_open_latents(experiment, params):

@@ -5,6 +5,7 @@ import json
 import struct
 
 import numpy as np
+from PIL import Image
 from tensorboardX.proto.event_pb2 import Event
 
 from deft_jax.runtime import files
@@ -14,15 +15,20 @@ from deft_jax.training import metrics_log
 
 def scalars(folder):
     """(tag, step, value) of every scalar in the TensorBoard event files of a folder."""
-    triples = []
+    return [(value.tag, step, value.simple_value) for value, step in values(folder)]
+
+
+def values(folder):
+    """(value, step) of every value in the TensorBoard event files of a folder."""
+    found = []
     for path in sorted(folder.glob("events.out.tfevents.*")):
         content = path.read_bytes()
         while content:  # a record: length of 8 bytes, checksum of 4, payload, checksum of 4
             (length,) = struct.unpack("<Q", content[:8])
             event = Event.FromString(content[12 : 12 + length])
-            triples += [(value.tag, event.step, value.simple_value) for value in event.summary.value]
+            found += [(value, event.step) for value in event.summary.value]
             content = content[16 + length :]
-    return triples
+    return found
 
 
 def test_atomic_write_leaves_no_other_file(tmp_path):
@@ -59,6 +65,21 @@ def test_records_are_read_as_written(tmp_path):
         ("train/kl_per_latent/0", 3, 1.0),
         ("train/kl_per_latent/1", 3, 0.5),
     ]
+
+
+def test_images_and_histograms_are_read_as_written(tmp_path):
+    pixels = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3)
+    numbers = np.array([0.0, 0.0, 1.0, 4.0])
+    log = metrics_log.MetricsLog(tmp_path, 0)
+    log.show(7, {"grid": pixels}, {"latents/mean/0": numbers})
+    log.close()
+    image, histogram = values(tmp_path / "tensorboard")
+    assert (image[0].tag, image[1], histogram[0].tag, histogram[1]) == ("grid", 7, "latents/mean/0", 7)
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(image[0].image.encoded_image_string))), pixels)
+    content = histogram[0].histo
+    assert (content.min, content.max, content.num, content.sum, content.sum_squares) == (0, 4, 4, 5, 17)
+    below = [count for count, limit in zip(content.bucket, content.bucket_limit, strict=True) if limit <= 0.5]
+    assert sum(below) == 2
 
 
 def test_incomplete_line_is_ignored_and_replaced_by_the_next_record(tmp_path):
