@@ -5,7 +5,8 @@
 devices: 1, 2, 4 and 8 devices share a batch of the quickstart, on a machine of one CPU as well (XLA's forced host
 devices), so their time says nothing; the parameters after so many steps are compared with those of one device.
 hosts: one and two processes train the quickstart together; records and steps per second.
-seeds: 1, 2, 5 and 10 seeds of the quickstart in one program; steps per second of all models together.
+seeds: 1, 2, 5 and 10 seeds of the quickstart in one program, every core a device of JAX; steps per second of all
+models together.
 workers: a study of four short runs with one and two at a time; seconds in all.
 tpu: configs/beta_vae.py in batches of 256, compiled for 1, 4 and 8 chips of a TPU v5e that need not be there (extra
 `tpu`); operations, bytes and messages of a step on a chip, and the time that its peak rates allow.
@@ -27,6 +28,8 @@ import time
 
 import jax
 import numpy as np
+
+from deft_jax.runtime import parallel
 
 ROOT = pathlib.Path(__file__).parents[1]
 FIELDS = ("part", "case", "quantity", "value", "unit")
@@ -190,6 +193,7 @@ def main():
     parser.add_argument("--out", type=pathlib.Path, help="a CSV file; parts that are not measured stay")
     parser.add_argument("--rows", action="store_true", help="print the rows as JSON only")
     options = parser.parse_args()
+    parallel.make_cores_devices()  # as in a training of several seeds; the other parts choose their own
     rows = []
     for part in options.parts:
         begin = time.perf_counter()

@@ -20,7 +20,7 @@ import sys
 import time
 
 HERE = pathlib.Path(__file__).resolve().parents[1]
-CASES = (("quickstart", 16), ("dsprites_deft", 64), ("beta_vae", 64))
+CASES = (("quickstart", 16), ("dsprites_deft", 64), ("dsprites_deft", 256), ("beta_vae", 64), ("beta_vae", 256))
 QUANTITIES = ("compiling, s", "compiling, CPU s", "step, ms")
 
 

@@ -78,6 +78,11 @@ def mpi3d(
     Raises:
       ValueError: the file is missing, the message says where it is published; it has the name of another variant; or it
         does not have the images of the variant.
+
+    Example:
+      >>> mpi3d("no/mpi3d_toy.npz")
+      Traceback (most recent call last):
+      ValueError: ...get mpi3d_toy.npz from https://github.com/rr-learning/disentanglement_dataset ...
     """
     stored.check_choices(storage, likelihood)
     sizes = MPI3D_SIZES[variant]
@@ -134,6 +139,11 @@ def falcor3d(
     Raises:
       ValueError: the folder is missing, the message says where the set is published; pictures are missing or faulty; or
         labels beside them, `train-rec.labels` or `labels.npy` as published, have another order.
+
+    Example:
+      >>> falcor3d("no/pictures")
+      Traceback (most recent call last):
+      ValueError: the folder 'no/pictures' of Falcor3D does not exist; get Falcor3D from ...
     """
     return _numbered(FALCOR3D, path, size, cache, storage, likelihood)
 
@@ -157,6 +167,11 @@ def isaac3d(
 
     Raises:
       ValueError: as for `falcor3d`.
+
+    Example:
+      >>> isaac3d("no/pictures")
+      Traceback (most recent call last):
+      ValueError: the folder 'no/pictures' of Isaac3D does not exist; get Isaac3D from ...
     """
     return _numbered(ISAAC3D, path, size, cache, storage, likelihood)
 

@@ -97,7 +97,6 @@ TRAININGS = [
     (data("archive", path="nowhere.npz"), "nowhere.npz"),
     (data("archive", path="cut.npz"), "cut.npz"),
     (data("archive", path="pickles.npz"), "pickled"),
-    (data("archive", path="small.npz"), "(10, 10, 1)"),
     (data("folder", path="empty"), "empty"),
     (data("folder", path="nowhere"), "nowhere"),
     ({"objective": {"name": "gan"}}, "objective"),

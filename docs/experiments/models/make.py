@@ -49,11 +49,11 @@ def check(workdir):
     path = CONFIGS / f"{workdir.name}.py"
     if not path.exists():
         raise ValueError(f"there is no {path}: the folder {workdir} must have the name of a config")
-    expected = json.loads(json.dumps(parse_training(runpy.run_path(str(path))["get_config"]()).to_mapping()))
-    if read_object(workdir / "config.json") != expected:
+    expected = parse_training(runpy.run_path(str(path))["get_config"]())
+    if parse_training(read_object(workdir / "config.json")) != expected:  # fields of later versions have their defaults
         raise ValueError(f"{workdir} was not trained with {path} as it stands")
     results = read_object(workdir / "results.json") or {}
-    if results.get("step") != expected["total_steps"]:
+    if results.get("step") != expected.total_steps:
         raise ValueError(f"the training in {workdir} is not finished")
 
 
