@@ -253,12 +253,13 @@ def test_killed_run_is_continued_in_the_library(library, tmp_path):
     tiny.write_config(tmp_path / "config.py", **changes, evaluation={"every": 60}, checkpoints={"every": 10})
     command = [sys.executable, "-m", "deft_jax.train", "--config", tmp_path / "config.py"]
     command += ["--workdir", tmp_path / "run"]
-    process = subprocess.Popen(command, env=tiny.ENVIRONMENT | os.environ, stderr=subprocess.DEVNULL)
+    environment = tiny.ENVIRONMENT | os.environ | {"PYTHONPATH": tiny.ENVIRONMENT["PYTHONPATH"]}
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
     while process.poll() is None and not list((tmp_path / "run" / "checkpoints").glob("[2-4]0")):
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    done = subprocess.run(command, env=tiny.ENVIRONMENT | os.environ, capture_output=True, text=True)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "resuming" in done.stderr
     assert "warning" not in done.stderr
