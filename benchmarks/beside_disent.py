@@ -7,9 +7,9 @@ On one core, since two threads that wait for each other suffer more than one whe
 
 Step: the beta-VAE of both libraries, beta 4, 10 latents, Adam, batches of 64 of XYSquares, which both generate. Theirs
 is timed twice: its `training_step`, gradients and Adam on a batch that lies ready in memory, and the whole loop of its
-README, `Trainer.fit` over its data set and a DataLoader. Ours draws its batch inside the step in both rows. The
-networks are not equal: disent pads each convolution by 2, which gives 5x5 instead of 4x4 last maps; operations are
-written down.
+README, `Trainer.fit` over its data set and a DataLoader. Ours draws its batch inside the step in all rows. The networks
+are not equal: disent pads each convolution by 2, which gives 5x5 instead of 4x4 last maps; operations are written down.
+A third row has the network of deft_jax in plain PyTorch.
 
 Metrics: the codes and factors of benchmarks/metrics/scores.py. MIG of 10,000 samples; SAP, DCI and FactorVAE score in
 the sizes of disent's fast settings, with the same rows in the training and test part. The FactorVAE score draws its own
@@ -124,7 +124,8 @@ def step_rows(notes):
     """Rows of the training step."""
     config = presets.baseline("beta_vae", "xy_squares", beta=BETA, learning_rate=RATE).to_dict()
     built = training_build.build(config | {"batch_size": BATCH})
-    ours = step.ours(Runner(built, jax.devices()[:1]), 0, step.start(built))
+    start = step.start(built)
+    ours = step.ours(Runner(built, jax.devices()[:1]), 0, start)
     make, data = their_model()
     loss = {"bernoulli": "bce", "gaussian": "mse"}[built.source.likelihood]
     ready, operations = ready_batch(make(loss), data)
@@ -134,6 +135,10 @@ def step_rows(notes):
     rows = [suite.Row(f"{case}: step", "step", "a batch in memory", ours, ready)]
     whole = WholeLoop(make(loss), data)
     rows.append(suite.Row(f"{case}: whole loop", "step", "Trainer.fit with a DataLoader", ours, whole))
+    plain, _ = step.torch_columns(
+        suite.Options(compile_limit=0), config | {"batch_size": BATCH}, built, 0, start.params
+    )
+    rows.append(suite.Row(f"{case}: plain PyTorch", "step", "not disent: our network", ours, plain))
     return rows
 
 
