@@ -1,7 +1,7 @@
 """A training step and four metrics beside disent 0.8 (PyTorch Lightning), on the same data, codes and factors.
 
     pip install disent
-    JAX_PLATFORMS=cpu taskset -c 0 python -m benchmarks.beside_disent --out docs/experiments/disent
+    JAX_PLATFORMS=cpu taskset -c 0 python -m benchmarks.beside_disent --out FOLDER
 
 On one core, since two threads that wait for each other suffer more than one where other programs run as well.
 
