@@ -108,6 +108,19 @@ def test_every_field_that_is_named_belongs_to_some_config(at_root):
             assert field in known, f"{page_id(page)}: --config.{field}"
 
 
+def test_every_feature_is_shown_and_every_reference_of_the_table_has_its_commit():
+    text = (ROOT / "docs" / "explanation" / "other_libraries.md").read_text()
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines() if re.match(r"\| [^|]+ \| ", line)]
+    assert len(rows) > 100
+    for row in rows:
+        assert len(row) == 6, row
+        assert not row[1].startswith("yes"), f"without a link: {row}"
+    defined = dict(re.findall(r"^\[([\w-]+)\]: \S+/blob/([0-9a-f]{7})/", text, re.MULTILINE))
+    assert set(re.findall(r"\]\[([\w-]+)\]", text)) == set(defined)
+    for commit in set(defined.values()):
+        assert f"commit {commit}" in text
+
+
 # ---- the examples of docs/extending.md ----
 
 
