@@ -203,7 +203,7 @@ HEADER = (
 )
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
     """Three digits, more only before the point."""
     if value is None:
         return ""
@@ -217,7 +217,7 @@ def line(group: str, row: Row, peak: float | None, footnotes: list[str]) -> str:
     columns = {}
     for column in COLUMNS:
         value, seconds = getattr(row, column), row.seconds(column)
-        columns[column] = _number(None if seconds is None else 1e3 * seconds)
+        columns[column] = number(None if seconds is None else 1e3 * seconds)
         if isinstance(value, str) and value:
             if value not in footnotes:
                 footnotes.append(value)
@@ -225,13 +225,13 @@ def line(group: str, row: Row, peak: float | None, footnotes: list[str]) -> str:
     ours, floor = row.seconds("ours"), row.flops / peak if row.flops and peak else None
 
     def ratio(above, below):
-        return "" if above is None or below is None else _number(above / below)
+        return "" if above is None or below is None else number(above / below)
 
     values = [
         group, row.name, row.unit, columns["ours"], row.against,
         columns["beside"], ratio(row.seconds("beside"), ours),
         columns["compiled"], ratio(row.seconds("compiled"), ours),
-        _number(None if floor is None else 1e3 * floor), ratio(ours, floor),
+        number(None if floor is None else 1e3 * floor), ratio(ours, floor),
     ]  # fmt: skip
     return f"| {' | '.join(values)} |"
 

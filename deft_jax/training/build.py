@@ -14,7 +14,6 @@ from deft_jax.evaluation import scores
 from deft_jax.evaluation.sample import LabelledSample
 from deft_jax.models import kinds, networks
 from deft_jax.objectives import registry
-from deft_jax.objectives.base import Objective
 from deft_jax.runtime.jax_settings import pinned
 from deft_jax.runtime.messages import short_repr
 from deft_jax.runtime.validation import ConfigErrors
@@ -23,9 +22,9 @@ from deft_jax.training.config import OptimizerConfig, TrainingConfig, parse_trai
 from deft_jax.training.experiment import Experiment
 from deft_jax.training.learning_rates import DECAYS
 from deft_jax.training.pairs import check_pairs
-from deft_jax.training.supervision import Labelled, draw_labelled
+from deft_jax.training.supervision import draw_labelled
 
-_CPU_PART = 32  # images; docs/experiments/speed.md
+_CPU_PART = 32  # images whose activations fit the caches; docs/experiments/speed.md
 
 
 @pinned()
@@ -105,14 +104,9 @@ def build(
         optimizer=optimizer,
         batch_size=config.batch_size,
         seed=config.seed,
-        part_size=_part_size(objective, labelled, platform or jax.default_backend()),
+        part_size=_CPU_PART if (platform or jax.default_backend()) == "cpu" else None,
         labelled=labelled,
     )
-
-
-def _part_size(objective: Objective, labelled: Labelled | None, platform: str) -> int | None:
-    """On a CPU, parts whose activations fit its caches, where the gradient of a batch is the mean of its parts'."""
-    return _CPU_PART if platform == "cpu" and objective.per_example and labelled is None else None
 
 
 def _kind_faults(config: TrainingConfig, layout: str) -> list[str]:

@@ -27,7 +27,8 @@ class Experiment:
       optimizer: stage -> optax transformation; the state has the same structure for every stage.
       batch_size: images per step, shared by all devices.
       seed: of all random numbers of the run.
-      part_size: images that a device takes at a time within a step, at most; None: its whole share of the batch.
+      part_size: images that a device takes at a time within a step, at most, where the objective treats each example
+        alone and no labels are trained on; None: its whole share of the batch.
       labelled: images whose labels are trained on as well; None if there are none.
     """
 

@@ -23,6 +23,7 @@ from deft_jax.training.draws import Draws, draw_batch
 from deft_jax.training.experiment import Experiment
 from deft_jax.training.pairs import pair_factors
 from deft_jax.training.state import TrainState
+from deft_jax.training.supervision import Labelled
 
 DEVICE_AXIS = "device"
 
@@ -105,12 +106,10 @@ def train_step(
     examples = device * share + jnp.arange(share)
     labelled = experiment.labelled
     if labelled is not None:
-        labelled_key = jax.random.fold_in(key, experiment.batch_size + 3)
         labelled_share = labelled.batch_size // shards
-        labelled_factors, targets_BxK, image_keys = supervision.labelled_batch(
-            labelled_key, labelled, device * labelled_share + jnp.arange(labelled_share)
-        )
-        labelled_images = _render(source, arrays, labelled_factors, image_keys)
+        labelled_examples = device * labelled_share + jnp.arange(labelled_share)
+        labelled_images, targets_BxK = _labelled_batch(experiment, labelled, arrays, key, labelled_examples)
+    part_size = experiment.part_size if objective.per_example and labelled is None else None
 
     def gather(*arrays_BxD: jax.Array) -> list[jax.Array]:
         if shards == 1 or objective.per_example:
@@ -151,7 +150,7 @@ def train_step(
     # Finite differences of the decoder would drown in the rounding of a GPU's or TPU's default.
     with jax.default_matmul_precision(None if objective.decoder_terms is None else "highest"):
         grads, (metrics, objective_state) = _mean_over_parts(
-            lambda part: jax.grad(loss_fn, has_aux=True)(state.params, part), examples, experiment.part_size
+            lambda part: jax.grad(loss_fn, has_aux=True)(state.params, part), examples, part_size
         )
     if shards > 1:
         flat, unravel = flatten_util.ravel_pytree((grads, metrics))
@@ -199,6 +198,15 @@ def _draw(experiment: Experiment, key: jax.Array, examples_B: jax.Array) -> Draw
         return draws
     pairs_key = jax.random.fold_in(key, experiment.batch_size + 2)
     return draws._replace(factors=pair_factors(pairs_key, draws.factors, examples_B, sizes, *pairs))
+
+
+def _labelled_batch(
+    experiment: Experiment, labelled: Labelled, arrays: Any, key: jax.Array, examples_B: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Images [B, H, W, C] and targets [B, K] of these examples of the labelled batch of a step."""
+    key = jax.random.fold_in(key, experiment.batch_size + 3)
+    factors, targets_BxK, image_keys = supervision.labelled_batch(key, labelled, examples_B)
+    return _render(experiment.source, arrays, factors, image_keys), targets_BxK
 
 
 def _decoder_terms(

@@ -38,7 +38,7 @@ class Group(NamedTuple):
 
 
 class TrackedRun(NamedTuple):
-    """What a tracker is told of a run.
+    """A run as its tracker knows it.
 
     Attributes:
       key: that identifies the run for ever.

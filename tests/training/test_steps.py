@@ -178,6 +178,7 @@ def test_steps_in_one_dispatch_equal_steps_in_several_bit_for_bit(runner, initia
 
 def test_batch_in_parts_has_the_gradient_of_the_whole_batch(experiment, lively):
     """By plain gradient descent: Adam magnifies the rounding of gradients near zero."""
+    assert experiment.objective.per_example  # others take their batch at once
     experiment = dataclasses.replace(experiment, optimizer=lambda stage: optax.sgd(1e-3))
     state = lively.replace(opt_state=optax.sgd(1e-3).init(lively.params))
     step = jax.jit(train_step, static_argnums=(0, 1))

@@ -1,6 +1,6 @@
-"""Writes speed.csv, the table of the page, from the timings of `python -m benchmarks --out benchmarks.json`.
+"""A CSV table of the timings that `python -m benchmarks --out FILE` has written.
 
-python docs/experiments/speed/collect.py benchmarks.json seeds.json
+    python -m benchmarks.collect benchmarks.json seeds.json --out docs/experiments/speed/speed.csv
 
 A group of a later file takes the place of the same group of an earlier one.
 """
@@ -10,7 +10,8 @@ import csv
 import json
 import pathlib
 
-HERE = pathlib.Path(__file__).resolve().parent
+from benchmarks.suite import number
+
 FIELDS = ("group", "case", "unit", "ours, ms", "beside it", "ms", "its ratio", "compiled, ms", "compiled ratio",
           "floor, ms", "ours / floor")  # fmt: skip
 GROUPS = {
@@ -24,25 +25,17 @@ GROUPS = {
 }
 
 
-def number(value: float | None) -> str:
-    """Three digits, more only before the point."""
-    if value is None:
-        return ""
-    if value >= 100:
-        return f"{value:,.0f}"
-    return f"{value:.1f}" if value >= 10 else f"{value:.2f}" if value >= 0.1 else f"{value:.4f}"
-
-
-def milliseconds(row: dict, column: str) -> float | None:
+def _milliseconds(row, column):
     found = row.get(column) or {}
     return 1e3 * found["median"] if "median" in found else None
 
 
-def cells(row: dict) -> list[str]:
-    ours, beside, compiled = (milliseconds(row, column) for column in ("ours", "beside", "compiled"))
+def _cells(row):
+    """The cells of a row as suite.record has written it."""
+    ours, beside, compiled = (_milliseconds(row, column) for column in ("ours", "beside", "compiled"))
     floor = None if row["floor"] is None else 1e3 * row["floor"]
 
-    def ratio(above: float | None, below: float | None) -> str:
+    def ratio(above, below):
         return "" if above is None or below is None else number(above / below)
 
     names = [GROUPS[row["group"]], row["case"], row["unit"]]
@@ -50,14 +43,17 @@ def cells(row: dict) -> list[str]:
     return [*names, number(ours), *peer, number(floor), ratio(ours, floor)]
 
 
-def main() -> None:
+def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0], allow_abbrev=False)
     parser.add_argument("timings", type=pathlib.Path, nargs="+")
-    groups: dict[str, list[list[str]]] = {group: [] for group in GROUPS}
-    for path in parser.parse_args().timings:
+    parser.add_argument("--out", type=pathlib.Path, required=True, help="a CSV file")
+    args = parser.parse_args()
+    groups = {group: [] for group in GROUPS}
+    for path in args.timings:
         rows = json.loads(path.read_text())["rows"]
-        groups |= {group: [cells(row) for row in rows if row["group"] == group] for group in {r["group"] for r in rows}}
-    with (HERE / "speed.csv").open("w", newline="") as file:
+        for group in dict.fromkeys(row["group"] for row in rows):
+            groups[group] = [_cells(row) for row in rows if row["group"] == group]
+    with args.out.open("w", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([FIELDS, *(row for rows in groups.values() for row in rows)])
 
 
