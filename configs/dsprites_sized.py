@@ -13,15 +13,4 @@ from deft_jax.studies import presets
 
 
 def get_config():
-    config = presets.deft(
-        "dsprites", presets.ANNEALED_BETAS, total_steps=30_000, groups=presets.ANNEALED_GROUPS, gamma=1.0
-    )
-    config.batch_size = 32
-    config.model.decoder_width = 8
-    config.model.decoder_hidden = 128
-    config.stages = presets.ANNEALED_FALL | {"rotation_every": 2_000}
-    config.optimizer.learning_rate = config.optimizer.decoder_learning_rate = 2e-3
-    config.optimizer.decay = "cosine"
-    config.log_every = 1_000
-    config.evaluation.every = config.checkpoints.every = 3_000
-    return config
+    return presets.sized_dsprites()

@@ -102,6 +102,24 @@ def with_rotation(config: ConfigDict, every: int = 3_000) -> ConfigDict:
     return config
 
 
+def sized_dsprites(groups: Sequence[int] = ANNEALED_GROUPS) -> ConfigDict:
+    """DEFT on dSprites with betas of the annealing test and as many latents as froze: configs/dsprites_sized.py.
+
+    Args:
+      groups: latents of each group.
+    """
+    config = deft("dsprites", ANNEALED_BETAS, total_steps=30_000, groups=groups, gamma=1.0)
+    config.batch_size = 32
+    config.model.decoder_width = 8
+    config.model.decoder_hidden = 128
+    config.stages = ANNEALED_FALL | {"rotation_every": 2_000}
+    config.optimizer.learning_rate = config.optimizer.decoder_learning_rate = 2e-3
+    config.optimizer.decay = "cosine"
+    config.log_every = 1_000
+    config.evaluation.every = config.checkpoints.every = 3_000
+    return config
+
+
 def baseline(
     objective: str,
     data: str = "",
