@@ -30,7 +30,7 @@ def blank(tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("shape", "width", "likelihood", "scale"),
-    [((16, 16, 1), 3, "bernoulli", 1.5), ((16, 48, 3), 5, "bernoulli", 1.5), ((32, 16, 3), 2, "gaussian", 0.7)],
+    [((16, 16, 1), 3, "bernoulli", 1.5), ((16, 48, 3), 5, "bernoulli", 1.5), ((27, 18, 3), 2, "gaussian", 0.7)],
 )
 def test_javascript_decodes_as_jax_does(browser, blank, shape, width, likelihood, scale):
     model = build(shape, latents=3, groups=1, width=1, hidden=2, decoder_width=width, decoder_hidden=7)
