@@ -73,6 +73,8 @@ def test_what_lies_in_the_current_folder_wins(tmp_path, monkeypatch):
         deft_jax.load("quickstrat")
     with pytest.raises(ValueError, match="holds no run"):
         deft_jax.load(tmp_path / "quickstart")
+    assert pretrained.folder_of("quickstart/") == pretrained.folder_of("quickstart") == pretrained.FOLDER / "quickstart"
+    assert pretrained.folder_of("./quickstart") is None
     (tmp_path / "quickstart").mkdir()
     with pytest.raises(ValueError, match="holds no run"):
         deft_jax.load("quickstart")

@@ -38,7 +38,7 @@ def folder_of(workdir: str | os.PathLike[str]) -> pathlib.Path | None:
     Returns:
       The folder; None where it is no such name, or where something of that name lies in the current folder.
     """
-    name = os.fspath(workdir)
+    name = os.fspath(workdir).rstrip("/")
     if name not in names() or pathlib.Path(name).exists():
         return None
     register_copy(FOLDER / name, name)
