@@ -5,6 +5,9 @@
 Images are the pictures of a folder and its sub-folders, or an .npz, .h5 or .hdf5 file with images [N, H, W] or
 [N, H, W, C]. Pictures are brought to the size and the channels of the model; in a file they must have them.
 
+DIR may also be the name of a model that comes with the package, such as quickstart, where there is no folder of that
+name.
+
 The result has `mean` and `logvar` [N, D], the posterior of each image, in the order of `files` (paths within the
 folder) or of the file; `stage`, that of the checkpoint, whose later groups are closed; and `latents_per_group`.
 """

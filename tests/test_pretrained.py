@@ -73,8 +73,16 @@ def test_what_lies_in_the_current_folder_wins(tmp_path, monkeypatch):
         deft_jax.load("quickstrat")
     with pytest.raises(ValueError, match="holds no run"):
         deft_jax.load(tmp_path / "quickstart")
+    assert pretrained.folder_of("quickstart/") == pretrained.folder_of("quickstart") == pretrained.FOLDER / "quickstart"
+    assert pretrained.folder_of("./quickstart") is None
     (tmp_path / "quickstart").mkdir()
     with pytest.raises(ValueError, match="holds no run"):
         deft_jax.load("quickstart")
     export(pretrained.FOLDER / "quickstart", "quickstart")  # into the empty folder
     assert deft_jax.load("quickstart").workdir.resolve() == tmp_path / "quickstart"
+
+
+def test_errors_have_the_name_and_not_the_folder_of_the_package(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="no step 3 in quickstart:"):
+        deft_jax.load("quickstart", step=3)

@@ -21,7 +21,8 @@ class ScoreComparison:
       scores: names of the scores.
       groups: letters of the groups.
       runs_table: one row per run.
-      groups_table: one row per group: means and standard deviations between its runs.
+      groups_table: one row per group: what sets it apart and, where a group has several runs, means and standard
+        deviations between its runs.
     """
 
     violins: Image | None
@@ -57,29 +58,51 @@ def compare_scores(runs: Sequence[Run], steps: Sequence[int | None]) -> ScoreCom
     )
     distinctions = differing_fields([runs[group[0]].config for group in groups])
     rows: list[list[Any]] = []
+    described = names if len(groups) < len(runs) else []  # of single runs, the table above has all numbers
     for place, (letter, group) in enumerate(zip(letters, groups, strict=True)):
-        statistics = [number for name in names for number in _mean_and_deviation(values[name][place])]
+        statistics = [number for name in described for number in _mean_and_deviation(values[name][place])]
         rows.append([letter, len(group), *statistics, distinctions[place] or "one configuration"])
-    columns = [column for name in names for column in (name, "deviation")]
+    columns = [column for name in described for column in (name, "deviation")]
     groups_table = Table(["group", "runs", *columns, "differs in"], rows)
-    violins = image_of(figures.violins(values, letters)) if names else None
+    panels = {name.replace(", ", "\n"): values[name] for name in names}  # titles are narrow
+    violins = image_of(figures.violins(panels, letters)) if names else None
     return ScoreComparison(violins, names, letters, runs_table, groups_table)
 
 
-def scores_of(results: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
-    """Every float of a results.json by its name; those inside an entry as entry.name. Errors of scores are left out.
+def scores_of(results: Mapping[str, Any]) -> dict[str, float]:
+    """The scores of a results.json by their names.
+
+    Floats of the training are named as they are, those inside an entry as entry.name, and headlines of an evaluation
+    as 'name, variant of the codes'. Standard errors, biases and what was fitted ('..._train') are left out.
 
     Example:
       >>> scores_of({"mig": 0.5, "step": 8, "sap": {"score": 0.25}})
       {'mig': 0.5, 'sap.score': 0.25}
+      >>> scores_of({"evaluation": {"scores": {"mean": {"mig": {"mig": 0.5}}}, "seconds": {"mig, mean": 0.1}}})
+      {'mig, mean': 0.5}
     """
-    scores = {}
-    for name, value in results.items():
-        if isinstance(value, float) and not name.endswith(("_standard_error", "_bias")):
-            scores[prefix + name] = value
+    from deft_jax.evaluation.scores import headlines
+
+    scores = _floats({name: value for name, value in results.items() if name != "evaluation"})
+    for variant, by_metric in results.get("evaluation", {}).get("scores", {}).items():
+        numbers = {metric: _without_lists(entry) for metric, entry in by_metric.items()}
+        scores |= {f"{name}, {variant}": value for name, value in headlines(numbers, labelled=True).items()}
+    left_out = ("_standard_error", "_bias", "_train")
+    return {name: value for name, value in scores.items() if not name.partition(",")[0].endswith(left_out)}
+
+
+def _without_lists(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in entry.items() if not isinstance(value, list)}
+
+
+def _floats(entry: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
+    floats = {}
+    for name, value in entry.items():
+        if isinstance(value, float):
+            floats[prefix + name] = value
         elif isinstance(value, Mapping):
-            scores |= scores_of(value, f"{prefix}{name}.")
-    return scores
+            floats |= _floats(value, f"{prefix}{name}.")
+    return floats
 
 
 def group_by_configuration(configs: Sequence[Mapping[str, Any]]) -> list[list[int]]:

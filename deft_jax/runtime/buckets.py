@@ -65,7 +65,7 @@ def working_copy(workdir: str | os.PathLike[str], field: str) -> Iterator[pathli
         with _readable(place, field):
             mirror = Mirror(place, lease)
         try:
-            with _addresses_in_errors():
+            with addresses_in_errors():
                 yield mirror.folder
         except BaseException as error:
             try:
@@ -105,7 +105,7 @@ def reading_copy(workdir: str | os.PathLike[str], field: str) -> Iterator[pathli
         with _readable(place, field):
             _check_folder(place)
             download(place, folder)
-        with _addresses_in_errors():
+        with addresses_in_errors():
             yield folder
 
 
@@ -124,7 +124,7 @@ def output_file(path: str | os.PathLike[str], field: str) -> Iterator[pathlib.Pa
         file.rmdir()
         with _readable(place, field), contextlib.suppress(FileNotFoundError):
             place.filesystem.get_file(place.path, str(file))
-        with _addresses_in_errors():
+        with addresses_in_errors():
             yield file
         with _readable(place, field):
             place.filesystem.put_file(str(file), place.path)
@@ -148,6 +148,18 @@ def read_text(path: str | os.PathLike[str], field: str) -> str:
     return content.decode()
 
 
+@contextlib.contextmanager
+def addresses_in_errors() -> Iterator[None]:
+    """Names what the user has named, such as an address, instead of local copies in the exceptions of a block."""
+    try:
+        yield
+    except Exception as error:
+        error.args = tuple(shown(part) if isinstance(part, str) else part for part in error.args)
+        if isinstance(error, OSError) and isinstance(error.filename, str):
+            error.filename = shown(error.filename)
+        raise
+
+
 def _check_folder(place: Place) -> None:
     """Raises ValueError if the address is that of an object: others could be put below it all the same."""
     if place.filesystem.isfile(place.path):
@@ -165,18 +177,6 @@ def _readable(place: Place, field: str) -> Iterator[None]:
         if isinstance(error, ValueError) and place.address in str(error):
             raise
         raise ValueError(f"{field} {place.address} cannot be read and written ({shorten(error)})") from None
-
-
-@contextlib.contextmanager
-def _addresses_in_errors() -> Iterator[None]:
-    """Names addresses instead of local copies in the exceptions of a block."""
-    try:
-        yield
-    except Exception as error:
-        error.args = tuple(shown(part) if isinstance(part, str) else part for part in error.args)
-        if isinstance(error, OSError) and isinstance(error.filename, str):
-            error.filename = shown(error.filename)
-        raise
 
 
 @contextlib.contextmanager

@@ -5,9 +5,12 @@ import contextlib
 import functools
 import multiprocessing
 import os
+import pathlib
 import queue
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
+
+from deft_jax.runtime import paths
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -80,9 +83,17 @@ def _run_in_process(
 ) -> Result | ChildProcessError:
     share = shares.get()
     try:
-        with concurrent.futures.ProcessPoolExecutor(1, SPAWN, initializer=use_cores, initargs=(share,)) as process:
+        start = share, paths.registered_copies()
+        with concurrent.futures.ProcessPoolExecutor(1, SPAWN, initializer=_start_process, initargs=start) as process:
             return process.submit(function, item).result()
     except concurrent.futures.process.BrokenProcessPool:
         return ChildProcessError("the process died; if memory ran out, run fewer at a time")
     finally:
         shares.put(share)
+
+
+def _start_process(share: Sequence[int], copies: Mapping[str, str]) -> None:
+    """Prepares a process: its cores, and the names under which its messages show copies."""
+    use_cores(share)
+    for folder, address in copies.items():
+        paths.register_copy(pathlib.Path(folder), address)

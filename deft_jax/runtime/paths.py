@@ -64,8 +64,13 @@ def forget_copy(folder: pathlib.Path) -> None:
     _COPIES.pop(str(folder), None)
 
 
+def registered_copies() -> dict[str, str]:
+    """Every copy of `register_copy`, for a process that has to show the same: folder -> address."""
+    return dict(_COPIES)
+
+
 def shown(text: object) -> str:
-    """A path or a message as the user should read it: with the address of a bucket in place of the local copy."""
+    """A path or a message as the user should read it: with what the user has named in place of the local copy."""
     result = str(text)
     for folder, address in _COPIES.items():
         result = result.replace(folder, address)

@@ -38,7 +38,7 @@ def folder_of(workdir: str | os.PathLike[str]) -> pathlib.Path | None:
     Returns:
       The folder; None where it is no such name, or where something of that name lies in the current folder.
     """
-    name = os.fspath(workdir)
+    name = os.fspath(workdir).rstrip("/")
     if name not in names() or pathlib.Path(name).exists():
         return None
     register_copy(FOLDER / name, name)
@@ -62,8 +62,12 @@ def reading_copy(workdir: str | os.PathLike[str], field: str) -> Iterator[pathli
       ValueError: as of `buckets.reading_copy`.
     """
     folder = folder_of(workdir)
-    with contextlib.nullcontext(folder) if folder else buckets.reading_copy(workdir, field) as path:
-        yield path
+    if folder is None:
+        with buckets.reading_copy(workdir, field) as path:
+            yield path
+        return
+    with buckets.addresses_in_errors():
+        yield folder
 
 
 @contextlib.contextmanager
@@ -99,7 +103,8 @@ def scoring_copy(workdir: str | os.PathLike[str], field: str) -> Iterator[pathli
         register_copy(results, str(kept))
         register_copy(copy, folder.name)
         try:
-            yield copy
+            with buckets.addresses_in_errors():
+                yield copy
         finally:
             if results.read_bytes() != before:
                 _keep(results, target)

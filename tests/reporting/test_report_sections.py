@@ -90,6 +90,14 @@ def test_pairs_are_of_the_latents_of_highest_kl_and_two_different_factors():
     assert model_sections.informative_pairs([1.0, 1.0], nmi[:2], open_latents=[1]) == []
 
 
+def test_scores_of_an_evaluation_have_its_headlines_and_no_seconds():
+    dci = {"disentanglement": 0.5, "informativeness_train": 0.9, "num_distinct": 8.0, "importance": [[0.5], [1.0, 2.0]]}
+    evaluation = {"scores": {"mean": {"dci": dci}}, "seconds": {"dci, mean": 2.5}, "options": {"dci": {"l2": 0.1}}}
+    assert score_comparison.scores_of({"mig": 0.4, "mig_bias": 0.1, "evaluation": evaluation}) == {
+        "mig": 0.4, "disentanglement, mean": 0.5,
+    }  # fmt: skip
+
+
 def test_groups_share_everything_but_the_seed():
     configs = [{"seed": 0, "a": {"b": 1}}, {"seed": 0, "a": {"b": 2}}, {"a": {"b": 1}, "seed": 5}]
     assert score_comparison.group_by_configuration(configs) == [[0, 2], [1]]

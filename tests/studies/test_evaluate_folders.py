@@ -8,7 +8,7 @@ import jax
 import pytest
 
 from deft_jax import evaluate
-from deft_jax.runtime import parallel
+from deft_jax.runtime import parallel, paths
 from deft_jax.studies import scoring
 from deft_jax.studies.run_folders import runs_of
 
@@ -68,6 +68,11 @@ def test_a_process_that_dies_is_an_error_of_its_item_only():
     died, = parallel.map_in_processes(os._exit, [3], 1)
     assert isinstance(died, ChildProcessError)
     assert list(parallel.map_in_processes(abs, [-3, 4], 2)) == [3, 4]
+
+
+def test_a_process_names_copies_as_its_parent_does(tmp_path):
+    paths.register_copy(tmp_path, "gs://bucket/run")
+    assert list(parallel.map_in_processes(paths.shown, [tmp_path / "results.json"], 1)) == ["gs://bucket/run/results.json"]
 
 
 def test_udr_refuses_runs_on_different_data(workdir, tmp_path):
