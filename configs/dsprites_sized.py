@@ -4,9 +4,8 @@
 
 `python -m deft_jax.annealing --config configs/ifp_dsprites.py` has two latents freeze above beta 51.1, one more above
 18.9 and none after it, so the groups are (2, 1, 1): position, size, and one latent for the orientation of the
-ellipse, which depends on shape. Beta falls from 81 to 1.9. Of four seeds
-three end at a MIG of 0.38 to 0.40; in the fourth, at 0.31, size froze with two signs
-(docs/experiments/latent_counts.md explains why).
+ellipse, which depends on shape. Beta falls from 81 to 1.9. Encoders start near the prior, so that size enters with one
+sign everywhere: ten seeds have a MIG from 0.355 to 0.406 (docs/experiments/latent_counts.md).
 """
 
 from deft_jax.studies import presets

@@ -1,34 +1,21 @@
-"""configs/dsprites_sized.py on ten fresh seeds, with a smaller start of the encoders, and with a fifth latent.
+"""configs/dsprites_sized.py on ten fresh seeds, and with one change each.
 
-    python -m deft_jax.sweep --config configs/studies/sized.py --workdir runs/sized
+    python -m deft_jax.sweep --config configs/studies/sized.py --workdir runs/sized_ten
 
-`small_start` starts the encoders' means near the prior (model.head_init_scale = 0.01), so that no pattern of signs is
-ahead when size enters; `small_start_five` has two latents in its last group in place of one, `open_earlier` opens the
-groups at betas that are a fifth higher. A run takes ten CPU minutes. The metrics are those of the small scale.
+`start_at_1` starts the encoders with means of variance 1 instead of near the prior, `five_latents` has two latents in
+its last group instead of one, `open_earlier` opens the groups at betas that are a fifth higher. A run takes ten CPU
+minutes. The metrics are those of the small scale.
 """
 
 from deft_jax.studies import presets, scales, study_presets
 
 
-def _small_start(groups=presets.ANNEALED_GROUPS):
-    config = presets.sized_dsprites(groups)
-    config.model.head_init_scale = 0.01
-    return config
-
-
-def _open_earlier():
-    config = _small_start()
-    config.stages.thresholds = tuple(1.2 * beta for beta in config.stages.thresholds)
-    return config
-
-
 def get_config():
-    runs = {
-        "sized": presets.sized_dsprites(),
-        "small_start": _small_start(),
-        "small_start_five": _small_start((2, 1, 2)),
-        "open_earlier": _open_earlier(),
-    }
+    runs = {name: presets.sized_dsprites() for name in ("sized", "start_at_1", "open_earlier")}
+    runs["five_latents"] = presets.sized_dsprites((2, 1, 2))
+    runs["start_at_1"].model.head_init_scale = 1.0
+    thresholds = runs["open_earlier"].stages.thresholds
+    runs["open_earlier"].stages.thresholds = tuple(1.2 * beta for beta in thresholds)
     study = study_presets.study(runs, scale=None)
     scales.fill_in(study, range(10, 20), num_samples=10_000)
     with study.ignore_type():

@@ -112,6 +112,7 @@ def sized_dsprites(groups: Sequence[int] = ANNEALED_GROUPS) -> ConfigDict:
     config.batch_size = 32
     config.model.decoder_width = 8
     config.model.decoder_hidden = 128
+    config.model.head_init_scale = 0.01
     config.stages = ANNEALED_FALL | {"rotation_every": 2_000}
     config.optimizer.learning_rate = config.optimizer.decoder_learning_rate = 2e-3
     config.optimizer.decay = "cosine"

@@ -106,7 +106,7 @@ class Experiment:
     def _replace(self, study: str, path: pathlib.Path) -> None:
         """Takes the runs of a study from a study.json in place of earlier ones."""
         summary = json.loads(path.read_text())
-        runs = {name for name, run in summary["runs"].items() if run["scores"]}
+        runs = [name for name, run in summary["runs"].items() if run["scores"]]
         self.scores = {key: value for key, value in self.scores.items() if key[0] != study or key[1] not in runs}
         for name in runs:
             run = summary["runs"][name]
