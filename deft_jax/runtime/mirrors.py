@@ -29,7 +29,7 @@ _RETRY = 10.0  # seconds after an upload that failed
 # The folder of a checkpoint, and the file in it without which it is not complete.
 _CHECKPOINT = re.compile(r"(?:.*/)?(?:checkpoints|trials\w*)/\d+(?=/)")
 _MARKER = "_CHECKPOINT_METADATA"
-_NOT_COPIED = re.compile(r"(?:.*/)?(?:\.lock|[^/]*\.tmp|[^/]*orbax-checkpoint-tmp[^/]*(?:/.*)?)")
+_NOT_COPIED = re.compile(r"(?:.*/)?(?:(?:\.[^/]*)?\.lock|[^/]*\.tmp|[^/]*orbax-checkpoint-tmp[^/]*(?:/.*)?)")
 Signature = tuple[int, int]  # size in bytes, time of the last change in ns
 
 
