@@ -179,11 +179,11 @@ class Mirror:
             self._uploaded |= {name: found[name] for name in names}
 
     def _remove(self, names: list[str]) -> None:
-        if names:
+        for name in names:
+            # One by one: `rm` takes a list, but *, ? and [ in a path for a pattern, which other runs may match.
             with contextlib.suppress(FileNotFoundError):
-                self._place.filesystem.rm([f"{self._place.path}/{name}" for name in names])
-            for name in names:
-                self._uploaded.pop(name, None)
+                self._place.filesystem.rm_file(f"{self._place.path}/{name}")
+            self._uploaded.pop(name, None)
 
     def close(self) -> None:
         """Uploads what is left and removes the copy.

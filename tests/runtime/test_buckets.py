@@ -55,10 +55,13 @@ class Bucket:
             self.puts.append(target.removeprefix("bucket/run/"))
             self._files.put_file(source, target)
 
-    def rm(self, paths):
-        for path in paths:
-            self._change()
-            self._files.rm_file(path)
+    def rm(self, paths):  # those of buckets take patterns, that of folders does not
+        for path in self._files.expand_path(paths):
+            self.rm_file(path)
+
+    def rm_file(self, path):
+        self._change()
+        self._files.rm_file(path)
 
     def names(self):
         return sorted(path.relative_to(self.root).as_posix() for path in self.root.rglob("*") if path.is_file())
@@ -194,6 +197,22 @@ def test_upload_that_fails_meanwhile_is_tried_again(bucket, monkeypatch, capsys)
 def test_errors_name_the_address(bucket):
     with refused(rf"^{ADDRESS}/x is odd$"), buckets.working_copy(ADDRESS, "--workdir") as folder:
         raise ValueError(f"{folder / 'x'} is odd")
+
+
+def test_characters_of_patterns_stand_for_themselves(bucket):
+    """Of fsspec, some functions take a path for a pattern; that of a run must not reach into the next run."""
+    names = ("run1", "run*", "run?", "run[1]", "run#%25 ü")
+    for name in names:
+        with buckets.working_copy(f"gs://bucket/{name}", "--workdir") as folder:
+            write(folder, **{"config.json": "{}", "name": name, "gone": "x"})
+    for name in names[1:]:
+        with buckets.working_copy(f"gs://bucket/{name}", "--workdir") as folder:
+            assert (folder / "name").read_text() == name
+            (folder / "gone").unlink()
+            write(folder, name=name + "!")
+    found = [set(read(f"gs://bucket/{name}").items()) for name in names]
+    assert found[0] == {("config.json", "{}"), ("name", "run1"), ("gone", "x")}
+    assert found[1:] == [{("config.json", "{}"), ("name", name + "!")} for name in names[1:]]
 
 
 WRONG = ["gs://", "gs://bucket", "gs://bucket/", "s3://b/../c", "gs://b/a\nb", "s3:///"]
