@@ -303,8 +303,28 @@ def test_lease_of_a_dead_process_of_this_machine_is_taken_over_at_once(bucket, m
 
 
 def test_writer_that_has_lost_its_lease_writes_no_more(bucket):
-    with refused("taken over by process 1 on far"), buckets.working_copy(ADDRESS, "--workdir") as folder:
-        holder(bucket)
-        write(folder, **{"config.json": "{}"})
+    with pytest.raises(ValueError, match="taken over by process 1 on far") as error:  # noqa: PT012
+        with buckets.working_copy(ADDRESS, "--workdir") as folder:
+            holder(bucket)
+            write(folder, **{"config.json": "{}"})
     assert bucket.names() == [leases.NAME]
     assert json.loads((bucket.root / leases.NAME).read_text())["token"] == "t"
+    assert str(folder) in str(error.value)
+    assert (folder / "config.json").exists(), "what is in no bucket is lost"
+    shutil.rmtree(folder.parent)
+
+
+def test_writer_that_was_suspended_while_it_uploaded_and_has_lost_its_lease_writes_no_more(bucket, monkeypatch):
+    monkeypatch.setattr(leases, "RENEWED", 1e9)
+    put = bucket.put
+
+    def suspended(sources, targets):
+        put(sources, targets)
+        holder(bucket)
+
+    monkeypatch.setattr(bucket, "put", suspended)
+    with pytest.raises(ValueError, match="taken over"), buckets.working_copy(ADDRESS, "--workdir") as folder:  # noqa: PT012
+        write(folder, **{"config.json": "{}", "results.json": "old"})
+        write_checkpoint(folder, 4)
+    assert bucket.names() == [leases.NAME, "config.json"]
+    shutil.rmtree(folder.parent)

@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import io
 import json
 import os
 import signal
@@ -16,7 +17,7 @@ import runs
 import tiny
 
 import deft_jax
-from deft_jax import evaluate, report
+from deft_jax import encode, evaluate, report
 from deft_jax.annealing import measure
 from deft_jax.runtime.cli import _read_value_from_file
 from deft_jax.training import session
@@ -140,7 +141,12 @@ def test_run_in_a_bucket_is_loaded_scored_and_shown(store, finished, whole, tmp_
     images = np.zeros((2, 16, 16, 1))
     model = deft_jax.load(address)
     np.testing.assert_array_equal(model.encode(images).mean, deft_jax.load(whole).encode(images).mean)
-    evaluate.main(["--workdir", address, "--metrics", "nmi", "--num_samples", "30", "--jobs", "1"])
+    np.savez(tmp_path / "images.npz", images=images)
+    encode.main(["--workdir", address, "--images", str(tmp_path / "images.npz"), "--out", "s3://bucket/codes.npz"])
+    codes = np.load(io.BytesIO(store.cat_file("bucket/codes.npz")))
+    np.testing.assert_array_equal(codes["mean"], model.encode(images).mean)
+    twice = [address, address + "/"]  # is one
+    evaluate.main(["--workdir", *twice, "--metrics", "nmi", "--num_samples", "30", "--jobs", "1"])
     assert address in capsys.readouterr().out
     results = json.loads(store.cat_file("bucket/runs/a/results.json"))
     assert "nmi" in results["evaluation"]["scores"]["mean"]
