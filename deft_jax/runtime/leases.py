@@ -59,7 +59,7 @@ class Lease:
         self._thread.start()
 
     def _acquire(self) -> None:
-        seen, since = None, 0.0
+        seen, unchanged, pause = None, 0.0, min(1.0, RENEWED / 4)
         while True:
             holder = self._read()
             if holder is None:
@@ -68,10 +68,10 @@ class Lease:
                     self._filesystem.pipe_file(self._path, self._bytes(), mode="create")
                     if (self._read() or {}).get("token") == self._content["token"]:
                         return
-            elif _has_ended(holder) or (holder == seen and time.monotonic() - since > EXPIRES):
+            elif _has_ended(holder) or (holder == seen and unchanged > EXPIRES):
                 self._remove()
             elif seen is None:
-                seen, since = holder, time.monotonic()
+                seen = holder
                 warn(f"{self._address} is marked as in use by {_name(holder)}; waiting up to {EXPIRES:.0f} s to see "
                      "whether that is still so")  # fmt: skip
             elif holder != seen:
@@ -79,7 +79,8 @@ class Lease:
                     f"{self._address} is in use by {_name(holder)}; wait for it, or choose another workdir"
                 )
             else:
-                time.sleep(min(1.0, RENEWED / 4))
+                time.sleep(pause)
+                unchanged += pause  # not the time of requests: a bucket that does not answer keeps the holder out too
 
     def _renew(self) -> None:
         while not self._ending.wait(RENEWED):

@@ -291,6 +291,23 @@ def test_lease_that_is_no_longer_renewed_is_taken_over(bucket):
         pass
 
 
+def test_lease_whose_holder_could_not_reach_the_bucket_either_is_not_taken_over(bucket, monkeypatch):
+    read, reads = bucket.cat_file, []
+
+    def after_an_outage(path):
+        reads.append(path)
+        if len(reads) == 3:
+            time.sleep(2 * leases.EXPIRES)
+        elif len(reads) > 3 and (bucket.root / leases.NAME).exists():
+            holder(bucket, renewals=1)
+        return read(path)
+
+    holder(bucket)
+    monkeypatch.setattr(bucket, "cat_file", after_an_outage, raising=False)
+    with refused("in use by process 1 on far"), buckets.working_copy(ADDRESS, "--workdir"):
+        pass
+
+
 def test_lease_of_a_dead_process_of_this_machine_is_taken_over_at_once(bucket, monkeypatch):
     if leases._machine() is None:
         pytest.skip("this system does not say which processes this one can see")
