@@ -81,7 +81,7 @@ def topology_devices(name: str) -> list[jax.Device]:
     jax.devices()  # reads XLA_FLAGS, which libtpu must not see (ahead.compile_stage)
     try:
         with without_variable("XLA_FLAGS"):
-            devices = list(topologies.get_topology_desc(platform="tpu", topology_name=name).devices)
+            devices: list[jax.Device] = list(topologies.get_topology_desc(platform="tpu", topology_name=name).devices)
     except Exception as error:  # libtpu reports everything as a RuntimeError, JAX as its own kinds
         if importlib.util.find_spec("libtpu") is None:
             raise ValueError("--topology needs libtpu, TPU's compiler: pip install 'deft_jax[tpu]'") from None
