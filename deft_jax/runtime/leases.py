@@ -52,7 +52,7 @@ class Lease:
         self._filesystem, self._path, self._address = filesystem, f"{root}/{NAME}", address
         self._content = {"host": socket.gethostname(), "process": os.getpid(), "machine": _machine(),
                          "token": uuid.uuid4().hex}  # fmt: skip
-        self._renewals = 0
+        self._renewals, self._turn = 0, threading.RLock()
         self._acquire()
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._renew, daemon=True)
@@ -84,7 +84,7 @@ class Lease:
 
     def _renew(self) -> None:
         while not self._ending.wait(RENEWED):
-            with contextlib.suppress(Exception):  # a failed request: the next renewal is in time
+            with contextlib.suppress(Exception), self._turn:  # a failed request: the next renewal is in time
                 self.check()
                 if self.lost is not None:
                     _thread.interrupt_main(signal.SIGTERM)
@@ -94,7 +94,8 @@ class Lease:
 
     def check(self) -> None:
         """Sets `lost` if another process has taken the lease over; raises any exception if it cannot be read."""
-        holder = self._read()
+        with self._turn:  # not while this process renews it, which not every store does in one piece
+            holder = self._read()
         if holder is not None and holder.get("token") != self._content["token"]:
             self.lost = _name(holder)
 
