@@ -38,6 +38,20 @@ CHANGES = {
     "checkpoints": {"every": 20, "keep": 2},
 }
 SOON = 120
+# A line of the log takes SECONDS, in which what was saved is uploaded.
+QUICKLY_UPLOADED = """
+import os, time
+from deft_jax.runtime import mirrors
+from deft_jax.training.loop import TrainingLoop
+
+mirrors._POLL = 0.02
+
+def _log(self, *arguments, _log=TrainingLoop._log):
+    _log(self, *arguments)
+    time.sleep(float(os.environ.get("SECONDS", "0")))
+
+TrainingLoop._log = _log
+"""
 
 
 def environment(scheme, port):
@@ -91,12 +105,12 @@ def finished(store, whole, tmp_path_factory):
     folder = tmp_path_factory.mktemp("config")
     tiny.write_config(folder / "config.py", **CHANGES)
     with (folder / "config.py").open("a") as file:
-        file.write("\nfrom deft_jax.runtime import mirrors\nmirrors._POLL = 0.02\n")
+        file.write(QUICKLY_UPLOADED)
     address = store.unstrip_protocol("bucket/runs/a")
     command = [sys.executable, "-m", "deft_jax.train", "--config", folder / "config.py", "--workdir", address]
     servers = {name: os.environ[name] for scheme in SERVERS for name in environment(scheme, 0) if name in os.environ}
     variables = tiny.ENVIRONMENT | servers | {"TMPDIR": str(folder)}  # where the killed process leaves its copy
-    process = subprocess.Popen(command, env=variables, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, env=variables | {"SECONDS": "0.5"}, stderr=subprocess.PIPE, text=True)
     while process.poll() is None and not steps(store):
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
