@@ -2,6 +2,7 @@
 
     python -m deft_jax.encode --workdir DIR --images FOLDER|FILE [--out codes.npz] [--step N] [--crop PIXELS]
 
+DIR may be gs://BUCKET/FOLDER or s3://BUCKET/FOLDER, and the result a file there; images are local files.
 Images are the pictures of a folder and its sub-folders, or an .npz, .h5 or .hdf5 file with images [N, H, W] or
 [N, H, W, C]. Pictures are brought to the size and the channels of the model; in a file they must have them.
 
@@ -15,7 +16,8 @@ folder) or of the file; `stage`, that of the checkpoint, whose later groups are 
 import pathlib
 from collections.abc import Sequence
 
-from deft_jax.runtime import cli
+from deft_jax.runtime import buckets, cli
+from deft_jax.runtime.paths import local_path
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -33,16 +35,17 @@ def main(argv: Sequence[str] | None = None) -> None:
                         "(default: as the run was trained, or none)")
     args = parser.parse_args(argv)
     with cli.cli_errors("deft_jax.encode"):
-        out = pathlib.Path(args.out)
-        if out.suffix != ".npz" or out.is_dir():
-            raise ValueError(f"--out must be a file that ends with .npz, got {str(out)!r}")
+        if pathlib.PurePath(args.out).suffix != ".npz" or pathlib.Path(args.out).is_dir():
+            raise ValueError(f"--out must be a file that ends with .npz, got {args.out!r}")
+        images = local_path(args.images, "--images")
         import deft_jax
         from deft_jax.training import encode_images
 
-        model = deft_jax.load(args.workdir, args.step)
-        codes = encode_images.encode_images(model, args.images, args.crop)
-        encode_images.write_codes(out, codes)
-    print(f"{out}: {len(codes.posterior.mean)} images, {model.model.num_latents} latents")
+        with buckets.output_file(args.out, "--out") as out:
+            model = deft_jax.load(args.workdir, args.step)
+            codes = encode_images.encode_images(model, images, args.crop)
+            encode_images.write_codes(out, codes)
+    print(f"{args.out}: {len(codes.posterior.mean)} images, {model.model.num_latents} latents")
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from deft_jax.runtime import cli, pretrained
-from deft_jax.runtime.paths import shown
+from deft_jax.runtime.paths import shown, without_repeats
 from deft_jax.studies.run_folders import runs_of
 from deft_jax.studies.scoring import DEFAULT, VARIANTS, check_request, compare, evaluate, evaluate_codes
 
@@ -79,7 +79,7 @@ def _score_workdirs(args: argparse.Namespace) -> None:
     if args.jobs is not None and args.jobs < 1:
         raise ValueError(f"--jobs must be at least 1, got {args.jobs}")
     with contextlib.ExitStack() as copies:
-        given = dict.fromkeys(args.workdir)
+        given = without_repeats(args.workdir, "--workdir")
         folders = [copies.enter_context(pretrained.scoring_copy(workdir, "--workdir")) for workdir in given]
         errors = _score_folders(folders, args, names, variants)
     _exit_with_errors(errors)

@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 
 from deft_jax.reporting.set_gallery import SETS_WITHOUT_FILES, gallery
-from deft_jax.runtime import cli
+from deft_jax.runtime import buckets, cli
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -27,8 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise ValueError(f"--options {given.options!r} is not JSON: {error}") from None
         if not isinstance(options, dict):
             raise ValueError(f"--options must be a JSON object, got {given.options}")
-        written = gallery(given.names or SETS_WITHOUT_FILES, given.out, given.seed, options)
-    print(written)
+        with buckets.output_file(given.out, "--out") as path:
+            gallery(given.names or SETS_WITHOUT_FILES, path, given.seed, options)
+    print(given.out)
 
 
 if __name__ == "__main__":

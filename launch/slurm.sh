@@ -52,8 +52,24 @@ esac
 [ $# -ge 3 ] || fail "$verb needs a config and a workdir"
 config=$2 workdir=$3
 shift 3
+root=$(dirname "$here")
+# What can be refused here is refused now, and not after hours in the queue.
+configs=("$config")
+[ "$verb" != grid ] || IFS=, read -ra configs <<<"$config"
+names=,
+for each in "${configs[@]}"; do
+  file=${each%%:*} name=${each##*/}
+  [ -n "$file" ] && [ -f "$(cd "$root" && realpath -m -- "$file")" ] || fail "there is no config '$each' (paths are taken from $root)"
+  [[ $names != *",${name%.py},"* ]] || fail "two configs of a grid are called '${name%.py}', and would share their workdirs"
+  names+=${name%.py},
+done
+[ -n "$workdir" ] || fail "the workdir is empty"
+if [[ $workdir != *:/* ]]; then
+  place=$(cd "$root" && realpath -m -- "$workdir")
+  [ ! -e "$place" ] || { [ -d "$place" ] && [ -w "$place" ]; } || fail "the workdir $place is no folder that can be written to"
+fi
 [ "$verb" != sweep ] || [ "$nodes" -eq 1 ] || [[ $workdir != *:/* ]] || fail "a sweep on several nodes needs a folder that all see, got '$workdir'"
-[ -n "$python" ] || python=$(default_python "$(dirname "$here")")
+[ -n "$python" ] || python=$(default_python "$root")
 
 # count_of LIST: how many numbers 0,3,8-9 stands for.
 count_of() {
@@ -72,9 +88,8 @@ flags=(--job-name "deft_jax-$verb" --nodes "$nodes" --cpus-per-task "$cpus" --ti
 job=(--python "$python")
 if [ "$verb" = grid ]; then
   number=$(count_of "$seeds")
-  IFS=, read -ra configs <<<"$config"
   flags+=(--array "0-$((${#configs[@]} * number - 1))$at_most")
   job+=(--seeds "$seeds")
 fi
-perform sbatch "${flags[@]}" "${more[@]}" --chdir "$(dirname "$here")" "$here/slurm_job.sh" \
+perform sbatch "${flags[@]}" "${more[@]}" --chdir "$root" "$here/slurm_job.sh" \
   "${job[@]}" "$verb" "$config" "$workdir" "$@"

@@ -11,7 +11,8 @@
 #   --help
 #
 # SIGTERM (120 s before the time limit, or at a preemption) makes the training save and end with status 143; the job
-# then goes back into the queue, unless it was cancelled, and the same command resumes.
+# then goes back into the queue, unless it was cancelled, and the same command resumes. A job that has saved nothing new
+# within its time limit ends, as it would for ever.
 
 #SBATCH --nodes=1
 #SBATCH --ntasks-per-node=1
@@ -67,7 +68,8 @@ case $verb in
     config=${configs[SLURM_ARRAY_TASK_ID / ${#numbers[@]}]}
     seed=${numbers[SLURM_ARRAY_TASK_ID % ${#numbers[@]}]}
     name=${config##*/}
-    work=(deft_jax.train --config "$config" --workdir "$workdir/${name%.py}/seed_$seed" "--config.seed=$seed")
+    workdir=$workdir/${name%.py}/seed_$seed
+    work=(deft_jax.train --config "$config" --workdir "$workdir" "--config.seed=$seed")
     ;;
   *) fail "unknown verb '$verb'; known: train, grid, sweep" ;;
 esac
@@ -102,6 +104,13 @@ if $dry_run; then
   exit 0
 fi
 
+# saved: what there is of checkpoints and results; of a workdir in a bucket nothing, as it cannot be seen from here.
+saved() {
+  local kinds=(-path '*/checkpoints/*' -prune -o -name results.json -o -name run.json)
+  [[ $workdir == *:/* ]] || find "$workdir" \( "${kinds[@]}" \) -print 2>/dev/null | sort || true
+}
+before=$(saved)
+
 "${step[@]}" &
 running=$!
 # SLURM signals the processes of the step itself; this is for those who signal the batch script alone. A srun that is sent
@@ -124,6 +133,11 @@ if [ "$status" -eq 143 ] && [ -n "${SLURM_JOB_ID:-}" ]; then
   # scancel sends SIGTERM as well: a job that somebody cancelled is no longer RUNNING, and is not to come back.
   shown=$(scontrol show job "$id" || true)
   if [[ $shown == *JobState=RUNNING* ]]; then
+    # Minutes and seconds of its time limit; at a preemption there is more, and the job has to come back.
+    left=$(squeue --noheader --jobs "$id" --format %L || true)
+    if [[ $left =~ ^\ *[0-3]:[0-9]{2}$ && $workdir != *:/* && $(saved) == "$before" ]]; then
+      fail "nothing new was saved before the time limit, and would not be in the next job: submit with a longer --time"
+    fi
     scontrol requeue "$id" && exit 0
     echo "slurm_job.sh: cannot requeue $id; submit the same command again to resume" >&2
   fi

@@ -65,6 +65,8 @@ def test_scores_of_a_name_are_written_beside_and_add_up(tmp_path, monkeypatch):
     assert set(kept["evaluation"]["scores"]["mean"]) == {"mig", "nmi"}
     assert [path.name for path in tmp_path.iterdir()] == ["quickstart.results.json"]
     assert bytes_of(pretrained.FOLDER / "quickstart") == before
+    with pretrained.scoring_copy("quickstart", "workdir"), pytest.raises(ValueError, match="is in use by process"):
+        scoring.evaluate("quickstart", ["sap"], num_samples=100)  # both would replace the file
 
 
 def test_what_lies_in_the_current_folder_wins(tmp_path, monkeypatch):

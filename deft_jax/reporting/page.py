@@ -62,7 +62,7 @@ def _write(folders: Sequence[pathlib.Path], out: pathlib.Path, live: bool) -> No
     comparison = compare_scores(trainings, [_last_step(run) for run in trainings]) if len(trainings) > 1 else None
     title = runs[0].title if len(runs) == 1 else f"{len(runs)} runs"
     try:
-        write_atomically(out, render(Page(f"DEFT: {title}", comparison, articles)))
+        write_atomically(out, render(Page(f"DEFT: {title}", comparison, articles)), several_writers=True)
     except OSError as error:
         raise ValueError(f"cannot write {out}: {error.strerror or error}") from None
 

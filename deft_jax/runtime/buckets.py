@@ -72,18 +72,14 @@ def working_copy(workdir: str | os.PathLike[str], field: str) -> Iterator[pathli
                 mirror.close()
             except CannotWrite as second:  # the first error is what the user must know
                 warn(str(second))
-            if lease.lost is not None and isinstance(error, Exception):
-                raise ValueError(_taken_over(place, lease)) from error
+            except ValueError as taken_over:  # for which the signal of the lease has ended the block
+                if isinstance(error, Exception):
+                    raise taken_over from error
+                warn(str(taken_over))
             raise
         mirror.close()
-        if lease.lost is not None:
-            raise ValueError(_taken_over(place, lease))
     finally:
         lease.release()
-
-
-def _taken_over(place: Place, lease: Lease) -> str:
-    return f"{place.address} was taken over by {lease.lost}, and nothing more is written there"
 
 
 @contextlib.contextmanager

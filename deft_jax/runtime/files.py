@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pathlib
+import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -12,19 +13,20 @@ import numpy as np
 from deft_jax.runtime.errors import reraise_as_cannot_write
 
 
-def write_atomically(path: pathlib.Path, content: str | bytes) -> None:
+def write_atomically(path: pathlib.Path, content: str | bytes, *, several_writers: bool = False) -> None:
     """Writes a file such that readers see the old content or the new one, also after a power failure.
 
     Args:
       path: the file; missing folders are created.
       content: all of it.
+      several_writers: as of `replacing`.
 
     Raises:
       CannotWrite: the file could not be written; its old content is kept and no other file is left behind.
     """
     with reraise_as_cannot_write(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary:
+        with replacing(path, several_writers=several_writers) as temporary:
             temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
@@ -45,10 +47,10 @@ def replacing(path: pathlib.Path, *, several_writers: bool = False) -> Iterator[
 
     Args:
       path: the file, in an existing folder.
-      several_writers: whether several processes may write it at once. The temporary file then has the process id in its
-        name, and stays if the process is killed; otherwise the next write reuses it.
+      several_writers: whether several processes may write it at once, because no lock keeps them out. The temporary
+        file then has a name of its own, and stays if the process is killed; otherwise the next write reuses it.
     """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp" if several_writers else f"{path.name}.tmp")
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex[:12]}.tmp" if several_writers else f"{path.name}.tmp")
     try:
         yield temporary
         with temporary.open("r+b") as file:

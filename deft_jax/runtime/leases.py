@@ -52,14 +52,14 @@ class Lease:
         self._filesystem, self._path, self._address = filesystem, f"{root}/{NAME}", address
         self._content = {"host": socket.gethostname(), "process": os.getpid(), "machine": _machine(),
                          "token": uuid.uuid4().hex}  # fmt: skip
-        self._renewals = 0
+        self._renewals, self._turn = 0, threading.RLock()
         self._acquire()
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._renew, daemon=True)
         self._thread.start()
 
     def _acquire(self) -> None:
-        seen, since = None, 0.0
+        seen, unchanged, pause = None, 0.0, min(1.0, RENEWED / 4)
         while True:
             holder = self._read()
             if holder is None:
@@ -68,10 +68,10 @@ class Lease:
                     self._filesystem.pipe_file(self._path, self._bytes(), mode="create")
                     if (self._read() or {}).get("token") == self._content["token"]:
                         return
-            elif _has_ended(holder) or (holder == seen and time.monotonic() - since > EXPIRES):
+            elif _has_ended(holder) or (holder == seen and unchanged > EXPIRES):
                 self._remove()
             elif seen is None:
-                seen, since = holder, time.monotonic()
+                seen = holder
                 warn(f"{self._address} is marked as in use by {_name(holder)}; waiting up to {EXPIRES:.0f} s to see "
                      "whether that is still so")  # fmt: skip
             elif holder != seen:
@@ -79,11 +79,12 @@ class Lease:
                     f"{self._address} is in use by {_name(holder)}; wait for it, or choose another workdir"
                 )
             else:
-                time.sleep(min(1.0, RENEWED / 4))
+                time.sleep(pause)
+                unchanged += pause  # not the time of requests: a bucket that does not answer keeps the holder out too
 
     def _renew(self) -> None:
         while not self._ending.wait(RENEWED):
-            with contextlib.suppress(Exception):  # a failed request: the next renewal is in time
+            with contextlib.suppress(Exception), self._turn:  # a failed request: the next renewal is in time
                 self.check()
                 if self.lost is not None:
                     _thread.interrupt_main(signal.SIGTERM)
@@ -93,7 +94,8 @@ class Lease:
 
     def check(self) -> None:
         """Sets `lost` if another process has taken the lease over; raises any exception if it cannot be read."""
-        holder = self._read()
+        with self._turn:  # not while this process renews it, which not every store does in one piece
+            holder = self._read()
         if holder is not None and holder.get("token") != self._content["token"]:
             self.lost = _name(holder)
 

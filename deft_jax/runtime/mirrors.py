@@ -29,8 +29,12 @@ _RETRY = 10.0  # seconds after an upload that failed
 # The folder of a checkpoint, and the file in it without which it is not complete.
 _CHECKPOINT = re.compile(r"(?:.*/)?(?:checkpoints|trials\w*)/\d+(?=/)")
 _MARKER = "_CHECKPOINT_METADATA"
-_NOT_COPIED = re.compile(r"(?:.*/)?(?:\.lock|[^/]*\.tmp|[^/]*orbax-checkpoint-tmp[^/]*(?:/.*)?)")
+_NOT_COPIED = re.compile(r"(?:.*/)?(?:(?:\.[^/]*)?\.lock|[^/]*\.tmp|[^/]*orbax-checkpoint-tmp[^/]*(?:/.*)?)")
 Signature = tuple[int, int]  # size in bytes, time of the last change in ns
+
+
+class _LeaseLost(Exception):
+    """Another process has taken the place over."""
 
 
 class Place(NamedTuple):
@@ -122,6 +126,8 @@ class Mirror:
             try:
                 self._upload()
                 checkpoints, last, is_failing = markers, time.monotonic(), False
+            except _LeaseLost:
+                return
             except Exception as error:
                 if not is_failing:
                     warn(f"{self._place.address} is behind ({shorten(error)}); trying again")
@@ -145,9 +151,6 @@ class Mirror:
             whole = {folder: names for folder, names in checkpoints.items() if self._take(names, outgoing, os.link)}
             others = [name for name in changed if not _CHECKPOINT.match(name)]
             others = [name for name in others if self._take([name], outgoing, shutil.copy2)]
-            self._lease.check()
-            if self._lease.lost is not None:
-                return
             self._put([name for name in others if name == "config.json"], found, outgoing)
             self._put([name for name in others if name != "config.json"], found, outgoing)
             for folder, names in whole.items():
@@ -174,28 +177,40 @@ class Mirror:
 
     def _put(self, names: list[str], found: dict[str, Signature], outgoing: str) -> None:
         if names:
+            self._check_lease()
             sources = [os.path.join(outgoing, name) for name in names]
             self._place.filesystem.put(sources, [f"{self._place.path}/{name}" for name in names])
             self._uploaded |= {name: found[name] for name in names}
 
     def _remove(self, names: list[str]) -> None:
         if names:
+            self._check_lease()
+        for name in names:
+            # One by one: `rm` takes a list, but *, ? and [ in a path for a pattern, which other runs may match.
             with contextlib.suppress(FileNotFoundError):
-                self._place.filesystem.rm([f"{self._place.path}/{name}" for name in names])
-            for name in names:
-                self._uploaded.pop(name, None)
+                self._place.filesystem.rm_file(f"{self._place.path}/{name}")
+            self._uploaded.pop(name, None)
+
+    def _check_lease(self) -> None:
+        """Raises _LeaseLost if another process has the place: this one may have been suspended since the last look."""
+        self._lease.check()
+        if self._lease.lost is not None:
+            raise _LeaseLost(f"{self._place.address} was taken over by {self._lease.lost}")
 
     def close(self) -> None:
         """Uploads what is left and removes the copy.
 
         Raises:
           CannotWrite: it could not be uploaded, and stays where it is.
+          ValueError: another process has taken the place over; what is not there stays in the copy.
         """
         self._ending.set()
         self._thread.join()
         try:
             if self._lease.lost is None:
                 self._upload()
+        except _LeaseLost:
+            pass
         except BaseException as error:
             forget_copy(self.folder)
             reason = f"{shorten(error)}; what is not there yet is in {self.folder}"
@@ -203,6 +218,13 @@ class Mirror:
                 warn(f"{self._place.address} is behind: {reason}")
                 raise
             raise CannotWrite(getattr(error, "errno", None), reason, self._place.address) from error
+        if self._lease.lost is not None:
+            message = f"{self._place.address} was taken over by {self._lease.lost}, and nothing more is written there"
+            if _scan(self.folder) != self._uploaded:
+                forget_copy(self.folder)
+                raise ValueError(f"{message}; what is not there is in {self.folder}")
+            shutil.rmtree(self._parent, ignore_errors=True)
+            raise ValueError(message)
         shutil.rmtree(self._parent, ignore_errors=True)
 
 

@@ -3,6 +3,7 @@
 import os
 import pathlib
 import re
+from collections.abc import Sequence
 
 _ADDRESS = re.compile(r"(gs|s3):/+(.*)", re.DOTALL)  # one slash: pathlib has joined the two
 _COPIES: dict[str, str] = {}  # folder of a copy -> the address of what it is a copy of
@@ -52,6 +53,27 @@ def split_address(address: str | os.PathLike[str], field: str) -> tuple[str, str
     if match is None or len(parts) < 2 or {".", ".."} & set(parts) or not text.isprintable():
         raise ValueError(f"{field} must be gs://BUCKET/FOLDER or s3://BUCKET/FOLDER, got {text!r}")
     return match[1], "/".join(parts)
+
+
+def without_repeats(paths: Sequence[str], field: str) -> list[str]:
+    """The paths without those that are another spelling of an earlier one: runs/a/, s3://BUCKET//a.
+
+    Args:
+      paths: of local files or in buckets, as given.
+      field: what they are, for messages.
+
+    Raises:
+      ValueError: as of `split_address`.
+
+    Example:
+      >>> without_repeats(["runs/a", "./runs/a/", "gs://b/a", "gs://b//a/"], "--workdir")
+      ['runs/a', 'gs://b/a']
+    """
+    first: dict[tuple[str, str], str] = {}
+    for path in paths:
+        same = split_address(path, field) if is_address(path) else ("", os.path.abspath(os.path.expanduser(path)))
+        first.setdefault(same, path)
+    return list(first.values())
 
 
 def register_copy(folder: pathlib.Path, address: str) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from deft_jax.runtime import buckets
 from deft_jax.runtime.errors import CannotWrite
 from deft_jax.runtime.files import read_object, write_atomically
+from deft_jax.runtime.locks import lock_file
 from deft_jax.runtime.paths import register_copy
 
 FOLDER = pathlib.Path(__file__).parents[1] / "pretrained"
@@ -81,7 +82,8 @@ def scoring_copy(workdir: str | os.PathLike[str], field: str) -> Iterator[pathli
       field: what it is, for messages.
 
     Raises:
-      ValueError: NAME.results.json cannot be read or written; and as of `buckets.working_copy`.
+      ValueError: NAME.results.json cannot be read or written, or another process scores the model into it; and as of
+        `buckets.working_copy`.
     """
     folder = folder_of(workdir)
     if folder is None:
@@ -89,11 +91,12 @@ def scoring_copy(workdir: str | os.PathLike[str], field: str) -> Iterator[pathli
             yield path
         return
     kept = pathlib.Path(f"{folder.name}.results.json")
-    earlier = read_object(kept)
     target = kept.absolute()
     if not os.access(target.parent, os.W_OK):
         raise ValueError(f"cannot write {target}: its folder is read-only; change to another one")
-    with tempfile.TemporaryDirectory(prefix="deft_jax_", ignore_cleanup_errors=True) as parent:
+    folder_of_copy = tempfile.TemporaryDirectory(prefix="deft_jax_", ignore_cleanup_errors=True)
+    with lock_file(kept, wait=0.0), folder_of_copy as parent:
+        earlier = read_object(kept)
         copy = pathlib.Path(parent) / folder.name
         shutil.copytree(folder, copy)
         results = copy / "results.json"

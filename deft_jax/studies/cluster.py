@@ -5,6 +5,7 @@ import importlib.util
 import itertools
 import json
 import logging
+import operator
 import pathlib
 import re
 import time
@@ -16,7 +17,8 @@ from typing import Any
 import dask
 from distributed import Client, Event, Future, KilledWorker, LocalCluster, Security, wait
 
-from deft_jax.runtime import parallel
+import deft_jax
+from deft_jax.runtime import package, parallel
 from deft_jax.runtime.progress import warn
 from deft_jax.runtime.signals import Signals
 from deft_jax.studies import task
@@ -69,7 +71,7 @@ def joined_client(scheduler: str, workdir: str, resources: Mapping[str, float] |
       resources: that the tasks will need of their workers. Default: None.
 
     Raises:
-      WorkdirNotShared: one of its workers does not see the workdir.
+      UnfitWorker: one of its workers does not see the workdir, or has another version of the package.
       ValueError: it is no such address or file, or one of the workers lacks this package.
       OSError: there is no scheduler at the address.
     """
@@ -80,12 +82,27 @@ def joined_client(scheduler: str, workdir: str, resources: Mapping[str, float] |
     if address.startswith(("tls:", "wss:")) and not security.get_connection_args("client").get("ssl_context"):
         raise ValueError(f"--scheduler {scheduler} needs certificates: distributed.comm.tls in Dask's configuration")
     with _quiet(), Client(address, security=security, set_as_default=False) as client, client.as_current():
-        try:
-            client.run(task.check_workdir, workdir)
-        except ImportError as error:
-            raise ValueError(f"a worker of {scheduler} cannot load deft_jax: {error}") from None
+        _check_workers(client, scheduler, workdir)
         _describe(client, scheduler, resources or {})
         yield client
+
+
+def _check_workers(client: Client, scheduler: str, workdir: str) -> None:
+    """Raises UnfitWorker or ValueError where a worker could not do the runs; warns of one that has other files."""
+    try:
+        # By what every version of the package has: functions of this one may be missing in others.
+        versions = client.run(operator.attrgetter("__version__"), deft_jax)
+        task.check_version(deft_jax.__version__, versions)
+        client.run(task.check_workdir, workdir)
+    except ImportError as error:
+        raise ValueError(f"a worker of {scheduler} cannot load deft_jax: {error}") from None
+    here = package.source_digest()
+    there = client.run(package.source_digest, on_error="return")
+    if others := [worker for worker, digest in there.items() if digest != here]:
+        warn(
+            f"{', '.join(others)}: the files of deft_jax are others than here, of the same version; runs of different "
+            "code may have different numbers"
+        )
 
 
 def _address_in(file: pathlib.Path) -> str:
@@ -145,18 +162,18 @@ def run_packs(
       resources: that each task needs of its worker, as of `dask worker --resources`. Default: None.
 
     Raises:
-      WorkdirNotShared: a worker does not see the workdir; the other runs have saved their state.
+      UnfitWorker: as of `joined_client`, of a worker that came later; the other runs have saved their state.
       ConnectionError: the scheduler is gone.
     """
     stop = Event(f"stop-{uuid.uuid4().hex}", client)
     futures: dict[Future, Sequence[str]] = {}
     failures: dict[str, int] = {}
     priorities = itertools.count(0, -1)  # the runs begin in the order of the study
-    refused: task.WorkdirNotShared | None = None
+    refused: task.UnfitWorker | None = None
 
     def submit(names: Sequence[str]) -> None:
         key = f"train_pack-{uuid.uuid4().hex}"  # tasks of one prefix wait at the scheduler for the first free worker
-        arguments = (*order, names, shares, stop.name)
+        arguments = (*order, names, shares, stop.name, deft_jax.__version__)
         options = {"key": key, "pure": False, "priority": next(priorities), "resources": resources}
         futures[client.submit(task.train_pack, *arguments, **options)] = names
 
@@ -185,7 +202,7 @@ def run_packs(
         for future in ended:
             names = futures.pop(future)
             error = future.exception()
-            if isinstance(error, task.WorkdirNotShared):
+            if isinstance(error, task.UnfitWorker):
                 refused = error
             elif isinstance(error, KilledWorker) or (error is None and not future.result()):
                 if not is_stopping:  # its workers were killed or stopped, time and again

@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from deft_jax.runtime.files import read_object, to_jsonable, write_atomically
+from deft_jax.runtime.files import to_jsonable
+from deft_jax.runtime.locks import update_object
 
 _SAMPLE = ("step", "stage", "num_samples", "num_images", "seed", "digest")  # fields that identify a sample
 
@@ -82,11 +83,25 @@ def _write(path: pathlib.Path, evaluation: Mapping[str, Any], names: Sequence[st
     """Adds an evaluation to a results file and leaves its other entries.
 
     Scores of the same sample stay beside the new ones; an evaluation of another sample, or of the same one with other
-    options of a metric in `names`, goes to the list 'earlier_evaluations'.
+    options of a metric in `names`, goes to the list 'earlier_evaluations'. Others may add theirs at the same time.
 
     Returns whether the entry 'evaluation' went there.
     """
-    results = read_object(path) or {}
+    is_moved = False
+
+    def add(results: dict[str, Any]) -> dict[str, Any]:
+        nonlocal is_moved
+        results, is_moved = _with_evaluation(results, evaluation, names)
+        return results
+
+    update_object(path, add)
+    return is_moved
+
+
+def _with_evaluation(
+    results: Mapping[str, Any], evaluation: Mapping[str, Any], names: Sequence[str]
+) -> tuple[dict[str, Any], bool]:
+    """What a results file holds with one more evaluation, and whether that moves the entry 'evaluation'."""
     result = json.loads(json.dumps(to_jsonable(evaluation)))  # tuples and keys as they come back from the file
 
     def is_same(entry: Mapping[str, Any]) -> bool:
@@ -103,9 +118,8 @@ def _write(path: pathlib.Path, evaluation: Mapping[str, Any], names: Sequence[st
     for entry in entries:
         if is_same(entry):
             merged = _merged(entry, merged)
-    results |= {"evaluation": merged} | ({"earlier_evaluations": others} if others or earlier else {})
-    write_atomically(path, json.dumps(results, indent=2) + "\n")
-    return isinstance(newest, dict) and not is_same(newest)
+    added = {"evaluation": merged} | ({"earlier_evaluations": others} if others or earlier else {})
+    return {**results, **added}, isinstance(newest, dict) and not is_same(newest)
 
 
 def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:

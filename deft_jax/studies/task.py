@@ -18,13 +18,14 @@ from typing import Any
 import dask
 from distributed import Event, Status, Worker, get_client, get_worker
 
+import deft_jax
 from deft_jax.runtime.signals import TERMINATED
 
 _POLL = 0.5  # seconds between two looks at whether the runs are still wanted
 
 
-class WorkdirNotShared(ValueError):
-    """A worker does not see the workdir of the study."""
+class UnfitWorker(ValueError):
+    """A worker does not see the workdir of the study, or has another version of the package."""
 
 
 def train_pack(
@@ -33,6 +34,7 @@ def train_pack(
     names: Sequence[str],
     shares: Mapping[str, Sequence[int]] | None,
     stop: str,
+    version: str,
 ) -> bool:
     """Trains and scores some runs of a study, from their newest checkpoints, in a process of their own.
 
@@ -45,15 +47,17 @@ def train_pack(
       names: 'NAME/seed_S' of the runs. Those at the same step share a program.
       shares: name of a worker -> cores of its processes. None: all cores of the worker.
       stop: name of the event that ends all runs of the study.
+      version: of the package where the study was begun.
 
     Returns:
       Whether the runs are finished; False if they were stopped.
 
     Raises:
-      WorkdirNotShared: this worker does not see the workdir.
+      UnfitWorker: this worker does not see the workdir, or has another version of the package.
       ChildProcessError: the process failed; the message is the reason.
     """
     worker = get_worker()
+    check_version(version, {worker.address: deft_jax.__version__})
     check_workdir(workdir, worker)
     event, key = Event(stop, client=get_client()), worker.get_current_task()
     if event.is_set():
@@ -86,10 +90,22 @@ def train_pack(
     return _is_finished(process.returncode, reason)
 
 
+def check_version(version: str, versions: Mapping[str, str]) -> None:
+    """Raises UnfitWorker where a worker has another version of the package: its numbers would be others.
+
+    Args:
+      version: of the package where the study was begun.
+      versions: address of a worker -> version of the package there.
+    """
+    others = [f"the worker {address} has {found}" for address, found in versions.items() if found != version]
+    if others:
+        raise UnfitWorker(f"all workers must have deft_jax {version}, as this command has, but {', '.join(others)}")
+
+
 def check_workdir(workdir: str, dask_worker: Worker) -> None:
-    """Raises WorkdirNotShared if this worker does not see the workdir of the study."""
+    """Raises UnfitWorker if this worker does not see the workdir of the study."""
     if not (pathlib.Path(workdir) / "config.json").is_file():
-        raise WorkdirNotShared(
+        raise UnfitWorker(
             f"the worker {dask_worker.address} on {socket.gethostname()} does not see the workdir {workdir}; "
             "choose a folder that all machines see under this path"
         )

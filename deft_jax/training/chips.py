@@ -7,6 +7,7 @@ v6e, in 2026. Products of float32 run on a TPU as passes of bfloat16, so the pea
 import contextlib
 import importlib.util
 import os
+import re
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
@@ -37,6 +38,9 @@ CHIPS: Mapping[str, Chip] = {
     "TPU v6 lite": Chip(918e12, 1_638e9, 400e9, 32 * 2**30),
 }
 """By jax.Device.device_kind."""
+
+_LONGEST_SIDE = {"TPU v5 lite": 16, "TPU v6 lite": 16}
+"""Chips along a side of the largest slice, beyond which libtpu ends the process or compiles in vain."""
 
 _TPU_ENVIRONMENT = {
     # What libtpu asks a TPU VM for; the values do not matter where nothing runs.
@@ -69,14 +73,21 @@ def topology_devices(name: str) -> list[jax.Device]:
     """
     from jax.experimental import topologies
 
+    # libtpu takes no name for a slice of its own choice, and ends the process at a side of 0.
+    if not re.fullmatch(r"[A-Za-z0-9_ ]+[=_:][1-9]\d*(x[1-9]\d*)*(_twisted|_untwisted)?", name):
+        raise ValueError(f"--topology must be a version and a shape such as v5e:2x4, got {short_repr(name)}")
     for variable, value in _TPU_ENVIRONMENT.items():
         os.environ.setdefault(variable, value)
     jax.devices()  # reads XLA_FLAGS, which libtpu must not see (ahead.compile_stage)
     try:
         with without_variable("XLA_FLAGS"):
-            return list(topologies.get_topology_desc(platform="tpu", topology_name=name).devices)
+            devices: list[jax.Device] = list(topologies.get_topology_desc(platform="tpu", topology_name=name).devices)
     except Exception as error:  # libtpu reports everything as a RuntimeError, JAX as its own kinds
         if importlib.util.find_spec("libtpu") is None:
             raise ValueError("--topology needs libtpu, TPU's compiler: pip install 'deft_jax[tpu]'") from None
         reason = " ".join(str(error).split())
         raise ValueError(f"--topology must be a TPU slice such as v5e:2x4, got {short_repr(name)}: {reason}") from None
+    largest = _LONGEST_SIDE.get(devices[0].device_kind)
+    if largest is not None and max(map(int, re.findall(r"\d+", re.split("[=_:]", name)[1]))) > largest:
+        raise ValueError(f"--topology {name} is larger than the largest slice of its kind, {largest}x{largest}")
+    return devices

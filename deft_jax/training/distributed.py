@@ -8,6 +8,8 @@ Environment variables, which the scripts in launch/ set, name the processes:
     DEFT_JAX_PROCESS_ID=I              and the index of this one, 0 to N - 1
 """
 
+import hashlib
+import json
 import os
 import pathlib
 import socket
@@ -15,6 +17,9 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import numpy as np
+
+import deft_jax
+from deft_jax.runtime import package
 
 Tree = TypeVar("Tree")
 
@@ -122,6 +127,39 @@ def is_first_process() -> bool:
     import jax
 
     return jax.process_index() == 0
+
+
+def check_alike(config: Mapping[str, Any]) -> None:
+    """Compares the code and the configurations of the processes, whose different programs would wait for ever.
+
+    All processes must call it at the same point.
+
+    Args:
+      config: field -> its value, as JSON knows it.
+
+    Raises:
+      ValueError: they differ; all processes raise it.
+    """
+    import jax
+
+    if jax.process_count() == 1:
+        return
+    code = f"deft_jax {deft_jax.__version__} (files {package.source_digest()}) and jax {jax.__version__}"
+    if _differing({"code": code}):
+        raise ValueError(f"all processes must have the same code of deft_jax and jax; this one has {code}")
+    if fields := _differing(config):  # of the same fields, as the code is the same
+        raise ValueError(f"the processes have different configurations, in {', '.join(fields)}; give all the same")
+
+
+def _differing(values: Mapping[str, Any]) -> list[str]:
+    """The names whose values are not the same in all processes; all must give the same names."""
+    from jax.experimental import multihost_utils
+
+    texts = [json.dumps([name, values[name]], sort_keys=True).encode() for name in values]
+    digests_Nx32 = np.array([list(hashlib.sha256(text).digest()) for text in texts], np.uint8)
+    digests_PxNx32 = np.asarray(multihost_utils.process_allgather(digests_Nx32))
+    is_same_N = (digests_PxNx32 == digests_PxNx32[:1]).all(axis=(0, 2))
+    return [name for name, is_same in zip(values, is_same_N, strict=True) if not is_same]
 
 
 def any_process(flag: bool) -> bool:

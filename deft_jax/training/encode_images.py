@@ -86,4 +86,4 @@ def write_codes(path: pathlib.Path, codes: Codes) -> None:
     if codes.files:
         arrays["files"] = np.array(codes.files)
     np.savez(buffer, **arrays)
-    write_atomically(path, buffer.getvalue())
+    write_atomically(path, buffer.getvalue(), several_writers=True)

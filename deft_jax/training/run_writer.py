@@ -16,7 +16,8 @@ from deft_jax.evaluation.decoder import Decoder
 from deft_jax.evaluation.sample import LabelledSample
 from deft_jax.models.posterior import Posterior
 from deft_jax.runtime.errors import CannotWrite, reraise_as_cannot_write
-from deft_jax.runtime.files import read_object, to_jsonable, write_atomically, write_json
+from deft_jax.runtime.files import read_object, to_jsonable, write_atomically
+from deft_jax.runtime.locks import update_object
 from deft_jax.runtime.messages import short_repr
 from deft_jax.runtime.progress import warn
 from deft_jax.training import tracking
@@ -257,8 +258,7 @@ class RunWriter:
                 "versions": {"jax": jax.__version__, "python": platform.python_version()},
             }
         )
-        results = (read_object(path) or {}) | results
-        write_json(path, results)
+        results = update_object(path, lambda before: before | results)  # an evaluation may add to it meanwhile
         self._publish_results(step, results)
         return results
 

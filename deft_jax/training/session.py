@@ -11,6 +11,7 @@ import jax
 from deft_jax import data
 from deft_jax.evaluation import decoder as evaluation_decoder
 from deft_jax.evaluation import encoder as evaluation_encoder
+from deft_jax.runtime.files import to_jsonable
 from deft_jax.runtime.jax_settings import pinned
 from deft_jax.runtime.paths import local_path
 from deft_jax.runtime.signals import Signals
@@ -56,13 +57,14 @@ def run(
       What results.json holds; {} in processes other than process 0.
 
     Raises:
-      ValueError: the configuration is invalid or not that of the workdir, another run writes there, or no checkpoint
-        there is readable.
+      ValueError: the configuration is invalid or not that of the workdir or of the other processes, another run writes
+        there, or no checkpoint there is readable.
       FloatingPointError: the loss is no longer finite; the last finite checkpoint is kept.
       CannotWrite: the disk is full; when there is space again, the same call resumes.
       Interrupted: a signal was received, and the state saved.
     """
     config = _with_absolute_paths(parse_training(config))
+    distributed.check_alike(_without_paths(config))
     with working_copy(workdir) as folder:
         return _run(config, folder, devices, remarks, group)
 
@@ -138,6 +140,13 @@ def _with_absolute_paths(config: TrainingConfig) -> TrainingConfig:
     """The configuration with absolute paths: the run can then be resumed from any folder."""
     options = data.with_absolute_paths(config.data.name, config.data.options)
     return dataclasses.replace(config, data=dataclasses.replace(config.data, options=options))
+
+
+def _without_paths(config: TrainingConfig) -> dict[str, Any]:
+    """The configuration as JSON knows it, without paths of data, which may differ from host to host."""
+    values = to_jsonable(config.to_mapping())
+    paths = data.path_options(config.data.name)
+    return values | {"data": {name: value for name, value in values["data"].items() if name not in paths}}
 
 
 def _build(config: TrainingConfig, num_devices: int) -> Experiment:

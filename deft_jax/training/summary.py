@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from deft_jax.evaluation import ledger
-from deft_jax.runtime.files import read_object, write_json
+from deft_jax.runtime.locks import update_object
 from deft_jax.runtime.paths import shown
 from deft_jax.training.run_writer import RunWriter
 
@@ -42,6 +42,6 @@ def write_seed_summary(
         each = " ".join(f"{value:.3f}" for value in values)
         print(f"\nMIG {summary['mig']['mean']:.3f} ± {deviation:.3f} over {len(values)} seeds: {each}")
     summary["runs"] = [writer.workdir.name for writer in writers]
-    write_json(workdir / "results.json", (read_object(workdir / "results.json") or {}) | summary)
+    update_object(workdir / "results.json", lambda before: before | summary)
     print(f"workdirs: {shown(workdir / writers[0].workdir.name)} to {writers[-1].workdir.name}")
     return summary

@@ -15,6 +15,7 @@ LAUNCH = pathlib.Path(__file__).parents[2] / "launch"
 SCRIPTS = ("tpu_vm.sh", "tpu_worker.sh", "slurm.sh", "slurm_job.sh", "local.sh", "container.sh")
 # What a shell would take apart, expand or run, were it not quoted at every level.
 HARD = ["--config.stages.betas=(70., 30.)", "--config.name=it's $HOME; `id` \"*\" \\ a & b", "--config.empty="]
+PROGRAMS = ("gcloud", "git", "curl", "sh", "uv", "sbatch", "srun", "scontrol", "squeue", "docker", "podman", "python")
 TRAINING = ["--config", "configs/x y.py", *HARD]
 BUCKET = "gs://bucket/runs/x"
 VM = ["deft-0", "--zone", "us-central2-b"]
@@ -133,7 +134,10 @@ class Stage:
         shutil.copytree(LAUNCH, self.checkout / "launch")
         (folder / "bin").mkdir()
         (folder / "home").mkdir()
-        for name in ("gcloud", "git", "curl", "sh", "uv", "sbatch", "srun", "docker", "podman", "python"):
+        (self.checkout / "configs").mkdir()
+        for name in ("a.py", "b.py", "c.py", "s.py", "configs/c.py"):
+            (self.checkout / name).touch()
+        for name in PROGRAMS:
             path = folder / "bin" / name
             path.write_text(f"#!{sys.executable} -IS\nHANG = {HANG}\n{STAND_IN}")
             path.chmod(0o755)

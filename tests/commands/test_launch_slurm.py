@@ -2,6 +2,7 @@
 
 import itertools
 
+import pytest
 from launch_stand_ins import HARD
 
 
@@ -30,3 +31,22 @@ def test_the_tasks_of_a_grid_are_all_configs_with_all_seeds(stage):
         (f"configs/{name}.py", f"w/{name}/seed_{seed}", f"--config.seed={seed}") for name in "ab" for seed in (0, 3, 4)
     ]
     assert stage.run("slurm_job.sh", *words, SLURM_ARRAY_TASK_ID="6").returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("left", "checkpoint", "comes_back"),
+    [("0:40", "", False), ("0:40", "w/checkpoints/9", True), ("1:00:40", "", True), ("UNLIMITED", "", True)],
+)
+def test_a_job_that_saved_nothing_within_its_time_limit_does_not_come_back(stage, left, checkpoint, comes_back):
+    work = stage.folder / "bin/work"  # in place of the step
+    work.write_text(f"#!/bin/sh\n[ -z '{checkpoint}' ] || mkdir -p '{checkpoint}'\nexit 143\n")
+    work.chmod(0o755)
+    (stage.folder / "bin/srun").unlink()
+    (stage.folder / "bin/srun").symlink_to(work)
+    running = ["^scontrol show", [[0, "JobState=RUNNING", None]]]
+    stage.rules(running, ["^squeue", [[0, f"{left}\n", None]]])
+    (stage.checkout / "w/checkpoints/5").mkdir(parents=True)
+    done = stage.run("slurm_job.sh", "train", "c.py", "w", SLURM_JOB_ID="7")
+    assert (["requeue", "7"] in stage.arguments("scontrol")) == comes_back
+    assert (done.returncode == 0) == comes_back
+    assert ("--time" in done.stderr) != comes_back

@@ -2,15 +2,19 @@
 
 import errno
 import fcntl
+import functools
+import operator
 import os
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import tiny
 
-from deft_jax.runtime.locks import WorkdirLock
+from deft_jax.runtime.files import write_atomically
+from deft_jax.runtime.locks import WorkdirLock, lock_file, update_object
 
 HOLDER = """
 import pathlib, sys, time
@@ -82,3 +86,31 @@ def test_file_system_without_locks_gets_a_warning(tmp_path, monkeypatch, capsys)
     WorkdirLock(tmp_path).release()
     [warning] = capsys.readouterr().err.splitlines()
     assert warning.startswith(f"warning: {tmp_path} cannot be locked (No locks available)")
+
+
+def test_changes_of_several_writers_at_once_add_up(tmp_path):
+    path, writers, changes = tmp_path / "results.json", 4, 15
+
+    def add(writer):
+        for entry in [f"{writer}.{change}" for change in range(changes)]:
+            update_object(path, functools.partial(operator.or_, {entry: None}))
+
+    with ThreadPoolExecutor(writers) as threads:
+        list(threads.map(add, range(writers)))
+    assert set(update_object(path, dict)) == {f"{w}.{c}" for w in range(writers) for c in range(changes)}
+    assert names(tmp_path) == {"results.json"}
+    with lock_file(path), pytest.raises(ValueError, match=f"results.json is in use by process {os.getpid()} on"):
+        lock_file(path, wait=0.0)
+
+
+def test_a_file_without_a_lock_is_the_whole_of_one_of_its_writers(tmp_path):
+    path, contents = tmp_path / "report.html", [letter * 100_000 for letter in "abcd"]
+
+    def write(content):
+        for _ in range(5):
+            write_atomically(path, content, several_writers=True)
+            assert path.read_text() in contents
+
+    with ThreadPoolExecutor(len(contents)) as threads:
+        list(threads.map(write, contents))
+    assert names(tmp_path) == {"report.html"}

@@ -1,6 +1,7 @@
 """Scores of a workdir: those of the metrics on its codes, written down metric by metric, refused in one line."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from deft_jax import evaluate, metrics
 from deft_jax.evaluation import encoder
 from deft_jax.evaluation import scores as evaluation_scores
 from deft_jax.studies import scoring
+from deft_jax.studies.score_file import ScoreFile
 
 FEW = {"num_samples": 400}
 ARRAYS = ("mig", "nmi", "sap", "infomec", "irs", "gaussian_total_correlation")
@@ -174,3 +176,21 @@ def test_two_evaluations_of_one_sample_add_up_and_others_are_kept(fresh, capsys)
     assert set(results_json(fresh)["evaluation"]["scores"]["mean"]) == {"nmi"}
     assert len(results_json(fresh)["earlier_evaluations"]) == 2
     assert results_json(fresh)["note"] == [1, 2]
+
+
+def test_two_scorings_at_once_lose_no_score(tmp_path):
+    path, names = tmp_path / "results.json", [f"metric_{number}" for number in range(8)]
+    path.write_text('{"note": [1, 2]}')
+
+    def score(seed):
+        scores = ScoreFile(path, ("mean",), {"seed": seed // 2}, names)  # two of each sample
+        for name in names[seed % 2 :: 2]:
+            scores.add("mean", name, lambda: {"score": seed})
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(score, range(4)))
+    written = results_json(tmp_path)
+    assert written["note"] == [1, 2]
+    samples = [written["evaluation"], *written["earlier_evaluations"]]
+    assert {sample["seed"]: set(sample["scores"]["mean"]) for sample in samples} == {0: set(names), 1: set(names)}
+    assert len(samples) == 2

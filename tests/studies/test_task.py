@@ -1,5 +1,6 @@
 """Tasks of a study on a cluster of one thread: who is tried again, and what is refused."""
 
+import functools
 import os
 import pathlib
 import signal
@@ -10,7 +11,9 @@ import dask
 import pytest
 from distributed import Event, LocalCluster, get_client
 
+import deft_jax
 from deft_jax import sweep
+from deft_jax.runtime import package
 from deft_jax.runtime.signals import TERMINATED, Signals
 from deft_jax.studies import cluster, task
 
@@ -37,7 +40,7 @@ def run_packs(address, workdir, packs, signals):
 
 
 def test_a_run_that_fails_is_tried_by_itself_and_given_up_at_the_third_time(address, workdir, monkeypatch):
-    def train_pack(study, workdir, names, shares, stop):
+    def train_pack(study, workdir, names, shares, stop, version):
         with pathlib.Path(workdir, "tried").open("a+") as file:
             print(*names, file=file)
             file.seek(0)
@@ -68,7 +71,7 @@ def test_a_file_that_names_no_scheduler_is_refused(monkeypatch, workdir):
 
 
 def test_runs_begin_in_the_order_of_the_study(address, workdir, monkeypatch):
-    def train_pack(study, workdir, names, shares, stop):
+    def train_pack(study, workdir, names, shares, stop, version):
         with pathlib.Path(workdir, "begun").open("a") as file:
             print(*names, file=file)
         return True
@@ -84,7 +87,7 @@ def test_at_a_signal_runs_under_way_are_stopped_and_no_other_begins(address, wor
     signals = Signals()
     signals.received = None
 
-    def train_pack(study, workdir, names, shares, stop):
+    def train_pack(study, workdir, names, shares, stop, version):
         event = Event(stop, client=get_client())
         if event.is_set():
             return False
@@ -109,8 +112,26 @@ def test_a_worker_must_see_the_workdir(address, workdir, tmp_path):
             run_packs(address, str(tmp_path / "elsewhere"), [["a"]], signals)
         with cluster.joined_client(address, workdir) as client:
             (tmp_path / "config.json").unlink()
-            with pytest.raises(task.WorkdirNotShared):
+            with pytest.raises(task.UnfitWorker):
                 cluster.run_packs(client, ({}, workdir), [["a"], ["b"]], signals, print)
+
+
+def test_a_worker_must_have_the_version_of_the_study(address, workdir, monkeypatch, capsys):
+    with Signals() as signals, cluster.joined_client(address, workdir) as client:
+        assert "warning" not in capsys.readouterr().err
+        monkeypatch.setattr(task, "train_pack", functools.partial(of_version, task.train_pack, "0.0.9"))
+        with pytest.raises(task.UnfitWorker, match=f"must have deft_jax 0.0.9, .* has {deft_jax.__version__}$"):
+            cluster.run_packs(client, ({}, workdir), [["a"], ["b"]], signals, print)
+    with pytest.raises(ValueError, match=r"must have .* the worker b has 0.0.9$"):
+        task.check_version("0.1.0", {"a": "0.1.0", "b": "0.0.9"})
+    digests = iter("ab")
+    monkeypatch.setattr(package, "source_digest", lambda: next(digests))
+    with cluster.joined_client(address, workdir):
+        assert "the files of deft_jax are others" in capsys.readouterr().err
+
+
+def of_version(train_pack, version, *arguments):
+    return train_pack(*arguments[:-1], version)
 
 
 def test_the_end_of_the_process_of_a_run():

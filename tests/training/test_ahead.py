@@ -78,9 +78,16 @@ def test_a_small_program_compiles_for_a_tpu_slice_that_is_not_there(slice_name, 
 
 
 @needs_libtpu
-def test_an_unknown_slice_is_refused():
+@pytest.mark.parametrize("slice_name", ["v5e:3x7x9", "v9:2x2", "v5e:16x32"])
+def test_an_unknown_slice_is_refused(slice_name):
     with pytest.raises(ValueError, match="--topology"):
-        chips.topology_devices("v5e:3x7x9")
+        chips.topology_devices(slice_name)
+
+
+@pytest.mark.parametrize("slice_name", ["", "v5e", "v5e:0x4", "v5e:2x", "v5e:2 x4"])
+def test_what_is_no_shape_of_a_slice_is_refused(slice_name):
+    with pytest.raises(ValueError, match="--topology must be a version and a shape"):
+        chips.topology_devices(slice_name)
 
 
 def test_a_batch_that_does_not_divide_is_refused():

@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import io
 import json
 import os
 import signal
@@ -16,7 +17,7 @@ import runs
 import tiny
 
 import deft_jax
-from deft_jax import evaluate, report
+from deft_jax import encode, evaluate, report
 from deft_jax.annealing import measure
 from deft_jax.runtime.cli import _read_value_from_file
 from deft_jax.training import session
@@ -37,6 +38,20 @@ CHANGES = {
     "checkpoints": {"every": 20, "keep": 2},
 }
 SOON = 120
+# A line of the log takes SECONDS, in which what was saved is uploaded.
+QUICKLY_UPLOADED = """
+import os, time
+from deft_jax.runtime import mirrors
+from deft_jax.training.loop import TrainingLoop
+
+mirrors._POLL = 0.02
+
+def _log(self, *arguments, _log=TrainingLoop._log):
+    _log(self, *arguments)
+    time.sleep(float(os.environ.get("SECONDS", "0")))
+
+TrainingLoop._log = _log
+"""
 
 
 def environment(scheme, port):
@@ -90,12 +105,12 @@ def finished(store, whole, tmp_path_factory):
     folder = tmp_path_factory.mktemp("config")
     tiny.write_config(folder / "config.py", **CHANGES)
     with (folder / "config.py").open("a") as file:
-        file.write("\nfrom deft_jax.runtime import mirrors\nmirrors._POLL = 0.02\n")
+        file.write(QUICKLY_UPLOADED)
     address = store.unstrip_protocol("bucket/runs/a")
     command = [sys.executable, "-m", "deft_jax.train", "--config", folder / "config.py", "--workdir", address]
     servers = {name: os.environ[name] for scheme in SERVERS for name in environment(scheme, 0) if name in os.environ}
     variables = tiny.ENVIRONMENT | servers | {"TMPDIR": str(folder)}  # where the killed process leaves its copy
-    process = subprocess.Popen(command, env=variables, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, env=variables | {"SECONDS": "0.5"}, stderr=subprocess.PIPE, text=True)
     while process.poll() is None and not steps(store):
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
@@ -140,7 +155,12 @@ def test_run_in_a_bucket_is_loaded_scored_and_shown(store, finished, whole, tmp_
     images = np.zeros((2, 16, 16, 1))
     model = deft_jax.load(address)
     np.testing.assert_array_equal(model.encode(images).mean, deft_jax.load(whole).encode(images).mean)
-    evaluate.main(["--workdir", address, "--metrics", "nmi", "--num_samples", "30", "--jobs", "1"])
+    np.savez(tmp_path / "images.npz", images=images)
+    encode.main(["--workdir", address, "--images", str(tmp_path / "images.npz"), "--out", "s3://bucket/codes.npz"])
+    codes = np.load(io.BytesIO(store.cat_file("bucket/codes.npz")))
+    np.testing.assert_array_equal(codes["mean"], model.encode(images).mean)
+    twice = [address, address + "/"]  # is one
+    evaluate.main(["--workdir", *twice, "--metrics", "nmi", "--num_samples", "30", "--jobs", "1"])
     assert address in capsys.readouterr().out
     results = json.loads(store.cat_file("bucket/runs/a/results.json"))
     assert "nmi" in results["evaluation"]["scores"]["mean"]

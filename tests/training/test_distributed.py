@@ -8,12 +8,15 @@ import subprocess
 import sys
 import time
 
+import jax
 import numpy as np
 import pytest
 import runs
 import tiny
+from jax.experimental import multihost_utils
 
 import deft_jax
+from deft_jax.runtime import package
 from deft_jax.training import distributed, session
 from deft_jax.training.metrics_log import read_records
 
@@ -169,3 +172,23 @@ def test_narrow_send_buffers_are_widened_and_wide_ones_left():
         assert narrow.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) > 10 * before
         narrow.send(b"still open")
         assert distributed.widen_send_buffers() == 0
+
+
+def test_processes_of_different_code_or_configuration_are_refused(monkeypatch):
+    """They would train different programs, and wait for one another for ever."""
+    of_first = {}
+
+    def allgather(digests):
+        of_first.setdefault(len(digests), digests)  # of the code, or of the fields
+        return np.stack([of_first[len(digests)], digests])
+
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(multihost_utils, "process_allgather", allgather)
+    config = {"seed": 0, "log_every": 10, "model": {"width": 2, "groups": (1, 2)}}
+    distributed.check_alike(config)  # process 0
+    distributed.check_alike(config | {"model": {"groups": (1, 2), "width": 2}})
+    with pytest.raises(ValueError, match="different configurations, in log_every, model;"):
+        distributed.check_alike(config | {"log_every": 20, "model": {"width": 3, "groups": (1, 2)}})
+    monkeypatch.setattr(package, "source_digest", lambda: "other")
+    with pytest.raises(ValueError, match=r"same code .*\(files other\)"):
+        distributed.check_alike(config)
