@@ -3,7 +3,8 @@
     python -m benchmarks.scaling devices hosts seeds workers tpu [--steps 200] [--out scaling.csv]
 
 devices: 1, 2, 4 and 8 devices share a batch of the quickstart, on a machine of one CPU as well (XLA's forced host
-devices), so their time says nothing; the parameters after so many steps are compared with those of one device.
+devices), so their time says nothing; each of so many steps is taken from the state of one device by all, and the
+parameters after it are compared.
 hosts: one and two processes train the quickstart together; records and steps per second.
 seeds: 1, 2, 5 and 10 seeds of the quickstart in one program, every core a device of JAX; steps per second of all
 models together.
@@ -49,7 +50,7 @@ def _forced(count):
 
 
 def devices(steps):
-    """Parameters after some steps on several devices, against those of one; in a process with eight of them."""
+    """Parameters after each of some steps on several devices, against those of one; in a process with eight of them."""
     if len(jax.devices()) < 8:
         command = [sys.executable, "-m", "benchmarks.scaling", "devices", f"--steps={steps}", "--rows"]
         done = subprocess.run(command, env=_forced(8), cwd=ROOT, capture_output=True, text=True)
@@ -62,17 +63,25 @@ def devices(steps):
     from deft_jax.training.step import init_state
 
     experiment = build(step.load("quickstart"))
-    initial = jax.tree.map(np.array, init_state(experiment))
-    found, rows = {}, []
-    for count in (1, 2, 4, 8):
-        runner = Runner(experiment, jax.devices()[:count])
-        end, metrics = runner.run(0, runner.put(initial), steps)
-        found[count] = jax.tree.map(np.asarray, runner.unreplicate(end).params), float(metrics["loss"])
-        pairs = zip(*(jax.tree.leaves(found[number][0]) for number in (1, count)), strict=True)
-        rows.append(("devices", str(count), "largest difference of a parameter", max(
-            float(np.abs(one - other).max()) for one, other in pairs
-        ), ""))  # fmt: skip
-        rows.append(("devices", str(count), "mean loss", found[count][1], "nats"))
+    runners = {count: Runner(experiment, jax.devices()[:count]) for count in (1, 2, 4, 8)}
+    state = jax.tree.map(np.array, init_state(experiment))
+    apart, losses = {count: [] for count in runners}, {count: [] for count in runners}
+    for _ in range(steps):
+        ends = {}
+        for count, runner in runners.items():
+            end, metrics = runner.run(0, runner.put(state), 1)
+            ends[count] = jax.tree.map(np.asarray, runner.unreplicate(end))
+            losses[count].append(float(metrics["loss"]))
+        for count, end in ends.items():
+            pairs = zip(jax.tree.leaves(ends[1].params), jax.tree.leaves(end.params), strict=True)
+            apart[count].append(max(float(np.abs(one - other).max()) for one, other in pairs))
+        state = ends[1]
+    rows = []
+    for count, differences in apart.items():
+        median = statistics.median(differences)
+        rows.append(("devices", str(count), "largest difference of a parameter, median", median, ""))
+        rows.append(("devices", str(count), "of all steps", max(differences), ""))
+        rows.append(("devices", str(count), "mean loss", statistics.mean(losses[count]), "nats"))
     return rows
 
 
