@@ -41,7 +41,7 @@ def test_notebook_is_clean(path):
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook_runs(path, tmp_path):
-    program = program_of(path)
+    program = "display = print  # as IPython has it\n" + program_of(path)
     ast.parse(program)
     environment = tiny.ENVIRONMENT | {"DEFT_JAX_NOTEBOOK_SMALL": "1", "MPLBACKEND": "agg"}
     # -c: the processes that a study starts would run a script of their parent again.
