@@ -190,7 +190,7 @@ def test_a_study_on_two_nodes(cluster, study, tmp_path, num_gpus):
 
 
 def test_a_study_on_jobs_of_dask_jobqueue(cluster, study, tmp_path):
-    pytest.importorskip("dask_jobqueue")
+    pytest.importorskip("dask_jobqueue", reason="the extra cluster has it")
     (script,) = re.findall(r"```python\n(.*?SLURMCluster.*?)```", GUIDE.read_text(), re.DOTALL)
     script = script.replace("jobs=8", "jobs=2").replace("job_cpu=4", "job_cpu=1")
     pipes = {"stdout": subprocess.PIPE, "text": True, "cwd": tmp_path}

@@ -12,7 +12,7 @@ from deft_jax.training import ahead, build, chips
 from deft_jax.training.config import parse_training
 from deft_jax.training.step import init_state, train_step
 
-needs_libtpu = pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed")
+needs_libtpu = pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="the extra tpu has libtpu")
 
 
 def test_bytes_of_collectives_are_those_of_their_results():

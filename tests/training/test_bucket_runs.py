@@ -66,7 +66,7 @@ def store(request):
     """A file system with an empty bucket; what this process and its children open is there."""
     modules, program = SERVERS[request.param]
     for module in modules:
-        pytest.importorskip(module, reason="the extra bucket_test has the servers")
+        pytest.importorskip(module, reason="the extras s3-test and gs-test have the servers")
     fsspec = importlib.import_module("fsspec")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

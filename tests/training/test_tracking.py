@@ -181,13 +181,13 @@ def test_missing_library_is_refused_before_anything_is_written_and_only_warned_o
     assert runs.saved_steps(stopped)[-1] == runs.TOTAL
 
 
-# ---- with the libraries, which the extra tracking_test installs; nothing of them needs a network ----
+# ---- with the libraries, which the extra tracking-test installs; nothing of them needs a network ----
 
 
 @pytest.fixture(params=LIBRARIES)
 def library(request, monkeypatch, tmp_path):
     """The name of a library that is installed; nobody is logged in, and the current folder is empty."""
-    pytest.importorskip(request.param, reason="the extra tracking_test has the libraries")
+    pytest.importorskip(request.param, reason="the extra tracking-test has the libraries")
     for name in [name for name in os.environ if name.startswith(("WANDB_", "MLFLOW_"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
