@@ -5,8 +5,8 @@ On dSprites, or on a set named after a colon, which must have an image of every 
     python -m deft_jax.train --config configs/ada_gvae.py --workdir runs/ada_gvae
     python -m deft_jax.train --config configs/ada_gvae.py:shapes3d --workdir runs/shapes3d_ada_gvae
 
-A pair differs in a number of factors that is drawn, or in one with --config.objective.changed_factors=1. A job for an accelerator;
-its scores at the small scale: docs/experiments/supervision.md.
+A pair differs in a number of factors that is drawn, or in one with --config.objective.changed_factors=1. A job for an
+accelerator; its scores at the small scale: docs/experiments/supervision.md.
 """
 
 from ml_collections import config_dict

@@ -7,8 +7,8 @@ The method stands after a colon, beta_vae without one:
         --config.supervision.labels=1000
 
 Factor k is learned by latent k (arXiv 1905.01258). With DEFT the factors are named in the order in which they freeze,
-so that each stage opens the latents of the factors that its beta lets in. A job for an accelerator;
-its scores at the small scale: docs/experiments/supervision.md.
+so that each stage opens the latents of the factors that its beta lets in. A job for an
+accelerator; its scores at the small scale: docs/experiments/supervision.md.
 """
 
 from deft_jax.studies import presets
