@@ -13,8 +13,9 @@ The result has `mean` and `logvar` [N, D], the posterior of each image, in the o
 folder) or of the file; `stage`, that of the checkpoint, whose later groups are closed; and `latents_per_group`.
 """
 
+import contextlib
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from deft_jax.runtime import buckets, cli
 from deft_jax.runtime.paths import local_path
@@ -43,9 +44,19 @@ def main(argv: Sequence[str] | None = None) -> None:
 
         with buckets.output_file(args.out, "--out") as out:
             model = deft_jax.load(args.workdir, args.step)
-            codes = encode_images.encode_images(model, images, args.crop)
+            with _naming_the_flag():
+                codes = encode_images.encode_images(model, images, args.crop)
             encode_images.write_codes(out, codes)
     print(f"{args.out}: {len(codes.posterior.mean)} images, {model.model.num_latents} latents")
+
+
+@contextlib.contextmanager
+def _naming_the_flag() -> Iterator[None]:
+    """Images are read as those of a training, whose field the messages name; here they are given by a flag."""
+    try:
+        yield
+    except ValueError as error:
+        raise type(error)(str(error).replace("data.path", "--images")) from None
 
 
 if __name__ == "__main__":

@@ -104,10 +104,15 @@ if $dry_run; then
   exit 0
 fi
 
-# saved: what there is of checkpoints and results; of a workdir in a bucket nothing, as it cannot be seen from here.
+# saved: what there is of checkpoints and results; where a bucket cannot be read, a text that never comes again.
 saved() {
+  local list='import sys; from deft_jax.runtime import buckets; print(*buckets.saved_names(sys.argv[1], "WORKDIR"))'
   local kinds=(-path '*/checkpoints/*' -prune -o -name results.json -o -name run.json)
-  [[ $workdir == *:/* ]] || find "$workdir" \( "${kinds[@]}" \) -print 2>/dev/null | sort || true
+  if [[ $workdir == *:/* ]]; then
+    "$python" -c "$list" "$workdir" 2>/dev/null || echo "unknown at $(date +%s%N)"
+  else
+    find "$workdir" \( "${kinds[@]}" \) -print 2>/dev/null | sort || true
+  fi
 }
 before=$(saved)
 
@@ -135,7 +140,7 @@ if [ "$status" -eq 143 ] && [ -n "${SLURM_JOB_ID:-}" ]; then
   if [[ $shown == *JobState=RUNNING* ]]; then
     # Minutes and seconds of its time limit; at a preemption there is more, and the job has to come back.
     left=$(squeue --noheader --jobs "$id" --format %L || true)
-    if [[ $left =~ ^\ *[0-3]:[0-9]{2}$ && $workdir != *:/* && $(saved) == "$before" ]]; then
+    if [[ $left =~ ^\ *[0-3]:[0-9]{2}$ && $(saved) == "$before" ]]; then
       fail "nothing new was saved before the time limit, and would not be in the next job: submit with a longer --time"
     fi
     scontrol requeue "$id" && exit 0

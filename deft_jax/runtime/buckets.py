@@ -15,11 +15,13 @@ from collections.abc import Iterator
 
 from deft_jax.runtime.errors import CannotWrite
 from deft_jax.runtime.leases import Lease
-from deft_jax.runtime.mirrors import Mirror, Place, download, shorten
+from deft_jax.runtime.mirrors import MARKER, Mirror, Place, download, shorten
 from deft_jax.runtime.paths import is_address, local_path, register_copy, shown, split_address
 from deft_jax.runtime.progress import warn
 
 _PACKAGES = {"gs": "gcsfs", "s3": "s3fs"}  # scheme -> package; the extra has the name of the scheme
+SAVED = (MARKER, "results.json", "run.json")
+"""Files that a training or a study writes when something is done: a checkpoint, a training, a run of a study."""
 _LOGS = ("gcsfs", "s3fs", "fsspec", "google", "botocore", "aiobotocore", "asyncio")
 
 
@@ -118,8 +120,11 @@ def output_file(path: str | os.PathLike[str], field: str) -> Iterator[pathlib.Pa
     place = _place(path, field)
     with _temporary_folder(place) as file:
         file.rmdir()
-        with _readable(place, field), contextlib.suppress(FileNotFoundError):
-            place.filesystem.get_file(place.path, str(file))
+        with _readable(place, field):
+            try:
+                place.filesystem.get_file(place.path, str(file))
+            except FileNotFoundError:
+                _check_bucket(place)
         with addresses_in_errors():
             yield file
         with _readable(place, field):
@@ -144,6 +149,18 @@ def read_text(path: str | os.PathLike[str], field: str) -> str:
     return content.decode()
 
 
+def saved_names(address: str | os.PathLike[str], field: str) -> list[str]:
+    """The names below a folder in a bucket that tell how far its runs are: complete checkpoints and results, sorted.
+
+    Raises:
+      ValueError: as of `working_copy`.
+    """
+    place = _place(address, field)
+    with _readable(place, field):
+        found = (path.removeprefix(f"{place.path}/") for path in place.filesystem.find(place.path))
+        return sorted(name for name in found if name.rpartition("/")[2] in SAVED)
+
+
 @contextlib.contextmanager
 def addresses_in_errors() -> Iterator[None]:
     """Names what the user has named, such as an address, instead of local copies in the exceptions of a block."""
@@ -160,6 +177,16 @@ def _check_folder(place: Place) -> None:
     """Raises ValueError if the address is that of an object: others could be put below it all the same."""
     if place.filesystem.isfile(place.path):
         raise ValueError(f"{place.address} is a file, not a folder")
+
+
+def _check_bucket(place: Place) -> None:
+    """Raises FileNotFoundError if there is no such bucket; one that may be written but not listed passes."""
+    try:
+        place.filesystem.ls(place.path.partition("/")[0])
+    except FileNotFoundError:
+        raise
+    except Exception:  # the right to list is not needed to write
+        return
 
 
 @contextlib.contextmanager

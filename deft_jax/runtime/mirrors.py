@@ -28,7 +28,7 @@ _RETRY = 10.0  # seconds after an upload that failed
 
 # The folder of a checkpoint, and the file in it without which it is not complete.
 _CHECKPOINT = re.compile(r"(?:.*/)?(?:checkpoints|trials\w*)/\d+(?=/)")
-_MARKER = "_CHECKPOINT_METADATA"
+MARKER = "_CHECKPOINT_METADATA"
 _NOT_COPIED = re.compile(r"(?:.*/)?(?:(?:\.[^/]*)?\.lock|[^/]*\.tmp|[^/]*orbax-checkpoint-tmp[^/]*(?:/.*)?)")
 Signature = tuple[int, int]  # size in bytes, time of the last change in ns
 
@@ -74,7 +74,7 @@ def download(place: Place, folder: pathlib.Path) -> list[str]:
 def _is_complete(name: str, names: Iterable[str]) -> bool:
     """Whether a file belongs to no checkpoint, or to one that is complete. names: a set or a mapping of all."""
     checkpoint = _CHECKPOINT.match(name)
-    return checkpoint is None or f"{checkpoint[0]}/{_MARKER}" in names
+    return checkpoint is None or f"{checkpoint[0]}/{MARKER}" in names
 
 
 def _scan(folder: pathlib.Path) -> dict[str, Signature]:
@@ -136,7 +136,7 @@ class Mirror:
 
     @staticmethod
     def _markers(found: dict[str, Signature]) -> dict[str, Signature]:
-        return {name: mark for name, mark in found.items() if name.endswith(f"/{_MARKER}")}
+        return {name: mark for name, mark in found.items() if name.endswith(f"/{MARKER}")}
 
     def _upload(self) -> None:
         """Makes the bucket equal to the copy, in an order in which it can be left at any moment."""
@@ -154,13 +154,13 @@ class Mirror:
             self._put([name for name in others if name == "config.json"], found, outgoing)
             self._put([name for name in others if name != "config.json"], found, outgoing)
             for folder, names in whole.items():
-                marker = f"{folder}/{_MARKER}"
+                marker = f"{folder}/{MARKER}"
                 self._remove([marker] if marker in self._uploaded else [])  # another checkpoint of the same step
                 self._put([name for name in names if name != marker], found, outgoing)
                 self._put([marker], found, outgoing)
             gone = [name for name in self._uploaded if name not in found]
-            self._remove([name for name in gone if name.endswith(f"/{_MARKER}")])
-            self._remove([name for name in gone if not name.endswith(f"/{_MARKER}")])
+            self._remove([name for name in gone if name.endswith(f"/{MARKER}")])
+            self._remove([name for name in gone if not name.endswith(f"/{MARKER}")])
             self._remove([name for name in self._left_over if name not in self._uploaded])
             self._left_over = []
 

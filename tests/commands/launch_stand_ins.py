@@ -102,7 +102,7 @@ for number, (pattern, answers) in enumerate(rules):
                 (root / f"used_{number}_{turn}").touch(exist_ok=False)
             except FileExistsError:  # taken by an earlier call, or by the other worker
                 continue
-            if name == "python":
+            if name == "python" and "--workdir" in words:
                 train()
             answer(*answered)
 if name == "gcloud":

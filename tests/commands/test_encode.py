@@ -66,4 +66,5 @@ def test_a_fault_is_one_line_and_nothing_is_written(trained_once, tmp_path, caps
     assert status.value.code == 2
     [line] = capsys.readouterr().err.splitlines()
     assert fault in line
+    assert "data.path" not in line
     assert not (tmp_path / "codes.npz").exists()

@@ -38,15 +38,33 @@ def test_the_tasks_of_a_grid_are_all_configs_with_all_seeds(stage):
     [("0:40", "", False), ("0:40", "w/checkpoints/9", True), ("1:00:40", "", True), ("UNLIMITED", "", True)],
 )
 def test_a_job_that_saved_nothing_within_its_time_limit_does_not_come_back(stage, left, checkpoint, comes_back):
+    done = _ended_by_its_time_limit(stage, checkpoint, ["^squeue", [[0, f"{left}\n", None]]])
+    assert (["requeue", "7"] in stage.arguments("scontrol")) == comes_back
+    assert (done.returncode == 0) == comes_back
+    assert ("--time" in done.stderr) != comes_back
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "comes_back"),
+    [
+        ([0, "5/M", None], [0, "5/M", None], False),
+        ([0, "5/M", None], [0, "5/M 9/M", None], True),
+        ([1, "", None], [1, "", None], True),  # the bucket cannot be read: nothing is known
+    ],
+)
+def test_what_a_job_saved_in_a_bucket_is_seen(stage, before, after, comes_back):
+    rules = [["^squeue", [[0, "0:40\n", None]]], ["^python -c", [before, after]]]
+    _ended_by_its_time_limit(stage, "", *rules, workdir="gs://bucket/w")
+    assert (["requeue", "7"] in stage.arguments("scontrol")) == comes_back
+
+
+def _ended_by_its_time_limit(stage, checkpoint, *rules, workdir="w"):
+    """Runs a training that leaves a checkpoint, or '' for none, and ends as one that got SIGTERM."""
     work = stage.folder / "bin/work"  # in place of the step
     work.write_text(f"#!/bin/sh\n[ -z '{checkpoint}' ] || mkdir -p '{checkpoint}'\nexit 143\n")
     work.chmod(0o755)
     (stage.folder / "bin/srun").unlink()
     (stage.folder / "bin/srun").symlink_to(work)
-    running = ["^scontrol show", [[0, "JobState=RUNNING", None]]]
-    stage.rules(running, ["^squeue", [[0, f"{left}\n", None]]])
+    stage.rules(["^scontrol show", [[0, "JobState=RUNNING", None]]], *rules)
     (stage.checkout / "w/checkpoints/5").mkdir(parents=True)
-    done = stage.run("slurm_job.sh", "train", "c.py", "w", SLURM_JOB_ID="7")
-    assert (["requeue", "7"] in stage.arguments("scontrol")) == comes_back
-    assert (done.returncode == 0) == comes_back
-    assert ("--time" in done.stderr) != comes_back
+    return stage.run("slurm_job.sh", "train", "c.py", workdir, SLURM_JOB_ID="7")

@@ -49,6 +49,14 @@ class Bucket:
         if self.left is not None:
             self.left -= 1
 
+    def pipe_file(self, path, value, mode="overwrite"):
+        """In one piece, as a bucket does: nobody reads half of it."""
+        if mode == "create":
+            self._files.pipe_file(path, value, mode=mode)
+            return
+        self._files.pipe_file(path + ".part", value)
+        os.replace(self.root.parent.parent / (path + ".part"), self.root.parent.parent / path)
+
     def put(self, sources, targets):
         for source, target in zip(sources, targets, strict=True):
             self._change()
@@ -260,6 +268,20 @@ def test_page_in_a_bucket_is_read_before_it_is_replaced(bucket):
     assert buckets.read_text(ADDRESS + "/report.html", "--out") == "second"
     with pytest.raises(OSError, match="no such bucket or object"):
         buckets.read_text(ADDRESS + "/other", "--out")
+
+
+def test_place_for_a_page_is_looked_at_before_the_page_is_made(bucket):
+    shutil.rmtree(bucket.root.parent)
+    with refused("^--out gs://bucket/run/report.html: there is no such bucket"):
+        with buckets.output_file(ADDRESS + "/report.html", "--out"):
+            pytest.fail("the page is made")
+
+
+def test_what_was_saved_is_listed(bucket):
+    with buckets.working_copy(ADDRESS, "--workdir") as folder:
+        write(folder, **{"config.json": "{}", "a__run.json": "{}", "a__run__log.txt": "x"})
+        write_checkpoint(folder, 4)
+    assert buckets.saved_names(ADDRESS, "WORKDIR") == ["a/run.json", f"checkpoints/4/{MARKER}"]
 
 
 # ---- leases ----
