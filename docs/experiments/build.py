@@ -35,7 +35,7 @@ SECTIONS = {
     "Freezing points and betas": ("annealing_test", "annealed_betas"),
     "Comparisons with baselines": ("dsprites", "other_sets", "supervision", "all_objectives", "published_scores"),
     "What moves the scores of DEFT": ("ablation", "rotation", "betas_without_labels", "latent_counts", "mig_ceiling"),
-    "Software": ("survival", "speed", "accelerator", "scaling"),
+    "Software": ("survival", "speed", "disent", "accelerator", "scaling"),
 }
 
 # What a template may use of its Experiment.
