@@ -5,6 +5,7 @@ import math
 from typing import Any, Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
@@ -161,3 +162,29 @@ class Source:
         """
         factors_NxF = np.asarray(factors_NxF)
         return factors_NxF if self.labels is None else self.labels[factors_NxF[:, 0]]
+
+
+def render_each(source: Source, arrays: Any, factors_BxF: jax.Array, keys_B: jax.Array) -> jax.Array:
+    """The images of a batch, each with a key of its own, so that none depends on the others.
+
+    On a CPU they are kept in memory. Otherwise XLA merges the renderer into every loop that reads the images, and draws
+    each pixel anew there: it removes optimisation barriers before it merges, but does not look into conditionals.
+
+    Args:
+      source: the data set.
+      arrays: `Source.arrays`, possibly traced.
+      factors_BxF: int32 [B, F].
+      keys_B: random keys [B].
+
+    Returns:
+      float32 [B, H, W, C].
+    """
+    images = jax.vmap(lambda factors, key: source.render(arrays, factors[None], key)[0])(factors_BxF, keys_B)
+
+    def keep(images_CxHxWxB: jax.Array, always: jax.Array) -> jax.Array:
+        return jax.lax.cond(always, lambda kept: kept, jnp.zeros_like, images_CxHxWxB)
+
+    # Examples are last in the layers of a model: this transposition and theirs are one.
+    batch_minor, always = images.transpose(3, 1, 2, 0), factors_BxF[0, 0] >= 0
+    kept = jax.lax.platform_dependent(batch_minor, always, cpu=keep, default=lambda images, _: images)
+    return kept.transpose(3, 1, 2, 0)

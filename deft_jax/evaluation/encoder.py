@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from deft_jax.data import factors
-from deft_jax.data.source import Source
+from deft_jax.data.source import Source, render_each
 from deft_jax.evaluation.scores import check_factors
 from deft_jax.models.posterior import Posterior
 from deft_jax.runtime.jax_settings import pinned
@@ -113,12 +113,10 @@ class PosteriorCache:
         self._index = np.zeros(0, np.int64)  # of the cached images, sorted
         self._cached: Posterior | None = None  # in the order of the index
 
-        def render_one(arrays: Any, index: jax.Array) -> jax.Array:
-            factors_1xF = factors.from_index(index[None], self._source.factor_sizes)
-            return self._source.render(arrays, factors_1xF, jax.random.fold_in(jax.random.key(seed), index))[0]
-
         def encode_chunk(params: Params, arrays: Any, index_N: jax.Array) -> Posterior:
-            return encode(params, jax.vmap(render_one, (None, 0))(arrays, index_N), stage)
+            factors_NxF = factors.from_index(index_N, self._source.factor_sizes)
+            keys_N = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), index_N)
+            return encode(params, render_each(self._source, arrays, factors_NxF, keys_N), stage)
 
         self._run = jax.jit(lambda params, arrays, index_MxN: jax.lax.map(
             functools.partial(encode_chunk, params, arrays), index_MxN

@@ -207,8 +207,11 @@ def _raw_to_blocks(x: jax.Array) -> jax.Array:
 def _raw_from_blocks(s: jax.Array) -> jax.Array:
     """The adjoint of `_raw_to_blocks`, which is its inverse without the padding."""
     rows, n, m, batch = s.shape
-    x = s.reshape(2, 2, rows // 4, n, m, batch).transpose(2, 3, 0, 4, 1, 5)
-    return x.reshape(rows // 4, 2 * n, 2 * m, batch)[:, 1:-1, 1:-1]
+    s = s.reshape(2, 2, rows // 4, n, m, batch)
+    # Without its border first: XLA would divide by the odd number of blocks to find each pixel of the whole image.
+    phases = [[s[1 - a, 1 - b, :, a : n - 1 + a, b : m - 1 + b] for b in (0, 1)] for a in (0, 1)]
+    x = jnp.stack([jnp.stack(pair, axis=3) for pair in phases], axis=2)
+    return x.reshape(rows // 4, 2 * n - 2, 2 * m - 2, batch)
 
 
 def _raw_stack_shifts(y: jax.Array) -> jax.Array:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import optax
 from jax import flatten_util
 
-from deft_jax.data.source import Source
+from deft_jax.data.source import render_each
 from deft_jax.models.likelihoods import reconstruction_loss
 from deft_jax.models.posterior import Posterior, kl_per_latent
 from deft_jax.training import latent_rotation, optimizer, supervision
@@ -119,7 +119,7 @@ def train_step(
 
     def loss_fn(params: Any, examples: jax.Array) -> tuple[jax.Array, tuple[Metrics, Any]]:
         draws = _draw(experiment, key, examples)
-        images = _render(source, arrays, draws.factors, draws.image_keys)
+        images = render_each(source, arrays, draws.factors, draws.image_keys)
         local_posterior = model.encode(params, images, stage)
         z_SxBxD = objective.spaces(params["objective"], local_posterior, draws.noise)
         outputs = model.decode(params, z_SxBxD.reshape(-1, model.num_latents))
@@ -206,7 +206,7 @@ def _labelled_batch(
     """Images [B, H, W, C] and targets [B, K] of these examples of the labelled batch of a step."""
     key = jax.random.fold_in(key, experiment.batch_size + 3)
     factors, targets_BxK, image_keys = supervision.labelled_batch(key, labelled, examples_B)
-    return _render(experiment.source, arrays, factors, image_keys), targets_BxK
+    return render_each(experiment.source, arrays, factors, image_keys), targets_BxK
 
 
 def _decoder_terms(
@@ -229,12 +229,6 @@ def _decoder_terms(
         return mean if len(examples_B) == experiment.batch_size else jax.lax.pmean(mean, DEVICE_AXIS)
 
     return experiment.objective.decoder_terms(params["objective"], step, posterior, z_BxD, keys_B, decode, batch_mean)
-
-
-def _render(source: Source, arrays: Any, factors_BxF: jax.Array, keys_B: jax.Array) -> jax.Array:
-    """The images of drawn factors: [B, H, W, C]."""
-    # One example per call: randomness of the source (noise, colours) then comes from the example's key.
-    return jax.vmap(lambda f, k: source.render(arrays, f[None], k)[0])(factors_BxF, keys_B)
 
 
 def run_steps(
@@ -287,7 +281,7 @@ def rotate_latents(
 
     def codes(examples_B: jax.Array) -> jax.Array:
         draws = draw_batch(key, examples_B, source.factor_sizes, 0)
-        images = _render(source, arrays, draws.factors, draws.image_keys)
+        images = render_each(source, arrays, draws.factors, draws.image_keys)
         return model.encode(state.params, images, stage).mean[:, first : first + size]
 
     examples = jnp.arange(math.prod(_CODES)).reshape(_CODES)
