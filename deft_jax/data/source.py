@@ -66,8 +66,9 @@ class Source:
       features: of vectors and series, their names and normalisation; None of images.
 
     Raises:
-      ValueError: names and sizes differ in number, a size is not positive, the image shape is not (H, W, C), the
-        likelihood is unknown, the labels do not fit, or vectors and series have another likelihood than 'gaussian'.
+      ValueError: names and sizes differ in number, there are none, a size is not positive, the image shape is not
+        (H, W, C), the likelihood is unknown, the labels do not fit, or vectors and series have another likelihood than
+        'gaussian'.
 
     Example:
       A bar at one of 4 columns, in one of 2 levels of brightness:
@@ -106,8 +107,8 @@ class Source:
         if len(self.factor_names) != len(self.factor_sizes):
             raise ValueError(f"{len(self.factor_names)} factor names {tuple(self.factor_names)} "
                              f"for {len(self.factor_sizes)} factor sizes {tuple(self.factor_sizes)}")
-        if any(size < 1 for size in self.factor_sizes):
-            raise ValueError(f"factor sizes must be positive, got {tuple(self.factor_sizes)}")
+        if not self.factor_sizes or any(size < 1 for size in self.factor_sizes):
+            raise ValueError(f"factor sizes must be one or more positive integers, got {tuple(self.factor_sizes)}")
         if len(self.image_shape) != 3 or any(side < 1 for side in self.image_shape):
             raise ValueError(f"image shape must be (H, W, C), each positive, got {tuple(self.image_shape)}")
         if self.likelihood not in LIKELIHOODS:
@@ -167,24 +168,25 @@ class Source:
 def render_each(source: Source, arrays: Any, factors_BxF: jax.Array, keys_B: jax.Array) -> jax.Array:
     """The images of a batch, each with a key of its own, so that none depends on the others.
 
-    On a CPU they are kept in memory. Otherwise XLA merges the renderer into every loop that reads the images, and draws
-    each pixel anew there: it removes optimisation barriers before it merges, but does not look into conditionals.
+    On a CPU a conditional whose condition always holds keeps them in memory. Without it XLA merges the renderer into
+    every loop that reads the images, and draws each pixel anew there: it removes optimisation barriers before it
+    merges, but does not look into conditionals.
 
     Args:
       source: the data set.
       arrays: `Source.arrays`, possibly traced.
-      factors_BxF: int32 [B, F].
+      factors_BxF: int32 [B, F], each from 0 up.
       keys_B: random keys [B].
 
     Returns:
-      float32 [B, H, W, C].
+      [B, H, W, C], of the type that the renderer returns: float32.
     """
     images = jax.vmap(lambda factors, key: source.render(arrays, factors[None], key)[0])(factors_BxF, keys_B)
 
     def keep(images_CxHxWxB: jax.Array, always: jax.Array) -> jax.Array:
         return jax.lax.cond(always, lambda kept: kept, jnp.zeros_like, images_CxHxWxB)
 
-    # Examples are last in the layers of a model: this transposition and theirs are one.
+    # Kept with the examples last, as the layers of a model have them: the second transposition is undone by theirs.
     batch_minor, always = images.transpose(3, 1, 2, 0), factors_BxF[0, 0] >= 0
     kept = jax.lax.platform_dependent(batch_minor, always, cpu=keep, default=lambda images, _: images)
     return kept.transpose(3, 1, 2, 0)

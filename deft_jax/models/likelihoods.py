@@ -30,7 +30,7 @@ def pixel_losses(likelihood: str, images: jax.Array, outputs: jax.Array) -> jax.
       [0.6931 0.1269] [0. 1.]
     """
     if likelihood == "bernoulli":
-        return _cross_entropy(images, outputs)
+        return _cross_entropy(images.astype(jnp.result_type(images, outputs)), outputs)
     if likelihood == "gaussian":
         return jnp.square(images - outputs)
     raise ValueError(f"unknown likelihood {likelihood!r}; known: bernoulli, gaussian")
@@ -55,7 +55,7 @@ def reconstruction_loss(likelihood: str, images: jax.Array, outputs: jax.Array) 
       >>> print(reconstruction_loss("bernoulli", zeros, zeros).round(4))  # 4 log 2
       [2.7726 2.7726 2.7726]
     """
-    # Examples are last in the decoder's layers: in their order its last transposition is none.
+    # Examples are last in the decoder's layers: in that order the transposition of its outputs is undone.
     images, outputs = (array.transpose(3, 1, 2, 0) for array in (images, outputs))
     return jnp.sum(pixel_losses(likelihood, images, outputs), axis=(0, 1, 2))
 
@@ -70,7 +70,7 @@ def _cross_entropy(images: jax.Array, logits: jax.Array) -> jax.Array:
 def _cross_entropy_jvp(
     primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, jax.Array]
 ) -> tuple[jax.Array, jax.Array]:
-    # From the logit alone: that of the logarithm would keep the loss of every pixel for the backward pass.
+    # Written in the logit alone: the derivative of log1p would keep a second array of all pixels for the backward pass.
     (images, logits), (of_images, of_logits) = primals, tangents
     return _cross_entropy(images, logits), (jax.nn.sigmoid(logits) - images) * of_logits - logits * of_images
 

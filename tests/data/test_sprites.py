@@ -137,6 +137,7 @@ def test_factors_of_the_wrong_width_are_refused(rendered):
     ({"likelihood": "poisson"}, "unknown likelihood 'poisson'; known: bernoulli, gaussian"),
     ({"factor_sizes": (3, 6)}, "5 factor names"),
     ({"factor_sizes": (3, 6, 40, 32, 0)}, "positive"),
+    ({"factor_names": (), "factor_sizes": ()}, "one or more"),
     ({"image_shape": (64, 64)}, r"\(H, W, C\)"),
 ])
 def test_a_source_checks_its_description(rendered, change, message):

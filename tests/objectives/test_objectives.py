@@ -38,6 +38,24 @@ def test_bernoulli_loss_stays_finite_at_extreme_logits():
         np.testing.assert_allclose(loss, 2e4 if sign == 1 else 0.0, atol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.uint8, bool])
+def test_bernoulli_loss_has_the_derivatives_of_its_closed_form(dtype):
+    logits = jnp.array([-1e4, -90.0, -3.0, 0.0, 0.5, 20.0, 1e4])
+    images = jnp.array([0, 1, 1, 0, 1, 1, 0]).astype(dtype)
+
+    def loss(logits):
+        return jnp.sum(likelihoods.pixel_losses("bernoulli", images, logits))
+
+    def closed_form(logits):
+        return jnp.sum(jax.nn.softplus(logits) - images * logits)
+
+    for derivative in (jax.grad, jax.jacfwd, jax.hessian):
+        np.testing.assert_allclose(derivative(loss)(logits), derivative(closed_form)(logits), rtol=1e-5, atol=1e-6)
+    if dtype == jnp.float32:
+        by_image = jax.grad(lambda images: jnp.sum(likelihoods.pixel_losses("bernoulli", images, logits)))(images)
+        np.testing.assert_array_equal(by_image, -logits)
+
+
 def test_gaussian_loss_is_the_squared_error_summed_over_pixels_and_channels():
     images, outputs = jnp.full((2, 4, 4, 3), 0.75), jnp.full((2, 4, 4, 3), 0.25)
     np.testing.assert_allclose(likelihoods.reconstruction_loss("gaussian", images, outputs), [12.0, 12.0])
