@@ -56,7 +56,10 @@ def _naming_the_flag() -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        raise type(error)(str(error).replace("data.path", "--images")) from None
+        # In place, as `buckets.addresses_in_errors`: some subclasses of ValueError cannot be made from a text alone.
+        parts = (part.replace("data.path", "--images") if isinstance(part, str) else part for part in error.args)
+        error.args = tuple(parts)
+        raise
 
 
 if __name__ == "__main__":
