@@ -104,12 +104,13 @@ if $dry_run; then
   exit 0
 fi
 
-# saved: what there is of checkpoints and results; where a bucket cannot be read, a text that never comes again.
+# saved: what there is of checkpoints and results; where a bucket cannot be read, a text that never comes again. A
+# bucket that does not answer must not use up the two minutes in which the job goes back into the queue.
 saved() {
   local list='import sys; from deft_jax.runtime import buckets; print(*buckets.saved_names(sys.argv[1], "WORKDIR"))'
   local kinds=(-path '*/checkpoints/*' -prune -o -name results.json -o -name run.json)
   if [[ $workdir == *:/* ]]; then
-    "$python" -c "$list" "$workdir" 2>/dev/null || echo "unknown at $(date +%s%N)"
+    timeout 30 "$python" -c "$list" "$workdir" 2>/dev/null || echo "unknown at $(date +%s%N)"
   else
     find "$workdir" \( "${kinds[@]}" \) -print 2>/dev/null | sort || true
   fi
