@@ -238,7 +238,7 @@ def write(path, rows):
 
 def _digits(number, count):
     """A number to so many digits, without an exponent."""
-    return f"{float(f'{number:.{count}g}'):,g}"
+    return f"{float(f'{number:.{count}g}'):,.15g}"
 
 
 def main():
