@@ -19,6 +19,7 @@ GROUPS = {
     "annealing.trials": "annealing",
     "metrics.scores": "metrics",
     "data.rendering": "rendering",
+    "training.cores": "cores",
     "training.seeds": "seeds",
     "training.precision": "precision",
     "models.convolutions": "convolutions",

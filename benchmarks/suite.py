@@ -23,6 +23,7 @@ GROUPS = {
     "annealing.trials": "trials of the annealing test in one program, beside PyTorch one after another",
     "metrics.scores": "MIG, FactorVAE score and DCI, beside how older libraries compute them",
     "data.rendering": "a batch drawn in the step, beside a look-up in an array",
+    "training.cores": "a batch shared by the cores as devices, beside one device; with forced devices only",
     "training.seeds": "several seeds in one program, beside one run after another",
     "training.precision": "the training step in bfloat16, beside float32",
     "models.convolutions": "convolutions as matrix products, beside lax convolutions",
