@@ -3,7 +3,8 @@
     python docs/experiments/diffusion/compare.py
 
 summary.csv has mean and standard deviation over seeds of every run; pairs.csv the differences between two runs, seed by
-seed, with the 95 % interval of Student's t; seeds.csv the values of every seed.
+seed, with the 95 % interval of Student's t: of the kind 'rotation', between a run with rotated latents and without;
+seeds.csv the values of every seed.
 """
 
 import csv
@@ -48,12 +49,12 @@ PAIRS = (
     ("gamma_0_1", "annealing"),
     *((name, "gamma_0_1") for name in ("decoder_0_3", "decoder_0_1")),
 )
-PLAIN, ROTATED = "", "rotated/"
+PLAIN, ROTATED, SUFFIX = "", "rotated/", ", rotated"
 
 
 def label(run):
     """The words of a run for tables."""
-    return LABELS[run.removeprefix(ROTATED)] + (", rotated" if run.startswith(ROTATED) else "")
+    return LABELS[run.removeprefix(ROTATED)] + (SUFFIX if run.startswith(ROTATED) else "")
 
 
 def read(path=HERE / "runs.csv"):
@@ -71,6 +72,13 @@ def paired(first, second):
     """`comparisons.paired` of two runs {seed: value}, over the seeds that both have."""
     seeds = sorted(first.keys() & second.keys())
     return comparisons.paired([first[seed] for seed in seeds], [second[seed] for seed in seeds])
+
+
+def _difference(first, second, digits):
+    """The mean difference with its interval, as a text."""
+    found = paired(first, second)
+    mean, low, high = (f"{found[name]:+.{digits}f}" for name in ("difference", "low", "high"))
+    return f"{mean} ({low} to {high})"
 
 
 def _text(values, digits):
@@ -99,17 +107,13 @@ def tables(runs):
         | {column: _text(list(values[column].values()), _digits(column)) for column in COLUMNS}
         for name, values in runs.items()
     ])  # fmt: skip
-    rows = []
-    for prefix in (PLAIN, ROTATED):
-        for first, second in PAIRS:
-            if {prefix + first, prefix + second} <= runs.keys():
-                row = {"kind": kind(prefix), "run": label(first), "against": label(second)}
-                for column in COLUMNS:
-                    found = paired(runs[prefix + first][column], runs[prefix + second][column])
-                    mean, low, high = (f"{found[name]:+.{_digits(column)}f}" for name in ("difference", "low", "high"))
-                    row[column] = f"{mean} ({low} to {high})"
-                rows.append(row)
-    _write("pairs.csv", rows)
+    pairs = [(kind(prefix), prefix + first, prefix + second) for prefix in (PLAIN, ROTATED) for first, second in PAIRS]
+    pairs += [("rotation", ROTATED + name, name) for name in LABELS]
+    _write("pairs.csv", [
+        {"kind": of, "run": label(first).removesuffix(SUFFIX), "against": label(second).removesuffix(SUFFIX)}
+        | {column: _difference(runs[first][column], runs[second][column], _digits(column)) for column in COLUMNS}
+        for of, first, second in pairs if {first, second} <= runs.keys()
+    ])  # fmt: skip
     _write("seeds.csv", [
         {"kind": kind(name), "run": label(name), "score": column,
          "every seed": ", ".join(f"{value:.{_digits(column)}f}" for _, value in sorted(values[column].items()))}
