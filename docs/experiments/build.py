@@ -33,7 +33,9 @@ SECTIONS = {
     "Claims of the paper": ("claims", "diffusion"),
     "First runs": ("quickstart", "models", "order_of_freezing"),
     "Freezing points and betas": ("annealing_test", "annealed_betas"),
-    "Comparisons with baselines": ("dsprites", "other_sets", "supervision", "quantised", "all_objectives", "published_scores"),
+    "Comparisons with baselines": (
+        "dsprites", "other_sets", "supervision", "quantised", "all_objectives", "published_scores",
+    ),
     "What moves the scores of DEFT": ("ablation", "rotation", "betas_without_labels", "latent_counts", "mig_ceiling"),
     "Software": ("survival", "speed", "disent", "accelerator", "scaling"),
 }
